@@ -11,10 +11,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line imports this module before numpy is wanted
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal["bias", "dark", "flat", "science", "arc", "focus", "guide", "other"]
 Scalar = str | int | float | bool | None
