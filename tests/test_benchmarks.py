@@ -1,0 +1,132 @@
+"""The benchmarks work: commands take turns, ratios and memory are right, failures are told."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from support import ROOT
+
+COMPARE = ROOT / "benchmarks" / "compare.py"
+COMBINE = ROOT / "benchmarks" / "combine.py"
+MB = 1_000_000
+
+
+def compare(*arguments):
+    return subprocess.run(
+        [sys.executable, COMPARE, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+def python(code):
+    return shlex.join([sys.executable, "-S", "-c", code])
+
+
+def test_ratio_and_turns(tmp_path):
+    log = tmp_path / "log"
+    result = compare(
+        "--json",
+        "--rounds=3",
+        f"short=sh -c 'echo short >>{log}; sleep 0.05'",
+        f"long=sh -c 'echo long >>{log}; sleep 0.25'",
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["short"]["ratios"] == [1, 1, 1]
+    assert len(found["long"]["runs"]) == 3
+    assert all(run["wall"] > 0.25 for run in found["long"]["runs"])
+    assert sorted(found["long"]["ratios"])[1] > 1.5
+    turns = log.read_text().split()
+    assert turns == ["long", "short", "short", "long", "long", "short", "short", "long"]
+
+
+def test_memory_of_one_process_and_of_the_tree():
+    hold = "import time; held = b'x' * {}; time.sleep(0.3)"
+    alone = python(hold.format(90 * MB))
+    child = python(hold.format(60 * MB))
+    pair = f"sh -c {shlex.quote(f'{child} & {child} & wait')}"
+    result = compare("--json", "--rounds=1", f"alone={alone}", f"pair={pair}")
+    assert result.returncode == 0, result.stderr
+    alone_run, pair_run = (json.loads(result.stdout)[name]["runs"][0] for name in ("alone", "pair"))
+    assert 90 * MB < alone_run["largest"] < 130 * MB
+    assert alone_run["tree"] >= alone_run["largest"]
+    assert pair_run["largest"] < alone_run["largest"]
+    assert pair_run["tree"] > 120 * MB
+
+
+def test_scratch_is_fresh_and_goes_away(tmp_path):
+    log = tmp_path / "log"
+    script = f'test -z "$(ls {{scratch}})" && touch {{scratch}}/out && echo {{scratch}} >>{log}'
+    write = f"sh -c '{script}'"
+    result = compare("--rounds=1", f"one={write}", f"two={write}")
+    assert result.returncode == 0, result.stderr
+    folders = log.read_text().split()
+    assert len(set(folders)) == len(folders) == 4
+    assert not any((tmp_path / folder).exists() for folder in folders)
+
+
+def test_table_names_each_command(tmp_path):
+    data = tmp_path / "data"
+    data.write_bytes(b"x" * 5000)
+    for cold in ([], ["--cold"]):
+        result = compare("a=true", "second=true", "--rounds=1", *cold, "--data", data)
+        assert result.returncode == 0, result.stderr
+        header, first, second = result.stdout.splitlines()
+        assert "ratio" in header
+        assert first.split()[0] == "a"
+        assert second.split()[0] == "second"
+
+
+def test_failures_are_told():
+    failed = compare("good=true", "bad=sh -c 'echo reason >&2; exit 3'", "--rounds=1")
+    assert (failed.returncode, failed.stderr.strip()) == (1, "bad ended with 3: reason")
+    absent = compare("good=true", "bad=no-such-program-here", "--rounds=1")
+    assert absent.returncode == 1
+    assert "no-such-program-here" in absent.stderr
+    slow = compare("good=true", "slow=sh -c 'sleep 60'", "--timeout=0.2", "--rounds=1")
+    assert (slow.returncode, slow.stderr.strip()) == (1, "slow took longer than 0.2 s")
+
+
+def test_usage_is_checked():
+    for arguments in (["one=true"], ["same=true", "same=true"], ["a=true", "b"]):
+        assert compare(*arguments).returncode == 2
+
+
+def test_peers_agree_with_brute_force(tmp_path):
+    random = np.random.default_rng(5)
+    values = random.normal(300, 4, (9, 13, 17)).round()
+    values[3, 5, 7] = 4000
+    inputs = [tmp_path / f"{index}.fits" for index in range(len(values))]
+    for path, pixels in zip(inputs, values, strict=True):
+        fits.writeto(path, pixels.astype(np.uint16))
+    median = np.median(values, axis=0)
+    distance = np.abs(values - median)
+    kept = distance <= 5 * np.median(distance, axis=0) / 0.6744897501960817
+    expected = np.mean(values, axis=0, where=kept)
+    assert not kept[3, 5, 7]
+    peers = sorted((ROOT / "benchmarks" / "peers").glob("*.py"))
+    assert peers
+    for peer in peers:
+        output = tmp_path / f"{peer.stem}.out.fits"
+        subprocess.run([sys.executable, peer, output, *inputs], check=True, capture_output=True)
+        np.testing.assert_allclose(fits.getdata(output), expected, rtol=2e-6)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_combine_runs():
+    result = subprocess.run(
+        [sys.executable, COMBINE, "--frames=5", "--size=40", "--rounds=1"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    names = [line.split()[0] for line in result.stdout.splitlines()[2:]]
+    assert names == ["masterframe", "astropy_in_memory", "ccdproc_combine", "cat"]
