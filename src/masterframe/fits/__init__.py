@@ -1,0 +1,26 @@
+"""FITS files: header scan, reading of row bands, and writing of images; knows nothing of Dask."""
+
+from masterframe.fits.read import (
+    band_words,
+    counter,
+    datasum,
+    read_header,
+    read_rows,
+    read_stack,
+)
+from masterframe.fits.scan import FileScan, HduScan, scan_file, scan_files
+from masterframe.fits.source import content
+
+__all__ = [
+    "FileScan",
+    "HduScan",
+    "band_words",
+    "content",
+    "counter",
+    "datasum",
+    "read_header",
+    "read_rows",
+    "read_stack",
+    "scan_file",
+    "scan_files",
+]

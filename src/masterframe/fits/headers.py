@@ -1,0 +1,359 @@
+"""What the headers of masters and calibrated frames say.
+
+A master keeps the cards that all of its inputs share and that can be true of it: not where the
+telescope pointed. A calibrated frame keeps everything, its sections and pixel coordinates moved by
+the trim. Cards that FITS does not allow are mended or dropped by `masterframe.fits.legal`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from astropy.io import fits
+
+from masterframe.fits.legal import COMMENTARY, Entry, entries, lawful, quoted, to_header
+from masterframe.kernels.registry import RULES
+from masterframe.model import Header, Image, MaskBit, Recipe, Rejection, Scalar, Section
+
+MAX_INPUT_CARDS = 999
+"""IMCMB001 to IMCMB999; all inputs are in the table INPUTS."""
+
+_STRUCTURE = re.compile(
+    r"SIMPLE|XTENSION|BITPIX|NAXIS\d*|PCOUNT|GCOUNT|GROUPS|EXTEND|BLOCKED|INHERIT|LONGSTRN"
+    r"|EXTNAME|EXTVER|EXTLEVEL|HDUNAME|TFIELDS|THEAP|P(?:TYPE|SCAL|ZERO)\d+"
+    r"|T(?:BCOL|FORM|SCAL|ZERO|NULL|TYPE|UNIT|DISP|DIM|CTYP|CUNI|CRVL|CDLT|CRPX|CROT)\d+\w*"
+    r"|O?_?B(?:ZERO|SCALE)|BLANK|BUNIT|DATAMIN|DATAMAX|CHECKSUM|DATASUM|END|CONTINUE"
+    r"|Z(?:IMAGE|SIMPLE|TENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|HECKSUM|DATASUM|CMPTYPE"
+    r"|TILE\d+|NAME\d+|VAL\d+|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|BLOCKED)|FZ[A-Z]+"
+)
+_SECTION = re.compile(
+    r"(?:BIAS|TRIM|DATA|CCD|AMP|DET|ROI|ORIG|NOR|OVR|OVS|OVSC|PRE|PRES|POST|IMA)SEC\w{0,2}"
+    r"|(?:4P_)?[ABCDT]SEC[A-H\d]{1,2}|ESO DET OUT\d* (?:PRSC|OVSC)[XY]"
+)
+_WCS = re.compile(
+    r"(?:CRPIX|CRVAL|CDELT|CROTA|CRDER|CSYER|CTYPE|CUNIT|CNAME|PROJP|CNPIX|AMDX|AMDY|PPO)\d+\w?"
+    r"|(?:PC|CD|PV|PS|LTM|TR|WAT)\d+_\d+\w?|(?:PC|CD)\d{6}|LTV\d|WAXMAP\d+|PLT(?:RA|DEC)\w+"
+    r"|(?:A|B|AP|BP)_(?:ORDER|DMAX|\d+_\d+)|(?:EQUINOX|RADESYS|LONPOLE|LATPOLE|SPECSYS|SSYS)\w*"
+    r"|WCS\S*|RADECSYS|EPOCH|RESTFRE?Q|RESTWAV|OBSGEO-[XYZ]"
+)
+_POINTING = re.compile(
+    r"(?:RA|DEC|ALT|AZ|HA|EL)(?:[-_]\w+|\d|START|END|DEG|TEL|OFF\w*)?|CRA|CDEC|TRA|TDEC"
+    r"|(?:TEL|OBJ|OBJCT|CAT|TARG|CENT|CMD|REQ|PNT|PM|OFST|TPT|OBS|EPH|MU)[-_]?(?:RA|DEC|ALT|AZ|HA)"
+    r"|ALTITUDE|AZIMUTH|ELEVATIO|HOURANG|AIRMASS\w*|AM_?(?:START|END)|SECZ\S*|ZD\S*|ZENITH\w*"
+    r"|L?ST|LST[-_]\w+|LSTHDR|SIDEREAL|SIDTIME|PARANG\w*|PARALLAC|MOON\w*|SUN\w*|J2000"
+    r"|ESO TEL (?:AIRM|ALT|AZ|PARANG|TARG|MOON|OFFSET).*|ESO ADA .*"
+)
+_OURS = re.compile(
+    r"ISMASTER|NCOMBINE|IMCMB\d+|TOTEXP|COMBTYPE|REJ(?:TYPE|CENT|DEV|DDOF)|SIG(?:LOW|HIGH)"
+    r"|THR(?:LOW|HIGH)|NLOW|NHIGH|NKEEP|NITER|NFLOOR|BIASSUB|UNCTYPE|MF\w+|DATE|DATE-\w+|TIMESYS"
+    r"|UTYPE"
+)
+_RULE_CARDS = {
+    "low": ("SIGLOW", "[sigma] lower bound"),
+    "high": ("SIGHIGH", "[sigma] upper bound"),
+    "center": ("REJCENT", "centre of the bounds"),
+    "deviation": ("REJDEV", "measure of spread"),
+    "ddof": ("REJDDOF", "degrees of freedom taken off"),
+    "max_iters": ("NITER", "passes at most"),
+    "nlow": ("NLOW", "lowest values dropped"),
+    "nhigh": ("NHIGH", "highest values dropped"),
+    "nkeep": ("NKEEP", "values left at least"),
+}
+_RAW_CARDS = {"low": ("THRLOW", "[adu] raw values from"), "high": ("THRHIGH", "[adu] to")}
+_TIME_CARDS = ("EXPTIME", "TOTEXP", "DATE-OBS", "DATE-BEG", "DATE-END", "DATE-AVG", "TIMESYS")
+_MASK_BITS = {
+    MaskBit.NO_VALUE: "nothing was left to combine",
+    MaskBit.BAD: "given as bad",
+    MaskBit.SATURATED: "saturated in every frame",
+    MaskBit.FLAT_LOW: "flat too insensitive or not finite",
+    MaskBit.HOT: "hot or unstable in the dark",
+    MaskBit.FEW_KEPT: "fewer values kept than min_kept",
+    MaskBit.NOT_COVERED: "no input covers the pixel",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputFacts:
+    """What the header of a master says of one of its frames."""
+
+    name: str
+    """Name of the file, without folders."""
+    exptime: float | None = None
+    """Exposure time (s); None where it is not known."""
+    date_obs: str = ""
+    """Start, ISO 8601 in UTC; '' where it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterFacts:
+    """What the header of a master says besides what its inputs share."""
+
+    inputs: tuple[InputFacts, ...]
+    """Its frames."""
+    recipe: Recipe
+    """How they were combined."""
+    kind: str = ""
+    """bias, dark, flat; '' where it is not known."""
+    unit: str = "adu"
+    """Unit of its values; '' for a normalised flat."""
+    bias_subtracted: bool = False
+    """Whether a bias was taken off."""
+    uncertainty: str = ""
+    """What its UNCERT holds: empirical, propagated."""
+    token: str = ""
+    """The product's token, by which a later run knows whether it is up to date."""
+    version: str = ""
+    """Version of the program."""
+    created: str = ""
+    """When it was made, ISO 8601 in UTC."""
+    history: tuple[str, ...] = ()
+    """Lines that say how it was made."""
+
+
+def master_header(base: fits.Header, headers: Sequence[Header]) -> fits.Header:
+    """Return the cards that all inputs of a master share and that can be true of it.
+
+    Parameters
+    ----------
+    base : astropy.io.fits.Header
+        Header of the first input: gives order and comments.
+    headers : sequence of mapping
+        Scanned headers of all inputs, the first included.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+        Without structure, scaling, sections, checksums, compression, coordinates, airmass, HISTORY
+        and COMMENT, and without what `master_cards` sets; lawful whatever the inputs hold.
+    """
+    first, *others = headers
+    common = {
+        key for key, value in first.items() if all(_same(value, other, key) for other in others)
+    }
+    dropped = (_STRUCTURE, _SECTION, _WCS, _POINTING, _OURS)
+    kept = (
+        entry
+        for entry in entries(base, first)
+        if entry.keyword in common
+        and entry.keyword not in COMMENTARY
+        and not any(pattern.fullmatch(entry.keyword) for pattern in dropped)
+    )
+    good, _ = lawful(kept)
+    return to_header(good)
+
+
+def calibrated_header(header: fits.Header, image: Image, unit: str) -> fits.Header:
+    """Return the header of a calibrated frame: all that the raw one says, made true again.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Header of the raw image.
+    image : Image
+        The raw image: its scanned header and its trim.
+    unit : str
+        BUNIT.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+        Structure, scaling and checksum cards are left out. A trim moves CRPIXn (of every WCS),
+        LTVn and DATASEC; overscan sections go, and with them sections on the detector unless
+        exactly DATASEC was kept. Cards that FITS does not allow are quoted in COMMENT.
+    """
+    given = [
+        entry
+        for entry in entries(header, image.header)
+        if not _STRUCTURE.fullmatch(entry.keyword) and (entry.keyword, entry.value) != ("", "")
+    ]
+    good, bad = lawful(_trimmed(given, image.trim) if image.trim else given)
+    notes = [entry for entry in good if entry.keyword in COMMENTARY]
+    cards = [entry for entry in good if entry.keyword not in COMMENTARY]
+    return to_header([*cards, Entry("BUNIT", unit, "unit of the values"), *notes, *quoted(bad)])
+
+
+def plane_header(plane: str, unit: str) -> fits.Header:
+    """Return the cards of a plane that goes with the data: uncert, mask, count and the others.
+
+    Parameters
+    ----------
+    plane : str
+        uncert, propagated, mask, count, rejlow, rejhigh or exposure.
+    unit : str
+        Unit of the data.
+    """
+    cards: dict[str, list[Entry]] = {
+        "uncert": [
+            Entry("BUNIT", unit, "unit of the values"),
+            Entry("UTYPE", "StdDevUncertainty", "one standard deviation"),
+        ],
+        "propagated": [
+            Entry("BUNIT", unit, "unit of the values"),
+            Entry("COMMENT", "Standard deviation from gain, read noise and the masters'."),
+        ],
+        "mask": [
+            Entry("COMMENT", "Non-zero: do not use the pixel. The bits:"),
+            *(Entry("COMMENT", f"{bit.value:3d} {text}") for bit, text in _MASK_BITS.items()),
+        ],
+        "count": [Entry("COMMENT", "Values that went into the pixel.")],
+        "rejlow": [Entry("COMMENT", "Values rejected below the centre.")],
+        "rejhigh": [Entry("COMMENT", "Values rejected above the centre.")],
+        "exposure": [Entry("BUNIT", "s", "exposure that went into the pixel")],
+    }
+    return to_header(cards[plane])
+
+
+def master_cards(facts: MasterFacts, kept: Sequence[int] | None = None) -> dict[str, Any]:
+    """Return the cards that say what a master is and how it was made.
+
+    Parameters
+    ----------
+    facts : MasterFacts
+        What is known of it.
+    kept : sequence of int, optional
+        Values that each input gave to the result; None before that is known. Inputs that gave none
+        are left out of times and of NCOMBINE.
+
+    Returns
+    -------
+    dict
+        Value and comment by keyword, for `legal.set_cards` and `ImageFile.update_cards`; a value of
+        None removes the card. The keywords do not depend on `kept`, but for the HISTORY lines,
+        which are there only where it is None.
+    """
+    used = [i for i in range(len(facts.inputs)) if kept is None or kept[i] > 0]
+    recipe = facts.recipe
+    cards: dict[str, Any] = {
+        "ISMASTER": (True, "made of several frames"),
+        "MFKIND": (facts.kind or None, "kind of master"),
+        "BUNIT": (facts.unit, "unit of the values"),
+        "NCOMBINE": (len(used), "frames that went in"),
+        "COMBTYPE": (recipe.estimator, "estimator"),
+        **_rejection_cards(recipe.rejection),
+        "NFLOOR": (recipe.noise.floor, "least sigma of the rejection"),
+        "BIASSUB": (facts.bias_subtracted, "a bias was taken off"),
+        "UNCTYPE": (facts.uncertainty or None, "what UNCERT holds"),
+        **_time_cards(facts, used, kept),
+        "DATE": (facts.created[:19] or None, "when the file was made (UTC)"),
+        "MFVERS": (facts.version or None, "version of masterframe"),
+        "MFTOKEN": (facts.token or None, "names recipe, masters and inputs"),
+    }
+    if recipe.rejection.rule == "none":
+        del cards["NFLOOR"]
+    for number, source in enumerate(facts.inputs[:MAX_INPUT_CARDS], start=1):
+        cards[f"IMCMB{number:03d}"] = (source.name, "")
+    if kept is None and facts.history:
+        cards["HISTORY"] = ("\n".join(facts.history), "")
+    return cards
+
+
+def _same(value: Scalar, other: Header, key: str) -> bool:
+    return key in other and type(other[key]) is type(value) and other[key] == value
+
+
+def _trimmed(cards: Sequence[Entry], trim: Section) -> Iterator[Entry]:
+    """Yield cards as they hold for the part that is kept."""
+    shift = {"1": trim.x0, "2": trim.y0}
+    present = {entry.keyword: entry.value for entry in cards}
+    exact = _section(present.get("DATASEC")) == trim
+    for entry in cards:
+        key, value, _ = entry
+        if re.fullmatch(r"CRPIX[12][A-Z]?|LTV[12]", key):
+            moved = _less(value, shift[re.sub(r"\D", "", key)])
+            yield entry._replace(value=moved)
+        elif key == "DATASEC":
+            inside = _inside(_section(value), trim)
+            if inside:
+                yield entry._replace(value=inside.to_fits())
+        elif not _SECTION.fullmatch(key) or (exact and re.fullmatch("(CCD|DET|AMP)SEC", key)):
+            yield entry
+    for axis, offset in shift.items():
+        if offset and f"LTV{axis}" not in present:
+            yield Entry(f"LTV{axis}", -float(offset), "pixel = raw pixel + LTV")
+            yield Entry(f"LTM{axis}_{axis}", 1.0, "pixels per raw pixel")
+
+
+def _section(text: Any) -> Section | None:
+    """Return a section that FITS writes as ``[x0:x1,y0:y1]``; None where it is none."""
+    match = re.fullmatch(r"\s*\[(\d+):(\d+),(\d+):(\d+)\]\s*", str(text))
+    if match is None:
+        return None
+    x0, x1, y0, y1 = map(int, match.groups())
+    return Section(y0 - 1, y1, x0 - 1, x1)
+
+
+def _inside(section: Section | None, trim: Section) -> Section | None:
+    """Return a section in the pixels of the trimmed image; None where nothing of it is left."""
+    if section is None:
+        return None
+    rows, columns = trim.shape
+    moved = Section(
+        max(0, section.y0 - trim.y0),
+        min(rows, section.y1 - trim.y0),
+        max(0, section.x0 - trim.x0),
+        min(columns, section.x1 - trim.x0),
+    )
+    return moved if moved.y0 < moved.y1 and moved.x0 < moved.x1 else None
+
+
+def _less(value: Any, shift: int) -> Any:
+    try:
+        return float(value) - shift
+    except (TypeError, ValueError):
+        return value
+
+
+def _rejection_cards(rejection: Rejection) -> dict[str, Any]:
+    names = _RULE_CARDS | (_RAW_CARDS if rejection.rule == "threshold" else {})
+    cards: dict[str, Any] = {"REJTYPE": (rejection.rule, "rule of rejection")}
+    for option in RULES[rejection.rule].options:
+        keyword, comment = names[option]
+        value = getattr(rejection, option)
+        without = "all" if option == "max_iters" else "off"
+        cards[keyword] = (without if value is None else value, comment)
+    return cards
+
+
+def _time_cards(
+    facts: MasterFacts, used: Sequence[int], kept: Sequence[int] | None
+) -> dict[str, Any]:
+    """Return exposure times (weighted by the values kept) and dates of the frames that went in."""
+    times = [facts.inputs[i].exptime for i in used]
+    known = [time for time in times if time is not None]
+    cards: dict[str, Any] = dict.fromkeys(_TIME_CARDS, (None, "not known"))
+    if known and len(known) == len(times):
+        weights = [1 if kept is None else kept[i] for i in used]
+        mean = sum(w * t for w, t in zip(weights, known, strict=True)) / sum(weights)
+        common = known[0] if len(set(known)) == 1 else mean
+        total = sum(known)
+        summed = facts.recipe.estimator == "sum"
+        cards["EXPTIME"] = (total if summed else common, "[s] exposure of the result")
+        cards["TOTEXP"] = (total, "[s] of all frames together")
+    starts = [(start, facts.inputs[i].exptime) for i in used if (start := _start(facts, i))]
+    if starts:
+        first = min(start for start, _ in starts)
+        ends = [start + timedelta(seconds=time or 0) for start, time in starts]
+        middles = [start + timedelta(seconds=(time or 0) / 2) for start, time in starts]
+        average = first + sum((m - first for m in middles), timedelta()) / len(middles)
+        cards["DATE-OBS"] = (_iso(first), "start of the first frame (UTC)")
+        cards["DATE-BEG"] = (_iso(first), "start of the first frame (UTC)")
+        cards["DATE-END"] = (_iso(max(ends)), "end of the last frame (UTC)")
+        cards["DATE-AVG"] = (_iso(average), "mean of the mid-times (UTC)")
+        cards["TIMESYS"] = ("UTC", "of the dates")
+    return cards
+
+
+def _start(facts: MasterFacts, index: int) -> datetime | None:
+    try:
+        start = datetime.fromisoformat(facts.inputs[index].date_obs)
+    except ValueError:
+        return None
+    return start.replace(tzinfo=UTC) if start.tzinfo is None else start.astimezone(UTC)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.replace(tzinfo=None).isoformat(timespec="milliseconds")

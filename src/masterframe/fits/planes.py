@@ -1,0 +1,184 @@
+"""The image HDUs of a file that is to be written: their places, and how values are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from masterframe.fits import legal
+
+BLOCK = 2880
+"""Bytes in which FITS counts."""
+
+_BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64}
+_STORED_AS = {"i1": ("u1", -(2**7)), "u2": ("i2", 2**15), "u4": ("i4", 2**31)}
+"""Types that FITS stores as another one, and the BZERO between the two."""
+_STRUCTURE = {
+    *("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT"),
+    *("EXTNAME", "BZERO", "BSCALE", "CHECKSUM", "DATASUM"),
+}
+
+
+@dataclass(frozen=True)
+class PlaneSpec:
+    """One image HDU of a file that is to be written."""
+
+    name: str
+    """EXTNAME, unique within the file; the first may be '' or PRIMARY and then has no card."""
+    dtype: str
+    """numpy type of its values: (u)int8, (u)int16, (u)int32, float32 or float64."""
+    shape: tuple[int, ...]
+    """Rows and columns; () for a primary HDU without pixels."""
+    header: fits.Header
+    """Its cards besides the structural ones, which are ignored where they are there."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """An image HDU and its place in the file."""
+
+    header: fits.Header
+    """All of its cards; grows with updates."""
+    offset: int
+    """Byte at which the header begins."""
+    room: int
+    """Bytes of the header with its spare cards; the data follow."""
+    shape: tuple[int, ...]
+    """Rows and columns; () for none."""
+    dtype: np.dtype[Any]
+    """Type of the values, native."""
+    stored: np.dtype[Any]
+    """Type in the file, big-endian."""
+
+    @property
+    def data_offset(self) -> int:
+        """Byte at which the data begin."""
+        return self.offset + self.room
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return self.shape[1] * self.stored.itemsize
+
+    @property
+    def end(self) -> int:
+        """Byte after the last block of the data."""
+        size = self.shape[0] * self.row_bytes if self.shape else 0
+        return self.data_offset + whole_blocks(size)
+
+    @property
+    def shifted(self) -> bool:
+        """Whether BZERO makes the stored type another one."""
+        return self.stored.kind != self.dtype.kind
+
+    def header_bytes(self) -> bytes:
+        """Return the header as it stands in the file.
+
+        Raises
+        ------
+        ValueError
+            If it has outgrown its room.
+        """
+        text = _text(self.header)
+        lack = len(text) + legal.CARD - self.room
+        if lack > 0:
+            raise ValueError(f"a header lacks {lack // legal.CARD} spare cards")
+        end = max(len(text), self.room - BLOCK)  # in the last block, where readers end a header
+        return (text.ljust(end) + "END").ljust(self.room).encode("ascii")
+
+    def encode(self, values: NDArray[Any]) -> memoryview:
+        """Return the bytes of values, of any shape, as they are stored."""
+        native = values.astype(self.dtype, casting="same_kind", copy=False)
+        if self.shifted:
+            native = _flip_sign(native)
+        stored = np.ascontiguousarray(native.view(self.stored.newbyteorder("=")), self.stored)
+        return memoryview(stored.data).cast("B")
+
+    def decode(self, data: bytearray) -> NDArray[Any]:
+        """Return whole rows from their stored bytes, shape (rows, columns); may be changed."""
+        native = np.frombuffer(data, self.stored).astype(self.stored.newbyteorder("="), copy=False)
+        values = _flip_sign(native).view(self.dtype) if self.shifted else native
+        rows: NDArray[Any] = values.reshape(-1, self.shape[1])
+        return rows
+
+
+def place(specs: Sequence[PlaneSpec], spare_cards: int) -> dict[str, Plane]:
+    """Lay HDUs out one after the other.
+
+    Parameters
+    ----------
+    specs : sequence of PlaneSpec
+        In file order; the first is the primary.
+    spare_cards : int
+        Cards that each header can still take.
+
+    Returns
+    -------
+    dict
+        `Plane` by name, in file order.
+    """
+    placed: dict[str, Plane] = {}
+    offset = 0
+    for spec in specs:
+        if spec.name in placed:
+            raise ValueError(f"two planes are called {spec.name!r}")
+        dtype = np.dtype(spec.dtype)
+        stored, bzero = _STORED_AS.get(dtype.str[1:], (dtype.str[1:], 0))
+        header = _header(spec, _BITPIX[stored], bzero, primary=not placed)
+        cards = len(_text(header)) // legal.CARD + spare_cards + 1
+        room = whole_blocks(cards * legal.CARD)
+        plane = Plane(header, offset, room, spec.shape, dtype, np.dtype(f">{stored}"))
+        placed[spec.name] = plane
+        offset = plane.end
+    return placed
+
+
+def whole_blocks(size: int) -> int:
+    """Return a number of bytes rounded up to FITS blocks."""
+    return -(-size // BLOCK) * BLOCK
+
+
+def _header(spec: PlaneSpec, bitpix: int, bzero: int, *, primary: bool) -> fits.Header:
+    """Return a header with its structural cards, and with the checksums' places."""
+    header = fits.Header()
+    if primary:
+        header["SIMPLE"] = (True, "conforms to FITS")
+    else:
+        header["XTENSION"] = ("IMAGE", "image extension")
+    header["BITPIX"] = (bitpix, "bits of a value, negative for floating point")
+    header["NAXIS"] = len(spec.shape)
+    for axis, length in enumerate(reversed(spec.shape), start=1):
+        header[f"NAXIS{axis}"] = length
+    if primary:
+        header["EXTEND"] = True
+    else:
+        header["PCOUNT"] = 0
+        header["GCOUNT"] = 1
+    if bzero:
+        header["BSCALE"] = 1
+        header["BZERO"] = (bzero, "value = BZERO + stored value")
+    if not (primary and spec.name in {"", "PRIMARY"}):
+        legal.set_cards(header, {"EXTNAME": (spec.name, "name of this HDU")})
+    header["CHECKSUM"] = ("0" * 16, "checksum of this HDU")
+    header["DATASUM"] = ("0", "checksum of its data")
+    for entry in legal.entries(spec.header, {}):
+        card = legal.safe_card(*entry, limit=legal.LONG_STRING)
+        if card is not None and card.keyword not in _STRUCTURE:
+            header.append(card, end=True)
+    return header
+
+
+def _text(header: fits.Header) -> str:
+    return str(header.tostring(endcard=False, padding=False))
+
+
+def _flip_sign(values: NDArray[Any]) -> NDArray[Any]:
+    """Return integers with their highest bit turned over: what BZERO = 2^(bits - 1) comes to."""
+    unsigned = values.view(f"u{values.itemsize}")
+    flipped: NDArray[Any] = unsigned ^ unsigned.dtype.type(1 << (8 * values.itemsize - 1))
+    return flipped

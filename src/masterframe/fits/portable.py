@@ -1,0 +1,83 @@
+"""POSIX calls with what stands in for them elsewhere: positioned reads, allocation, locks.
+
+Linux has them all. macOS lacks ``posix_fallocate`` (and ``preadv`` before version 11); Windows is
+served through WSL, so that the stand-ins there only keep imports and simple reads alive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+try:
+    import fcntl
+except ImportError:  # Windows without WSL
+    fcntl = None  # type: ignore[assignment, unused-ignore]
+
+READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""For `os.open` of input. O_NONBLOCK means nothing for a regular file, but a FIFO that was put in
+its place since it was looked at does not hang the open."""
+
+
+def read_into(descriptor: int, view: memoryview, offset: int) -> int:
+    """Fill a writable buffer of bytes from a file, from an offset on.
+
+    Parameters
+    ----------
+    descriptor : int
+        File open for reading.
+    view : memoryview
+        Contiguous bytes that are filled.
+    offset : int
+        First byte in the file.
+
+    Returns
+    -------
+    int
+        Bytes that were read; fewer than asked for only where the file ends. Short reads are
+        continued, as a call gives 2 GiB at most; Python itself repeats interrupted ones.
+    """
+    done = 0
+    while done < len(view):
+        count = _read_some(descriptor, view[done:], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def _read_some(descriptor: int, view: memoryview, offset: int) -> int:
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [view], offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    data = os.read(descriptor, len(view))
+    view[: len(data)] = data
+    return len(data)
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Give a new file its full size, and its place on the disk where the system can reserve it.
+
+    Raises
+    ------
+    OSError
+        ENOSPC where the disk is too full.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Lock a file for this process alone; return False where another one holds it.
+
+    The lock ends with the descriptor. Where the file system knows no locks, every try succeeds.
+    """
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+    return True

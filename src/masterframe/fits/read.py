@@ -1,0 +1,319 @@
+"""Reading rows: one read a frame, into the memory that is its place in the result, decoded there.
+
+Frames are opened, read and closed; nothing stays open between calls, and no call holds more than
+the array that it returns (and the stored rows of one frame, where those are smaller or scaled).
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe import kernels
+from masterframe.errors import FrameError
+from masterframe.fits import portable
+from masterframe.fits.layout import RawHdu, stored_sum, walk
+from masterframe.fits.source import PlainSource, Source, open_regular, open_source
+from masterframe.model import Frame, Header, Scaling
+
+if TYPE_CHECKING:
+    from astropy.io import fits
+
+Array = NDArray[Any]
+
+_STORED = {
+    bitpix: np.dtype(name)
+    for bitpix, name in {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}.items()
+}
+"""Stored types by BITPIX."""
+
+
+class Counter:
+    """Counts the bytes of pixels that this process has read, for tests and reports."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count more bytes; safe from any thread."""
+        with self._lock:
+            self.bytes += count
+
+
+counter = Counter()
+"""Bytes of pixels read in this process, as they are stored (unpacked, where they are packed)."""
+
+
+def read_rows(frame: Frame, y0: int, y1: int) -> Array:
+    """Read rows of one frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        From a scan.
+    y0, y1 : int
+        First row, and the one after the last.
+
+    Returns
+    -------
+    ndarray, shape (y1 - y0, nx)
+        Values in the type `Frame.dtype`, native byte order. Of unscaled floats each bit is kept.
+
+    Raises
+    ------
+    FrameError
+        If the file has changed since its scan, is gone, or cannot be read.
+    ValueError
+        If the frame has no such rows.
+    """
+    _check_rows(frame, y0, y1)
+    out = np.empty((y1 - y0, frame.shape[1]), frame.dtype)
+    _read_into(frame, y0, y1, out)
+    return out
+
+
+def read_stack(frames: Sequence[Frame], y0: int, y1: int) -> Array:
+    """Read the same rows of several frames into one array.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        N frames of one width; at least one.
+    y0, y1 : int
+        First row, and the one after the last.
+
+    Returns
+    -------
+    ndarray, shape (N, y1 - y0, nx)
+        In the type of the frames; where they differ, in ``numpy.result_type`` of them, which holds
+        every value but those beyond 2**53 where 64 bit integers meet floats or the other sign.
+
+    Raises
+    ------
+    FrameError
+        If a file has changed since its scan, is gone, cannot be read, or differs in width.
+    ValueError
+        If a frame has no such rows.
+    """
+    for frame in frames:
+        _check_rows(frame, y0, y1)
+    width = frames[0].shape[1]
+    dtype = np.result_type(*{frame.dtype for frame in frames})
+    out = np.empty((len(frames), y1 - y0, width), dtype)
+    for frame, rows in zip(frames, out, strict=True):
+        if frame.shape[1] != width:
+            raise FrameError(
+                frame.path,
+                f"it is {frame.shape[1]} pixels wide, {frames[0].path} is {width}: leave one out",
+            )
+        if frame.dtype == dtype:
+            _read_into(frame, y0, y1, rows)
+        else:
+            rows[...] = read_rows(frame, y0, y1)
+    return out
+
+
+def datasum(frame: Frame) -> int:
+    """Return the DATASUM of the data unit that holds a frame, from its bytes as they are stored.
+
+    Raises
+    ------
+    FrameError
+        If the file has changed since its scan, is gone, or cannot be read.
+    """
+    with _unchanged(frame) as descriptor:
+        if frame.offset >= 0:
+            end = frame.offset + frame.shape[0] * frame.row_bytes
+            return stored_sum(PlainSource(descriptor, frame.size), frame.offset, end)
+        with open_source(frame.path) as (source, _):
+            raw = _find_hdu(frame.path, frame.hdu, source)
+            return stored_sum(source, raw.start, raw.end)
+
+
+def band_words(frames: Sequence[Frame], block: Array, y0: int) -> NDArray[np.uint64] | None:
+    """Return each frame's part of its DATASUM, from rows that have been read already.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        N frames.
+    block : ndarray, shape (N, rows, nx)
+        What `read_stack` returned: whole rows, unchanged.
+    y0 : int
+        Row of the frames at which the block begins.
+
+    Returns
+    -------
+    ndarray of uint64, shape (N,), or None
+        Ones'-complement sums (`masterframe.kernels.word_sums`): added over all rows and folded to
+        32 bits they are `datasum`. None where the values do not tell the stored bytes: scaled or
+        compressed frames, or frames of several types.
+    """
+    first = frames[0]
+    if not all(_is_recoverable(frame) and frame.dtype == block.dtype for frame in frames):
+        return None
+    xor = 1 << (first.bitpix - 1) if _flips_sign(first) else 0
+    return kernels.word_sums(block, parity=y0 * first.shape[1], xor=xor)
+
+
+def read_header(path: str, hdu: int) -> fits.Header:
+    """Return the whole header of an HDU, comments and order included.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    hdu : int
+        Index of the HDU.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+        Of a tile-compressed image the header of the image. A value that breaks the rules of FITS
+        is the text of its card.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read or has no such HDU.
+    """
+    from astropy.io import fits
+
+    with open_source(path) as (source, _):
+        raw = _find_hdu(path, hdu, source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of cards that break the rules
+        header = fits.getheader(path, hdu) if raw.tiled else fits.Header.fromstring(raw.header)
+        return fits.Header([_readable(card, raw.cards) for card in header.cards])
+
+
+def _readable(card: fits.Card, scanned: Header) -> fits.Card:
+    """Return a card whose value can be asked for: its text, in ASCII, where it breaks the rules."""
+    from astropy.io import fits
+
+    try:
+        card.value  # noqa: B018  astropy parses it now
+    except fits.VerifyError:
+        texts = (str(scanned.get(card.keyword.upper(), "")), card.comment)
+        plain = [text.encode("ascii", "backslashreplace").decode() for text in texts]
+        return fits.Card(card.keyword, *plain)
+    return card
+
+
+def _check_rows(frame: Frame, y0: int, y1: int) -> None:
+    if not 0 <= y0 <= y1 <= frame.shape[0]:
+        raise ValueError(f"{frame.path} has rows 0 to {frame.shape[0]}, not {y0} to {y1}")
+
+
+def _read_into(frame: Frame, y0: int, y1: int, out: Array) -> None:
+    """Fill a contiguous array of the frame's type."""
+    in_place = frame.bitpix < 0 or out.dtype.kind != "f"
+    stored = out if in_place else np.empty(out.shape, _STORED[frame.bitpix])
+    view = memoryview(stored.reshape(-1).view(np.uint8).data)
+    with _unchanged(frame) as descriptor:
+        if frame.offset < 0:
+            view[:] = _unpacked(frame, y0, y1)
+        else:
+            count = portable.read_into(descriptor, view, frame.offset + y0 * frame.row_bytes)
+            if count < len(view):
+                raise FrameError(frame.path, f"truncated: {count:,} of {len(view):,} bytes of rows")
+    counter.add(len(view))
+    _make_native(stored, flip=in_place and _flips_sign(frame))
+    if not in_place:
+        _scale_integers(frame.scaling, stored, out)
+    elif frame.bitpix < 0:
+        _scale(frame.scaling, out)
+
+
+def _is_recoverable(frame: Frame) -> bool:
+    """Return whether each value tells the bytes that were stored for it."""
+    if frame.offset < 0:
+        return False
+    if frame.bitpix < 0:
+        return frame.scaling == Scaling()
+    return not frame.dtype.startswith("float")
+
+
+@contextmanager
+def _unchanged(frame: Frame) -> Iterator[int]:
+    """Open the file of a frame if it is still the one that was scanned."""
+    with open_regular(frame.path) as (descriptor, about):
+        if about.st_size != frame.size:
+            raise FrameError(
+                frame.path,
+                f"changed during the run: {about.st_size:,} bytes, {frame.size:,} when scanned",
+            )
+        if about.st_mtime_ns != frame.mtime_ns:
+            raise FrameError(frame.path, "changed during the run: written to since it was scanned")
+        yield descriptor
+
+
+def _flips_sign(frame: Frame) -> bool:
+    """Return whether BZERO makes integers of the other sign: all that changes is their top bit."""
+    return frame.bitpix > 0 and frame.scaling.bzero != 0
+
+
+def _make_native(values: Array, *, flip: bool) -> None:
+    """Turn big-endian values into native ones in place; as integers, so that no NaN is touched."""
+    size = values.itemsize
+    if size == 2 and flip:
+        kernels.swap_unsigned16(values)
+    elif size == 2:
+        kernels.swap16(values)
+    else:
+        words = values.view(f"u{size}")
+        if size > 1:
+            words.byteswap(inplace=True)
+        if flip:
+            words ^= words.dtype.type(1 << (8 * size - 1))
+
+
+def _scale_integers(scaling: Scaling, stored: Array, out: Array) -> None:
+    out[...] = stored
+    _scale(scaling, out)
+    if scaling.blank is not None:
+        out[stored == scaling.blank] = np.nan
+
+
+def _scale(scaling: Scaling, values: Array) -> None:
+    """Apply BSCALE and BZERO in the type of the values, as astropy does, to the last bit."""
+    with np.errstate(all="ignore"):  # what overflows is infinite, and left out as such
+        if scaling.bscale != 1:
+            values *= scaling.bscale
+        if scaling.bzero != 0:
+            values += scaling.bzero
+
+
+def _find_hdu(path: str, index: int, source: Source) -> RawHdu:
+    for raw in walk(path, source):
+        if raw.index == index:
+            return raw
+    raise FrameError(path, f"it has no HDU {index}")
+
+
+def _unpacked(frame: Frame, y0: int, y1: int) -> bytes:
+    """Return rows of a compressed frame as they would be stored without compression."""
+    with open_source(frame.path) as (source, _):
+        raw = _find_hdu(frame.path, frame.hdu, source)
+        if not raw.tiled:
+            return source.read(raw.start + y0 * frame.row_bytes, (y1 - y0) * frame.row_bytes)
+    return _untiled(frame, y0, y1)
+
+
+def _untiled(frame: Frame, y0: int, y1: int) -> bytes:
+    from astropy.io import fits
+
+    try:
+        with fits.open(frame.path, memmap=False, do_not_scale_image_data=True) as hdus:
+            section = hdus[frame.hdu].section
+            rows = section[(*[0] * (len(section.shape) - 2), slice(y0, y1))]
+    except Exception as error:  # what damaged tiles make astropy raise has no common class
+        raise FrameError(frame.path, f"its tiles cannot be unpacked: {error}") from error
+    return bytes(np.asarray(rows).astype(_STORED[frame.bitpix].newbyteorder(">")).data)

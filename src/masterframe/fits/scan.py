@@ -1,0 +1,266 @@
+"""Header scan: what images a file holds and where, found without reading a pixel."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from masterframe.errors import FrameError
+from masterframe.fits.layout import (
+    RawHdu,
+    UnfitError,
+    axes_of,
+    believable,
+    bitpix_of,
+    named,
+    stored_sum,
+    walk,
+)
+from masterframe.fits.source import Source, open_source
+from masterframe.model import Frame, Header, Problem, Scalar, Scaling
+
+_MAX_AXIS = 1 << 20
+"""Pixels of the longest axis that is believed."""
+_MAX_TILE_GAIN = 2000
+"""Times that tile compression is believed to shrink pixels (gzip: 1032), ..."""
+_FREE_TILES = 64 << 20
+"""... and bytes that are believed anyway, since a constant image shrinks to nothing."""
+
+_INTEGERS = {8: "uint8", 16: "int16", 32: "int32", 64: "int64"}
+_OFFSET_INTEGERS = {
+    8: (-128, "int8"),
+    16: (1 << 15, "uint16"),
+    32: (1 << 31, "uint32"),
+    64: (1 << 63, "uint64"),
+}
+"""BZERO that makes integers of the other sign, and their type, where BSCALE is 1, by BITPIX (FITS
+standard 4.0, table 11)."""
+_FLOATS = {-32: "float32", -64: "float64"}
+
+_OF_TABLE = re.compile(
+    r"XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|THEAP|T[A-Z]{3,4}\d+|CHECKSUM|DATASUM|"
+    r"Z(IMAGE|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|TILE\d+|NAME\d+|VAL\d+)"
+)
+"""Cards of the table that holds a tile-compressed image (FITS standard 4.0, section 10.1)."""
+_OF_IMAGE = re.compile(
+    r"Z(SIMPLE|TENSION|BITPIX|NAXIS\d*|EXTEND|BLOCKED|[PG]COUNT|HECKSUM|DATASUM)"
+)
+"""Cards that keep those of the image itself, ..."""
+_PLAIN_NAMES = {"ZTENSION": "XTENSION", "ZHECKSUM": "CHECKSUM"}
+"""... where the name is not just the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class HduScan:
+    """One HDU of a scanned file."""
+
+    index: int
+    """Its index, 0 for the primary."""
+    extname: str
+    """EXTNAME, '' where it has none."""
+    header: Header
+    """Its own cards; of a tile-compressed image those of the image, not of the table it is in."""
+    frame: Frame | None
+    """Its image; None where it has none that can be used."""
+    reason: str
+    """Why there is no frame; '' where there is one, or where the HDU is empty on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileScan:
+    """A file whose headers have been read."""
+
+    path: str
+    """Absolute path."""
+    size: int
+    """Bytes on disk."""
+    mtime_ns: int
+    """Time of the last change (ns)."""
+    device: int
+    """Device that holds the file; with `inode` it tells links to one file."""
+    inode: int
+    """Number of the file on its device."""
+    hdus: tuple[HduScan, ...]
+    """All HDUs in the order of the file."""
+
+
+def scan_file(path: str | os.PathLike[str]) -> FileScan:
+    """Read the headers of a file and check what they claim.
+
+    A compressed file is unpacked once to its end, so that its check sum is verified; of a
+    tile-compressed image DATASUM is, where there is one.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    FileScan
+        Its HDUs; every `Frame` in it lies within the file.
+
+    Raises
+    ------
+    FrameError
+        If it is no regular file, cannot be read, is empty, not FITS, truncated or damaged, has no
+        data at all, or if a header gives sizes or a scaling that cannot be.
+    """
+    name = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
+    with open_source(name) as (source, about):
+        hdus = tuple(_hdu(name, raw, source, about) for raw in walk(name, source))
+    if not any(hdu.frame or hdu.reason for hdu in hdus):
+        raise FrameError(name, "no pixels in it: NAXIS = 0 in every HDU")
+    return FileScan(name, about.st_size, about.st_mtime_ns, about.st_dev, about.st_ino, hdus)
+
+
+def scan_files(
+    paths: Iterable[str | os.PathLike[str]], threads: int = 8
+) -> tuple[list[FileScan], list[Problem]]:
+    """Scan many files at the same time, which pays where each open waits for a network.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        The files.
+    threads : int
+        Files that are open at a time.
+
+    Returns
+    -------
+    scans : list of FileScan
+        In the order given.
+    problems : list of Problem
+        Files that cannot be used, in the order given.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(_scan_or_problem, paths))
+    return (
+        [item for item in found if isinstance(item, FileScan)],
+        [item for item in found if isinstance(item, Problem)],
+    )
+
+
+def _scan_or_problem(path: str | os.PathLike[str]) -> FileScan | Problem:
+    try:
+        return scan_file(path)
+    except FrameError as error:
+        return Problem(error.path, error.reason)
+
+
+def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduScan:
+    """Return the HDU, with its frame where it holds a two-dimensional image."""
+    try:
+        cards: Header = raw.cards
+        if raw.tiled:
+            _check_tiles(raw, source)
+            cards = _image_cards(raw.cards)
+        extname = cards.get("EXTNAME")
+        extname = extname.strip() if isinstance(extname, str) else ""
+        shape, reason = _image_shape(cards)
+        frame = None
+        if shape is not None:
+            bitpix = bitpix_of(cards)
+            scaling, dtype = _scaling(cards, bitpix)
+            frame = Frame(
+                path=path,
+                hdu=raw.index,
+                extname=extname,
+                offset=raw.start if source.plain and not raw.tiled else -1,
+                bitpix=bitpix,
+                shape=shape,
+                scaling=scaling,
+                dtype=dtype,
+                size=about.st_size,
+                mtime_ns=about.st_mtime_ns,
+                datasum=_card_sum(raw.cards),
+            )
+    except UnfitError as error:
+        raise named(path, raw.index, error) from None
+    return HduScan(raw.index, extname, cards, frame, reason)
+
+
+def _image_shape(cards: Header) -> tuple[tuple[int, int] | None, str]:
+    """Return rows and columns, or why there is no image ('' where the HDU is meant to be empty)."""
+    extension = str(cards.get("XTENSION", "IMAGE")).strip().upper()
+    if extension != "IMAGE":
+        return None, f"a table ({extension})" if "TABLE" in extension else f"type {extension}"
+    axes = axes_of(cards)
+    if not axes:
+        return None, ""
+    if cards.get("GROUPS") is True and axes[0] == 0:
+        return None, "random groups"
+    sizes = " x ".join(str(length) for length in axes)
+    if 0 in axes:
+        return None, f"no pixels: its axes are {sizes}"
+    if len(axes) == 1:
+        return None, f"a row of {sizes} values, no image"
+    if any(length > 1 for length in axes[2:]):
+        return None, f"a cube of {sizes}, no image"
+    for n, length in enumerate(axes, 1):
+        if length > _MAX_AXIS:
+            raise UnfitError(f"NAXIS{n} = {length:,} is more than any image has ({_MAX_AXIS:,})")
+    return (axes[1], axes[0]), ""
+
+
+def _scaling(cards: Header, bitpix: int) -> tuple[Scaling, str]:
+    """Return how stored numbers become physical ones, and of which type these are."""
+    bzero, bscale = _finite(cards, "BZERO", 0), _finite(cards, "BSCALE", 1)
+    if bscale == 0:
+        raise UnfitError("unreadable scaling: BSCALE = 0 would make every value the same")
+    if bitpix < 0:
+        return Scaling(float(bzero), float(bscale)), _FLOATS[bitpix]
+    blank = cards.get("BLANK")
+    blank = blank if type(blank) is int else None
+    if blank is None and bscale == 1:
+        offset, offset_type = _OFFSET_INTEGERS[bitpix]
+        if bzero == offset:
+            return Scaling(float(bzero)), offset_type
+        if bzero == 0:
+            return Scaling(), _INTEGERS[bitpix]
+    return Scaling(float(bzero), float(bscale), blank), "float32" if bitpix <= 16 else "float64"
+
+
+def _finite(cards: Header, key: str, default: int) -> float:
+    """Return a number as the card has it, so that whole ones stay exact."""
+    value = cards.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UnfitError(f"unreadable scaling: {key} = {value!r} is not a number")
+    return value
+
+
+def _card_sum(cards: Header) -> int | None:
+    """Return the number of the DATASUM card; None where it holds none."""
+    text = str(cards.get("DATASUM")).strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _check_tiles(raw: RawHdu, source: Source) -> None:
+    """Refuse tiles that cannot hold what is claimed, or that are not what was written."""
+    values = math.prod(axes_of(raw.cards, "Z"))
+    claimed = believable(abs(bitpix_of(raw.cards, "Z")) // 8 * values)
+    stored = raw.end - raw.start
+    if claimed > _FREE_TILES + _MAX_TILE_GAIN * stored:
+        raise UnfitError(f"its {stored:,} bytes of tiles cannot hold an image of {claimed:,} bytes")
+    expected = _card_sum(raw.cards)
+    if expected is not None and source.plain:  # the check sum of a packed file covers its tiles
+        found = stored_sum(source, raw.start, raw.end)
+        if found != expected:
+            raise UnfitError(f"damaged: its data add up to {found}, its DATASUM is {expected}")
+
+
+def _image_cards(cards: Header) -> dict[str, Scalar]:
+    """Return the cards of a tile-compressed image, without those of the table that it is in."""
+    header: dict[str, Scalar] = {}
+    for key, value in cards.items():
+        if _OF_IMAGE.fullmatch(key):
+            header[_PLAIN_NAMES.get(key, key[1:])] = value
+        elif not _OF_TABLE.fullmatch(key):
+            header[key] = value
+    if header.get("EXTNAME") == "COMPRESSED_IMAGE":  # the name that stands for none
+        del header["EXTNAME"]
+    return header

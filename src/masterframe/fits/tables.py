@@ -1,0 +1,185 @@
+"""The tables of a master: INPUTS, a row a frame, and QUALITY, a row a number.
+
+Text columns of FITS hold ASCII alone, file names anything. Paths are therefore stored as URLs have
+them: bytes beyond ASCII, ``%`` itself, controls, and a blank at the end as ``%XX`` (RFC 3986); a
+path of plain ASCII reads as it is, and every path comes back byte for byte.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote_to_bytes
+
+import numpy as np
+from astropy.io import fits
+
+from masterframe.errors import FrameError
+from masterframe.fits.legal import ascii_text
+
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_NO_DATASUM = -1
+
+
+@dataclass(frozen=True, slots=True)
+class InputRow:
+    """What went into a master from one image of one file."""
+
+    path: str
+    """The file, as it was given to the run."""
+    extension: str = ""
+    """Image of the master that it went into; '' where there is one."""
+    size: int = 0
+    """Size of the file (bytes)."""
+    mtime_ns: int = 0
+    """Time of its last change (ns since 1970)."""
+    datasum: int | None = None
+    """DATASUM of the data as stored."""
+    date_obs: str = ""
+    """Start, ISO 8601 in UTC; '' where it is not known."""
+    exptime: float | None = None
+    """Exposure time (s)."""
+    level: float | None = None
+    """Median of its good pixels (adu), where it was measured."""
+    scale: float = 1.0
+    """Factor that was applied."""
+    zero: float = 0.0
+    """Summand that was applied."""
+    weight: float = 1.0
+    """Weight in the result."""
+    kept: int = 0
+    """Values that went into the result."""
+    rejected_low: int = 0
+    """Values rejected below the centre."""
+    rejected_high: int = 0
+    """Values rejected above the centre."""
+    missing: int = 0
+    """Values that were no number, saturated or masked."""
+    noise: float | None = None
+    """Standard deviation of value minus result over the kept values (unit of the result)."""
+    status: str = "used"
+    """``used``, or why it was not."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRow:
+    """One number that says how good a master is."""
+
+    name: str
+    """Short name, for programs."""
+    value: float | None
+    """The number; None where it could not be had."""
+    unit: str = ""
+    """Its unit."""
+    description: str = ""
+    """What it is, for people (ASCII)."""
+    extension: str = ""
+    """Image of the master that it holds for; '' where there is one."""
+
+
+_UNITS = {"size": "byte", "mtime_ns": "ns", "exptime": "s", "level": "adu"}
+_KINDS = {"str": "A", "int": "K", "int | None": "K", "float": "D", "float | None": "D"}
+
+Row = TypeVar("Row", InputRow, QualityRow)
+
+
+def inputs_table(rows: Sequence[InputRow]) -> fits.BinTableHDU:
+    """Return the table INPUTS; unknown numbers are NaN, an unknown DATASUM is null."""
+    table = _table("INPUTS", InputRow, rows)
+    table.header["COMMENT"] = "path: bytes beyond ASCII, % and a blank at the end stand as %XX."
+    return table
+
+
+def quality_table(rows: Sequence[QualityRow]) -> fits.BinTableHDU:
+    """Return the table QUALITY; unknown numbers are NaN."""
+    return _table("QUALITY", QualityRow, rows)
+
+
+def read_inputs(path: str | os.PathLike[str]) -> list[InputRow]:
+    """Return the rows of the table INPUTS of a master.
+
+    Raises
+    ------
+    FrameError
+        If the file has no such table.
+    """
+    return _rows(path, "INPUTS", InputRow)
+
+
+def read_quality(path: str | os.PathLike[str]) -> list[QualityRow]:
+    """Return the rows of the table QUALITY of a master.
+
+    Raises
+    ------
+    FrameError
+        If the file has no such table.
+    """
+    return _rows(path, "QUALITY", QualityRow)
+
+
+def encode_path(path: str) -> str:
+    """Return a path as printable ASCII from which `decode_path` makes the same path again."""
+    text = quote(os.fsencode(path), safe=_PLAIN)
+    return text[:-1] + "%20" if text.endswith(" ") else text
+
+
+def decode_path(text: str) -> str:
+    """Return the path that `encode_path` was given."""
+    return os.fsdecode(unquote_to_bytes(text))
+
+
+def _table(name: str, kind: type[Row], rows: Sequence[Row]) -> fits.BinTableHDU:
+    columns = []
+    values = zip(*map(astuple, rows), strict=True) if rows else [()] * len(fields(kind))
+    for field, column in zip(fields(kind), values, strict=True):
+        array = _encode(field.name, str(field.type), column)
+        width = array.dtype.itemsize if array.dtype.kind == "S" else ""
+        columns.append(
+            fits.Column(
+                name=field.name,
+                format=f"{width}{_KINDS[str(field.type)]}",
+                unit=_UNITS.get(field.name),
+                null=_NO_DATASUM if field.name == "datasum" else None,
+                array=array,
+            )
+        )
+    return fits.BinTableHDU.from_columns(columns, name=name)
+
+
+def _encode(name: str, kind: str, values: Sequence[Any]) -> Any:
+    if kind == "str":
+        text = [encode_path(value) if name == "path" else ascii_text(value) for value in values]
+        width = max((len(value) for value in text), default=0)
+        return np.array([value.encode("ascii") for value in text], f"S{max(1, width)}")
+    if kind.startswith("int"):
+        return np.array([_NO_DATASUM if value is None else value for value in values], np.int64)
+    return np.array([math.nan if value is None else value for value in values], np.float64)
+
+
+def _rows(path: str | os.PathLike[str], name: str, kind: type[Row]) -> list[Row]:
+    try:
+        with fits.open(path, memmap=False) as hdus:
+            data = hdus[name].data
+            columns = [_decode(field.name, str(field.type)) for field in fields(kind)]
+            arrays = [data[field.name].tolist() for field in fields(kind)]
+    except KeyError as error:
+        raise FrameError(os.fspath(path), f"has no table {name} of masterframe ({error})") from None
+    except OSError as error:
+        raise FrameError(os.fspath(path), f"cannot be read ({error})") from None
+    return [
+        kind(*(decode(value) for decode, value in zip(columns, row, strict=True)))
+        for row in zip(*arrays, strict=True)
+    ]
+
+
+def _decode(name: str, kind: str) -> Callable[[Any], Any]:
+    if name == "path":
+        return decode_path
+    if name == "datasum":
+        return lambda value: None if value == _NO_DATASUM else value
+    if kind == "float | None":
+        return lambda value: None if math.isnan(value) else value
+    return lambda value: value

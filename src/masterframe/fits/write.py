@@ -1,0 +1,336 @@
+"""FITS files written out of order, band by band, and put in their place whole or not at all.
+
+The size of a FITS image is known before its pixels are: `ImageFile` reserves the whole file as
+``NAME.part`` beside its target, with spare blank cards in every header so that no update moves a
+pixel, takes rows in any order, and publishes with one rename once everything is on the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from masterframe.errors import StorageError
+from masterframe.fits import checksums, legal, portable
+from masterframe.fits.planes import BLOCK, Plane, PlaneSpec, place
+from masterframe.tiling import format_bytes
+
+SPARE_CARDS = 36
+"""Cards that each header can take late."""
+SUM_BYTES = 1 << 22
+"""Bytes read at a time for checksums."""
+
+__all__ = ["ImageFile", "PlaneSpec"]
+
+
+class ImageFile:
+    """A FITS file of images with known sizes, written in any order and published at once.
+
+    Made by `create`, used in a ``with`` statement: unless `publish` is reached, nothing is left
+    behind. Writing different rows from several threads is safe; cards and `publish` are for one.
+    """
+
+    def __init__(
+        self, path: Path, part: Path, descriptor: int, planes: dict[str, Plane], overwrite: bool
+    ) -> None:
+        self.path = path
+        self._part = part
+        self._descriptor = descriptor
+        self._planes = planes
+        self._overwrite = overwrite
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        planes: Sequence[PlaneSpec],
+        *,
+        overwrite: bool,
+        spare_cards: int = SPARE_CARDS,
+    ) -> Self:
+        """Reserve the space of a file and write its headers.
+
+        Parameters
+        ----------
+        path : path
+            The file to be; until `publish`, ``path + ".part"`` holds what is written.
+        planes : sequence of PlaneSpec
+            The HDUs in their order; the first is the primary.
+        overwrite : bool
+            Replace a regular file of that name.
+        spare_cards : int
+            Blank cards to leave in each header for `update_cards`.
+
+        Raises
+        ------
+        StorageError
+            If the target exists, its folder is missing or cannot be written, another process is
+            writing the same file, or the disk has too little space.
+        """
+        target = Path(path)
+        placed = place(planes, spare_cards)
+        with _storage_errors(target):
+            _check_target(target, overwrite)
+            part = target.with_name(target.name + ".part")
+            file = cls(target, part, _open_part(part), placed, overwrite)
+        try:
+            with _storage_errors(target):
+                file._reserve()
+                for plane in placed.values():
+                    file._write(plane.offset, plane.header_bytes())
+        except BaseException:
+            file.discard()
+            raise
+        return file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the planes, in file order."""
+        return tuple(self._planes)
+
+    def write_rows(self, plane: str, row0: int, values: NDArray[Any]) -> None:
+        """Write rows of a plane.
+
+        Parameters
+        ----------
+        plane : str
+            Name of the plane.
+        row0 : int
+            First row.
+        values : ndarray, shape (rows, columns)
+            Values that the plane's type can hold; they are converted within their kind only.
+
+        Raises
+        ------
+        StorageError
+            If the disk fails.
+        ValueError, TypeError
+            If rows or types do not fit the plane.
+        """
+        into = self._planes[plane]
+        same = values.ndim == len(into.shape) == 2 and values.shape[1] == into.shape[1]
+        if not same or not 0 <= row0 <= into.shape[0] - len(values):
+            raise ValueError(
+                f"{plane}: {values.shape} from row {row0} on does not fit into {into.shape}"
+            )
+        with _storage_errors(self.path):
+            self._write(into.data_offset + row0 * into.row_bytes, into.encode(values))
+
+    def read_rows(self, plane: str, y0: int, y1: int) -> NDArray[Any]:
+        """Return rows y0 to y1 (half-open) of a plane as they were written; 0 where they were not.
+
+        Returns
+        -------
+        ndarray, shape (y1 - y0, columns)
+            In the plane's type, native byte order; the caller may change it.
+
+        Raises
+        ------
+        StorageError
+            If the disk fails.
+        ValueError
+            If the plane has no such rows.
+        """
+        of = self._planes[plane]
+        if not of.shape or not 0 <= y0 <= y1 <= of.shape[0]:
+            raise ValueError(f"{plane}: no rows {y0} to {y1} in {of.shape}")
+        with _storage_errors(self.path):
+            raw = self._read(of.data_offset + y0 * of.row_bytes, (y1 - y0) * of.row_bytes)
+        return of.decode(raw)
+
+    def update_cards(self, plane: str, cards: legal.Cards) -> None:
+        """Set cards of a plane's header: value and comment by keyword.
+
+        Values that FITS cannot hold are made safe by `legal.safe_card`, or their card is removed;
+        the lines of HISTORY are added.
+
+        Raises
+        ------
+        StorageError
+            If the disk fails.
+        ValueError
+            If the spare cards do not suffice.
+        """
+        of = self._planes[plane]
+        legal.set_cards(of.header, cards)
+        with _storage_errors(self.path):
+            self._write(of.offset, of.header_bytes())
+
+    def publish(self, tables: Sequence[fits.BinTableHDU] = ()) -> None:
+        """Add tables, compute all checksums, and give the file its name.
+
+        Everything is on the disk before the name is; a file that exists by then is replaced only
+        where that was wanted.
+
+        Parameters
+        ----------
+        tables : sequence of astropy.io.fits.BinTableHDU
+            HDUs that follow the images, with their EXTNAME.
+
+        Raises
+        ------
+        StorageError
+            If the disk fails or is full, or a file of this name has appeared meanwhile.
+        """
+        with _storage_errors(self.path):
+            end = max(plane.end for plane in self._planes.values())
+            for table in tables:
+                end += self._write(end, _table_bytes(table))
+            for plane in self._planes.values():
+                self._seal(plane)
+            os.fsync(self._descriptor)
+            self._rename()
+            _sync_folder(self.path.parent)
+        self._close()
+
+    def discard(self) -> None:
+        """Close the file, and remove what was not published."""
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self._part.unlink()
+            self._close()
+
+    def _reserve(self) -> None:
+        needed = max(plane.end for plane in self._planes.values())
+        try:
+            portable.allocate(self._descriptor, needed)
+        except OSError as error:
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise
+            free = shutil.disk_usage(self.path.parent).free
+            raise StorageError(
+                f"{self.path}: needs {format_bytes(needed)}, {format_bytes(free)} free in "
+                f"{self.path.parent} ({error.strerror}); make room or choose another folder"
+            ) from None
+
+    def _write(self, offset: int, data: bytes | memoryview) -> int:
+        view = memoryview(data)
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._descriptor, view[done:], offset + done)
+        return done
+
+    def _read(self, offset: int, size: int) -> bytearray:
+        buffer = bytearray(size)
+        if portable.read_into(self._descriptor, memoryview(buffer), offset) < size:
+            raise OSError(errno.EIO, "the file has become shorter")
+        return buffer
+
+    def _seal(self, plane: Plane) -> None:
+        """Write the checksums of an HDU."""
+        total = 0
+        for start in range(plane.data_offset, plane.end, SUM_BYTES):
+            block = self._read(start, min(SUM_BYTES, plane.end - start))
+            total = checksums.add_words(block, total)
+        plane.header["DATASUM"] = str(total)
+        plane.header["CHECKSUM"] = "0" * 16
+        whole = checksums.add_words(plane.header_bytes(), total)
+        plane.header["CHECKSUM"] = checksums.encode(whole)
+        self._write(plane.offset, plane.header_bytes())
+
+    def _rename(self) -> None:
+        if self._overwrite:
+            _check_target(self.path, overwrite=True)
+            self._part.replace(self.path)
+            return
+        try:  # a link, unlike a rename, never replaces
+            self.path.hardlink_to(self._part)
+        except FileExistsError:
+            raise StorageError(
+                f"{self.path} has appeared meanwhile; it was kept, and nothing was written"
+            ) from None
+        except OSError:  # a file system without hard links
+            _check_target(self.path, overwrite=False)
+            self._part.rename(self.path)
+        else:
+            with contextlib.suppress(OSError):  # the file has its name; the next run cleans up
+                self._part.unlink()
+
+    def _close(self) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+
+def _table_bytes(table: fits.BinTableHDU) -> bytes:
+    """Return a table HDU with its checksums as it stands in a file."""
+    buffer = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), table]).writeto(buffer, checksum=True)
+    return buffer.getvalue()[BLOCK:]  # an empty primary is one block
+
+
+@contextlib.contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors into ones that name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: its folder does not exist; make {path.parent} first")
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise StorageError(f"{path} is not a regular file; choose another name")
+    if not overwrite:
+        raise StorageError(f"{path} exists; choose another name, or --overwrite (run: --force)")
+
+
+def _open_part(part: Path) -> int:
+    """Create and lock a new file, in place of one that a dead process left."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        descriptor = os.open(part, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
+    except FileExistsError:
+        _remove_stale(part)
+        descriptor = os.open(part, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
+    portable.try_lock(descriptor)
+    return descriptor
+
+
+def _remove_stale(part: Path) -> None:
+    if not stat.S_ISREG(part.lstat().st_mode):
+        raise StorageError(f"{part} is in the way and is not a regular file; remove it")
+    descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        if not portable.try_lock(descriptor):
+            raise StorageError(f"{part} is being written by another process; wait for its end")
+        part.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the new name itself to the disk, where the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
