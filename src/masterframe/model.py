@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the command line imports this module before numpy is wanted
@@ -144,6 +144,122 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """One header card or field of an exposure, and the patterns of which one must fit it."""
+
+    key: str
+    """A header keyword in upper case, or a field in lower case: see `masterframe.matching`."""
+    any_of: tuple[Scalar, ...]
+    """Numbers, ``>= 5``, ``1..3``, names with * and ?, each with ``!`` for not; None: absent."""
+
+
+Selection = tuple[Condition, ...]
+"""Conditions that must all hold; the empty one always does."""
+
+Step = Literal["overscan", "bias", "dark", "flat"]
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRule:
+    """What an exposure is, where its header or its name fits."""
+
+    kind: Kind
+    """The kind that it then has."""
+    when: Selection
+    """What must hold."""
+    certain: bool = True
+    """False where the rule is a guess; rules on the file's name are never certain."""
+    technique: str = ""
+    """What the light went through, where the rule tells it: image, spectrum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keyword:
+    """A header keyword, and how its number becomes the unit that is wanted."""
+
+    key: str
+    """The keyword, upper case."""
+    factor: float = 1.0
+    """Factor: 1e-6 where the card is in microseconds."""
+    offset: float = 0.0
+    """Summand, after the factor: -273.15 where the card is in kelvin."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionRule:
+    """Overscan and data sections that hold for one way of reading the detector."""
+
+    when: Selection
+    """What must hold."""
+    overscan: str = ""
+    """Overscan as FITS writes it, ``[x0:x1,y0:y1]``; '' for none."""
+    trim: str = ""
+    """Part that is kept, as FITS writes it; '' for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRule:
+    """A step that the camera's own software has already done."""
+
+    step: Step
+    """The step that must not be done again."""
+    when: Selection
+    """What must hold."""
+    series: bool = False
+    """True where only the first frame of a numbered series says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """What an observer or a preset knows of the detector; None or '' leaves it to the header."""
+
+    gain: float | None = None
+    """Electrons per adu."""
+    read_noise: float | None = None
+    """Noise of one read (electrons)."""
+    saturation: float | None = None
+    """Raw value (adu) from which a pixel is saturated."""
+    overscan: str = ""
+    """Overscan section as FITS writes it."""
+    trim: str = ""
+    """Part that is kept, as FITS writes it."""
+
+
+Keywords = Mapping[str, tuple[Keyword, ...]]
+"""Keywords by field, in the order in which they are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """How the files of one camera are to be read: one YAML file, no code."""
+
+    name: str
+    """Name of the preset."""
+    match: tuple[Selection, ...] = ()
+    """The camera is this one where any of these fits; none: only when asked for by name."""
+    keywords: Keywords = field(default_factory=dict)
+    """Where the fields of `Exposure` and `Image` are found."""
+    setup: Keywords = field(default_factory=dict)
+    """What must agree for exposures to calibrate each other, besides layout and binning."""
+    optics: Keywords = field(default_factory=dict)
+    """What must agree besides the filter for a flat to fit: slit, grism."""
+    label: tuple[str, ...] = ()
+    """Names in ``setup`` and ``optics`` that enter the names of products."""
+    kinds: tuple[TypeRule, ...] = ()
+    """Rules that type an exposure; the first that fits holds."""
+    sections: tuple[SectionRule, ...] = ()
+    """Overscan and trim sections known better than the header; the first that fits holds."""
+    applied: tuple[AppliedRule, ...] = ()
+    """Steps that the camera's software may have done."""
+    detector: Detector = field(default_factory=Detector)
+    """Numbers for where the header has none."""
+    hdu: tuple[str | int, ...] = ()
+    """Names or indices of the HDUs that hold science images; empty finds them."""
+    notes: str = ""
+    """What an observer should know of this preset."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exposure:
     """One shutter cycle in one file: typed, and described well enough to be grouped."""
 
@@ -179,6 +295,18 @@ class Exposure:
     """What must agree for two exposures to calibrate each other: detector, window, gain setting."""
     night: str = ""
     """Name of the night folder that it was found in."""
+    imagetyp: str = ""
+    """What the header calls it, in the first of the instrument's keywords for that."""
+    technique: str = ""
+    """What the light went through: image, spectrum, ...; '' where it is not known."""
+    optics: tuple[tuple[str, Scalar], ...] = ()
+    """What must agree besides the filter for a flat to fit: slit, grism."""
+    label: str = ""
+    """The set-up in short, as it enters the names of products: ``bin2x2_fastL``."""
+    applied: tuple[Step, ...] = ()
+    """Steps that the camera's software has already done."""
+    notes: tuple[str, ...] = ()
+    """What was odd about its header and was not obeyed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +433,10 @@ class ProductRecipe:
 
     kind: Kind
     """The kind of exposure that goes in: bias, dark, flat or science."""
+    name: str = ""
+    """Name of the stanza."""
+    select: tuple[Selection, ...] = ()
+    """Takes only exposures that fit any of these; empty takes all of its kind."""
     group_by: tuple[str, ...] = ()
     """Fields of `Exposure` or header keywords whose values split groups, besides the set-up."""
     recipe: Recipe = field(default_factory=Recipe)
@@ -327,6 +459,150 @@ class ProductRecipe:
     """Normalised pixels below this are masked and divide by 1 (flat)."""
     hot_sigma: float | None = None
     """Pixels this many robust sigmas above the median are marked hot (dark)."""
+    saturation: Literal["auto", "off"] = "auto"
+    """auto: where ``recipe.saturation`` is None, `Image.saturation` holds."""
+    require: tuple[Step, ...] = ()
+    """Steps without which a product is not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerances:
+    """How far two exposures may differ and still belong together."""
+
+    temperature: float = 1.0
+    """Detector temperature (degrees C)."""
+    exptime: float = 0.5
+    """Exposure time (s) by which a dark may miss and is still used unscaled."""
+    exptime_fraction: float = 0.01
+    """The same as a fraction of the exposure time; the larger of the two holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A checked configuration: how the files of a night are read, sorted and made into products."""
+
+    instruments: tuple[Instrument, ...]
+    """Cameras that a file may be from; the first that matches its header holds."""
+    recipes: Mapping[str, ProductRecipe]
+    """Stanzas by name; an exposure goes to the first of its kind that selects it."""
+    types: tuple[TypeRule, ...] = ()
+    """Rules that go before those of the instrument."""
+    select: tuple[Selection, ...] = ()
+    """Only exposures that fit any of these are used; empty uses all."""
+    exclude: tuple[Selection, ...] = ()
+    """Exposures that fit any of these are not used."""
+    detector: Detector = field(default_factory=Detector)
+    """Numbers and sections that go before those of the header."""
+    bad_pixels: str = ""
+    """FITS file whose non-zero pixels are left out; '' for none."""
+    tolerances: Tolerances = field(default_factory=Tolerances)
+    """How far two exposures may differ and still belong together."""
+    nights: Literal["apart", "pooled"] = "apart"
+    """Whether exposures of different nights go into one product."""
+    output: str = ""
+    """Folder that the products go to; '' where it is not given here."""
+    memory: int | None = None
+    """Memory (bytes) that a run may take; None is left to the program."""
+    workers: int | None = None
+    """Workers of a local scheduler; None for one a core."""
+    scheduler: str = "threads"
+    """threads, processes, an address, or a cluster's YAML file."""
+    source: str = ""
+    """The file that was read; '' for the defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """A master that a product takes, and why this one; fields as in `Calibration`."""
+
+    role: Literal["bias", "dark", "flat"]
+    """What it is taken for."""
+    product: str
+    """`Product.name` of the master."""
+    reason: str
+    """Why this one, in words."""
+    ratio: tuple[float, ...] = ()
+    """Dark time of each frame over the master's; empty for 1."""
+    holds_bias: bool = False
+    """True for a dark from which no bias was taken: it is subtracted instead of a bias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One file to be made: a master of N exposures, or one calibrated science frame."""
+
+    name: str
+    """Name in the plan: the output without its suffix."""
+    recipe: ProductRecipe
+    """The stanza that it is made by."""
+    exposures: tuple[Exposure, ...]
+    """What goes in, sorted by date and path."""
+    output: str
+    """Path of the file below the output folder, with ``/``."""
+    group: tuple[tuple[str, Scalar], ...] = ()
+    """What the exposures have in common, by field."""
+    uses: tuple[Association, ...] = ()
+    """The masters that it takes."""
+    dark_time: float | None = None
+    """Time over which its dark current was collected (s); the median of its frames."""
+    reason: str = ""
+    """Why these exposures belong together, in words."""
+    notes: tuple[str, ...] = ()
+    """What is missing for it, and what an observer should know."""
+    blocked: str = ""
+    """Why it cannot be made; '' where it can."""
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the exposures that go in."""
+        return self.recipe.kind
+
+    def using(self, role: str) -> Association | None:
+        """Return the master taken as bias, dark or flat; None where there is none."""
+        return next((use for use in self.uses if use.role == role), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be made of a night, in an order in which it can be made."""
+
+    products: tuple[Product, ...]
+    """Products, each after the masters that it takes."""
+    left_out: tuple[Problem, ...] = ()
+    """Exposures that go into no product, with the reason."""
+    problems: tuple[Problem, ...] = ()
+    """Files that could not be used as an exposure, with the reason."""
+    notes: tuple[str, ...] = ()
+    """What is missing for what."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan in the types of JSON."""
+        return {
+            "products": [_product_dict(product) for product in self.products],
+            "left_out": [asdict(problem) for problem in self.left_out],
+            "problems": [asdict(problem) for problem in self.problems],
+            "notes": list(self.notes),
+        }
+
+
+def _product_dict(product: Product) -> dict[str, Any]:
+    """Return a product in the types of JSON; its exposures by path."""
+    return {
+        "name": product.name,
+        "kind": product.kind,
+        "recipe": asdict(product.recipe),
+        "output": product.output,
+        "group": dict(product.group),
+        "inputs": [
+            {"path": item.path, "certain": item.certain, "rule": item.rule, "notes": item.notes}
+            for item in product.exposures
+        ],
+        "uses": [asdict(use) for use in product.uses],
+        "dark_time": product.dark_time,
+        "reason": product.reason,
+        "notes": list(product.notes),
+        "blocked": product.blocked,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,198 @@
+"""From what stands in the YAML to the types of the model; every name is resolved here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from masterframe.config import schema
+from masterframe.config.source import Source, Where
+from masterframe.errors import ConfigError, UsageError
+from masterframe.kernels.registry import check_rejection
+from masterframe.matching import FIELDS
+from masterframe.model import (
+    AppliedRule,
+    Condition,
+    Detector,
+    Instrument,
+    Keyword,
+    Noise,
+    ProductRecipe,
+    Recipe,
+    Rejection,
+    SectionRule,
+    Selection,
+    Tolerances,
+    TypeRule,
+)
+from masterframe.names import unknown
+
+_BYTES = re.compile(r"\s*(\d+(?:\.\d*)?)\s*([kKMGT]?)(i?)[bB]?\s*")
+
+
+class Converter:
+    """Turns the checked parts of one source into types of the model.
+
+    Parameters
+    ----------
+    source : Source
+        Where the parts stand, for messages.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def refuse(self, where: Where, reason: str) -> ConfigError:
+        """Return the error for a value at some place."""
+        return ConfigError(f"{self.source.place(where)}: {reason}")
+
+    def key(self, words: str, where: Where) -> str:
+        """Return a field name or an upper-case keyword; refuse unknown fields."""
+        name = words.strip().removeprefix("HIERARCH ")
+        if name and not name.islower():
+            return name.upper()
+        if name not in FIELDS:
+            reason = unknown("field", words, FIELDS)
+            raise self.refuse(where, f"{reason} (header keywords are upper case)")
+        return name
+
+    def selection(self, when: Mapping[str, list[schema.Pattern]], where: Where) -> Selection:
+        """Return the conditions of a mapping."""
+        return tuple(
+            Condition(self.key(key, (*where, key)), tuple(patterns))
+            for key, patterns in when.items()
+        )
+
+    def selections(
+        self, found: Iterable[Mapping[str, list[schema.Pattern]]], where: Where
+    ) -> tuple[Selection, ...]:
+        """Return the selections of a list."""
+        return tuple(self.selection(when, (*where, i)) for i, when in enumerate(found))
+
+    def types(self, rules: Iterable[schema.TypeRuleModel], where: Where) -> tuple[TypeRule, ...]:
+        """Return rules that type exposures."""
+        return tuple(
+            TypeRule(
+                rule.kind,
+                self.selection(rule.when, (*where, i, "when")),
+                rule.certain,
+                rule.technique,
+            )
+            for i, rule in enumerate(rules)
+        )
+
+    def stanza(self, name: str, model: schema.StanzaModel) -> ProductRecipe:
+        """Return the recipe of a stanza."""
+        where: Where = ("recipes", name)
+        assert model.kind is not None  # noqa: S101  filled in from the name
+        return ProductRecipe(
+            kind=model.kind,
+            name=name,
+            select=self.selections(model.select, (*where, "select")),
+            group_by=tuple(
+                self.key(key, (*where, "group_by", i)) for i, key in enumerate(model.group_by)
+            ),
+            recipe=self.recipe(model, where),
+            min_frames=model.min_frames,
+            subtract_bias=model.subtract_bias,
+            subtract_dark=model.subtract_dark,
+            divide_flat=model.divide_flat,
+            subtract_overscan=model.subtract_overscan,
+            scale=model.scale,
+            normalize=model.normalize,
+            flat_minimum=model.flat_minimum,
+            hot_sigma=_or_none(model.hot_sigma),
+            saturation="off" if model.saturation == "off" else "auto",
+            require=tuple(model.require),
+        )
+
+    def recipe(self, model: schema.StanzaModel, where: Where) -> Recipe:
+        """Return how a stanza combines, its rule and options checked."""
+        rejection = Rejection(
+            rule=model.reject,
+            low=_or_none(model.low),
+            high=_or_none(model.high),
+            center=model.center,
+            deviation=model.deviation,
+            ddof=model.ddof,
+            max_iters=None if model.max_iters == "all" else model.max_iters,
+            nlow=model.nlow,
+            nhigh=model.nhigh,
+            nkeep=model.nkeep,
+        )
+        try:
+            check_rejection(rejection)
+        except UsageError as error:
+            raise self.refuse((*where, "reject"), str(error)) from None
+        return Recipe(
+            rejection=rejection,
+            estimator=model.combine,
+            noise=Noise(floor=model.noise_floor),
+            saturation=None if isinstance(model.saturation, str) else model.saturation,
+            min_kept=model.min_kept,
+            dtype=model.dtype,
+            planes=tuple(model.planes),
+        )
+
+    def memory(self, words: str | int | None) -> int | None:
+        """Return bytes: ``2GB`` is 2e9, ``2GiB`` 2 x 1024^3."""
+        if words is None or isinstance(words, int):
+            return words
+        found = _BYTES.fullmatch(words)
+        if found is None or not float(found[1]):
+            raise self.refuse(("resources", "memory"), f"{words!r} is no size; write 2GB or 500MB")
+        power = " kMGT".index(found[2].replace("K", "k") or " ")
+        return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
+
+
+def detector(model: schema.DetectorModel) -> Detector:
+    """Return the numbers of a detector."""
+    return Detector(**model.model_dump())
+
+
+def tolerances(model: schema.TolerancesModel) -> Tolerances:
+    """Return the tolerances."""
+    return Tolerances(**model.model_dump())
+
+
+def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Instrument:
+    """Return the instrument of one YAML, without its base."""
+    convert = Converter(source)
+    return Instrument(
+        name=name,
+        match=convert.selections(model.match, ("match",)),
+        keywords=_keywords(model.keywords),
+        setup=_keywords(model.setup),
+        optics=_keywords(model.optics),
+        label=tuple(model.label),
+        kinds=convert.types(model.kinds, ("kinds",)),
+        sections=tuple(
+            SectionRule(
+                convert.selection(rule.when, ("sections", i, "when")), rule.overscan, rule.trim
+            )
+            for i, rule in enumerate(model.sections)
+        ),
+        applied=tuple(
+            AppliedRule(
+                rule.step, convert.selection(rule.when, ("applied", i, "when")), rule.series
+            )
+            for i, rule in enumerate(model.applied)
+        ),
+        detector=detector(model.detector),
+        hdu=tuple(model.hdu),
+        notes=model.notes,
+    )
+
+
+def _keywords(found: Mapping[Any, list[schema.KeywordModel]]) -> dict[str, tuple[Keyword, ...]]:
+    """Return keywords by field."""
+    return {
+        name: tuple(Keyword(card.key.upper(), card.factor, card.offset) for card in cards)
+        for name, cards in found.items()
+    }
+
+
+def _or_none(value: float | str) -> float | None:
+    """Return a number; None for ``off``."""
+    return None if isinstance(value, str) else value

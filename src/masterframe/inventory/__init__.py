@@ -1,0 +1,126 @@
+"""A night folder becomes exposures and problems; only headers are read.
+
+`files` finds what may be an exposure, `describe` reads its fields by the rules of an instrument,
+`kinds` types it, `sections` and `dates` understand the two things that headers write worst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+from masterframe import fits
+from masterframe.errors import FrameError
+from masterframe.inventory import kinds
+from masterframe.inventory.describe import describe
+from masterframe.inventory.files import Found, find_files, first_of_each
+from masterframe.matching import describe as in_words
+from masterframe.matching import exposure_lookup
+from masterframe.model import AppliedRule, Config, Exposure, Problem
+
+__all__ = ["explain_kind", "find_files", "scan_night"]
+
+_SCAN_THREADS = 8  # a header is one small read: threads hide the latency of a disk or a network
+
+
+def scan_night(
+    paths: Iterable[str | Path], config: Config
+) -> tuple[tuple[Exposure, ...], tuple[Problem, ...]]:
+    """Read the headers of all files of a night and say what each file is.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Files, folders, or patterns with ``*`` and ``?``.
+    config : Config
+        Its instruments, type rules and detector numbers are used; ``select`` and ``exclude`` are
+        left to the plan.
+
+    Returns
+    -------
+    exposures : tuple of Exposure
+        Sorted by path. Where no rule tells the kind, it is None and a problem says what is missing.
+    problems : tuple of Problem
+        Files that are no exposure, are there twice, or have no kind: one row a file, by path.
+    """
+    found, problems = find_files(paths)
+    with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+        scans = list(pool.map(_scan, found))
+    problems += [scan for scan in scans if isinstance(scan, Problem)]
+    whole = [scan for scan in scans if not isinstance(scan, Problem)]
+    kept, twins = first_of_each(whole)
+    problems += twins
+    nights = {item.path: item.night for item in found}
+    exposures: list[Exposure] = []
+    for scan in kept:
+        try:
+            exposure, rules, names = describe(scan, nights[scan.path], config)
+        except FrameError as error:
+            problems.append(Problem(error.path, error.reason))
+            continue
+        exposures.append(exposure)
+        if exposure.kind is None:
+            reason = kinds.lacking(rules, exposure_lookup(exposure), names)
+            problems.append(Problem(exposure.path, reason))
+    exposures = _continue_series(exposures, config)
+    return tuple(exposures), tuple(sorted(problems, key=lambda problem: problem.path))
+
+
+def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[str, ...]]:
+    """Return an exposure, and the rules that were tried to type it, each with its outcome.
+
+    Raises
+    ------
+    FrameError
+        Where the file holds no exposure.
+    """
+    absolute = Path(path).absolute()
+    exposure, rules, names = describe(fits.scan_file(str(absolute)), absolute.parent.name, config)
+    return exposure, kinds.attempts(rules, exposure_lookup(exposure), names)
+
+
+def _scan(found: Found) -> fits.FileScan | Problem:
+    """Return the headers of a file, or why it cannot be used."""
+    try:
+        return fits.scan_file(found.path)
+    except FrameError as error:
+        hint = " (a macOS side file)" if PurePath(found.path).name.startswith("._") else ""
+        return Problem(found.path, f"{error.reason}{hint}")
+
+
+def _continue_series(exposures: Sequence[Exposure], config: Config) -> list[Exposure]:
+    """Mark the frames after one that says a step was done, where the camera says it only once."""
+    rules = [rule for one in config.instruments for rule in one.applied if rule.series]
+    if not rules:
+        return list(exposures)
+    series: dict[tuple[object, ...], list[Exposure]] = defaultdict(list)
+    for item in exposures:
+        path = PurePath(item.path)
+        stem = re.sub(r"\d+$", "", path.stem)
+        series[path.parent, stem, item.exptime, item.setup].append(item)
+    followed: dict[str, Exposure] = {}
+    for members in series.values():
+        for rule in rules:
+            followed |= _followers(members, rule)
+    return [followed.get(item.path, item) for item in exposures]
+
+
+def _followers(members: Sequence[Exposure], rule: AppliedRule) -> dict[str, Exposure]:
+    """Return the frames of a series after the one that says that a step was done, marked so."""
+    ordered = sorted(members, key=lambda item: item.path)
+    start = next((i for i, item in enumerate(ordered) if rule.step in item.applied), None)
+    if start is None:
+        return {}
+    said = PurePath(ordered[start].path).name
+    note = (
+        f"taken as {rule.step}-subtracted: {said}, first of its series, says {in_words(rule.when)}"
+    )
+    return {
+        item.path: replace(item, applied=(*item.applied, rule.step), notes=(*item.notes, note))
+        for item in ordered[start + 1 :]
+        if rule.step not in item.applied
+    }

@@ -1,0 +1,194 @@
+"""A night's exposures and a configuration become a plan: products, and the reason for each choice.
+
+`groups` sorts exposures into products, `associate` finds the masters that a product takes, `names`
+makes file names that are safe. No pixel is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from masterframe.matching import text
+from masterframe.model import Config, Exposure, Plan, Problem, Product
+from masterframe.plan import names
+from masterframe.plan.associate import Choice, Shelf
+from masterframe.plan.groups import MADE, Group, groups_of, sort_out
+
+__all__ = ["make_plan"]
+
+
+def make_plan(exposures: Iterable[Exposure], problems: Iterable[Problem], config: Config) -> Plan:
+    """Decide what is made of a night, from what, and with which masters.
+
+    Parameters
+    ----------
+    exposures : iterable of Exposure
+        What `masterframe.inventory.scan_night` found.
+    problems : iterable of Problem
+        Files that it refused; they are handed on.
+    config : Config
+        Stanzas, selections and tolerances.
+
+    Returns
+    -------
+    Plan
+        Every exposure goes into one product, or is left out with a reason. A product stands after
+        the masters that it takes.
+    """
+    taken, left_out = sort_out(exposures, config)
+    shelf = Shelf(config.tolerances, {recipe.kind for recipe in config.recipes.values()})
+    products: list[Product] = []
+    for kind in MADE:
+        groups = [
+            group
+            for name, members in taken.items()
+            if config.recipes[name].kind == kind
+            for group in groups_of(config.recipes[name], members, config)
+        ]
+        groups.sort(key=lambda group: (group.first.night, group.first.date_obs, group.first.path))
+        outputs = _names(groups)
+        made = [
+            (_product(name, group, choice := shelf.choose(group)), group, choice)
+            for name, group in zip(outputs, groups, strict=True)
+        ]
+        for product, group, choice in made:
+            products.append(product)
+            if not product.blocked and kind != "science":
+                shelf.add(product.name, group, choice)
+    return Plan(
+        products=tuple(products),
+        left_out=tuple(sorted(left_out, key=lambda problem: problem.path)),
+        problems=tuple(problems),
+        notes=_summary(products),
+    )
+
+
+def _product(name: str, group: Group, choice: Choice) -> Product:
+    """Return the product of a group with the masters that were chosen."""
+    notes = [*choice.notes, *(f"no {role}: {why}" for role, why in choice.missing.items())]
+    return Product(
+        name=name,
+        recipe=group.recipe,
+        exposures=group.exposures,
+        output=f"{name}.fits",
+        group=group.shared,
+        uses=tuple(choice.uses),
+        dark_time=group.dark_time,
+        reason=_reason(group),
+        notes=(*notes, *_offset_note(group, choice), *_frame_notes(group)),
+        blocked=_blocked(group, choice),
+    )
+
+
+def _blocked(group: Group, choice: Choice) -> str:
+    """Return why a product cannot be made; '' where it can."""
+    recipe = group.recipe
+    have = {use.role for use in choice.uses} | set(group.first.applied)
+    if any(use.holds_bias for use in choice.uses):
+        have.add("bias")
+    if group.overscan:
+        have.add("overscan")
+    lacking = [step for step in recipe.require if step not in have]
+    if lacking:
+        return f"recipe {recipe.name!r} requires {', '.join(lacking)}"
+    trimmed = any(group.trims)
+    if recipe.kind == "science" and not (choice.uses or group.overscan or trimmed):
+        return "there is nothing to calibrate it with"
+    return ""
+
+
+def _offset_note(group: Group, choice: Choice) -> list[str]:
+    """Return a warning where nothing takes the camera's offset off, though it should."""
+    recipe = group.recipe
+    wanted = recipe.subtract_bias or recipe.subtract_dark
+    taken = group.overscan or any(use.role != "flat" for use in choice.uses)
+    if recipe.kind in ("bias", "dark") or taken or not wanted or group.first.applied:
+        return []
+    return ["its offset stays in: no bias, dark or overscan is taken off"]
+
+
+def _frame_notes(group: Group) -> list[str]:
+    """Return what an observer should know of the frames of a product."""
+    recipe, count = group.recipe, len(group.exposures)
+    notes = []
+    if recipe.kind != "science" and count < recipe.min_frames:
+        notes.append(
+            f"{count} of at least {recipe.min_frames} frames: combined without rejection, marked"
+        )
+    guessed = sum(not item.certain for item in group.exposures)
+    if guessed:
+        notes.append(f"the kind of {guessed} of {count} rests on a name or a guess")
+    odd = Counter(note for item in group.exposures for note in item.notes)
+    notes += [
+        note if times == count else f"{times} of {count}: {note}" for note, times in odd.items()
+    ]
+    return notes
+
+
+def _reason(group: Group) -> str:
+    """Return why the exposures of a group belong together."""
+    count = len(group.exposures)
+    shown = [f"{name} {text(value)}" for name, value in group.shared if text(value)]
+    if group.recipe.kind == "dark" and group.dark_time is not None:
+        shown.append(f"dark time {group.dark_time:.4g} s")
+    if group.temperature is not None:
+        shown.append(f"temperature {group.temperature:.1f}")
+    what = f"{group.recipe.kind} frame{'s' if count > 1 else ''}"
+    return f"{count} {what} with {', '.join(shown)}"
+
+
+def _name(group: Group) -> str:
+    """Return the name of a product: the output's path without its suffix."""
+    first, recipe = group.first, group.recipe
+    nights = {item.night for item in group.exposures}
+    folder = names.safe_folder(first.night) if len(nights) == 1 else "nights"
+    if recipe.kind == "science":
+        return f"{folder}/calibrated/{names.safe_stem(first.path.rpartition('/')[2])}"
+    parts = ["master", names.safe_word(recipe.name) or recipe.kind]
+    if recipe.kind == "flat":
+        parts.append(names.safe_word(first.filter))
+    if recipe.kind == "dark" and group.dark_time is not None:
+        parts.append(names.seconds(group.dark_time))
+    parts.append(names.safe_word(first.label))
+    return f"{folder}/{'_'.join(part for part in parts if part)}"
+
+
+def _names(groups: Sequence[Group]) -> list[str]:
+    """Return names of products that all differ: by temperature where that helps, else by hash."""
+    plain = [_name(group) for group in groups]
+    times = Counter(name.casefold() for name in plain)
+    warmer = [
+        f"{name}_{group.temperature:.0f}C"
+        if times[name.casefold()] > 1 and group.temperature is not None
+        else name
+        for name, group in zip(plain, groups, strict=True)
+    ]
+    apart = warmer if len(set(warmer)) > len(set(plain)) else plain
+    return names.unique(apart, [_key(group) for group in groups])
+
+
+def _key(group: Group) -> str:
+    """Return what tells a product from all others, in the same words in every run."""
+    if group.recipe.kind == "science":
+        return group.first.path
+    images = tuple((image.trim, image.overscan) for image in group.first.images)
+    return repr(
+        (
+            *(group.recipe.name, group.shared, group.first.applied, images),
+            *(group.dark_time, group.temperature),
+        )
+    )
+
+
+def _summary(products: Sequence[Product]) -> tuple[str, ...]:
+    """Return what is missing for what, each lack once."""
+    lacks: Counter[tuple[str, str]] = Counter()
+    for product in products:
+        for note in product.notes:
+            if note.startswith(("no bias:", "no dark:", "no flat:")):
+                lacks[product.kind, note] += 1
+    return tuple(
+        f"{count} {kind} product{'s' if count > 1 else ''} without {note.removeprefix('no ')}"
+        for (kind, note), count in lacks.items()
+    )

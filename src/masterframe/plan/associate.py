@@ -1,0 +1,276 @@
+"""Which masters a product takes: bias, dark and flat, each with the reason for this one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from masterframe.model import Association, Scalar, Tolerances
+from masterframe.plan.groups import Group
+
+Role = Literal["bias", "dark", "flat"]
+
+MOST_STRETCH = 3.0
+"""A dark is scaled up to this many times its own time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """A master that can be made, for others to take."""
+
+    name: str
+    """`Product.name`."""
+    group: Group
+    """What it is made of."""
+    holds_bias: bool = False
+    """True for a dark from which no bias was taken."""
+    dark_time: float = 0.0
+    """Median dark time of its frames (s)."""
+    time: float | None = None
+    """Mean start of its frames (s)."""
+
+
+@dataclass
+class Choice:
+    """The masters for one product, and what was missing."""
+
+    uses: list[Association] = field(default_factory=list)
+    """Masters taken."""
+    notes: list[str] = field(default_factory=list)
+    """What an observer should know."""
+    missing: dict[Role, str] = field(default_factory=dict)
+    """Why there is none, by role, where one was wanted."""
+
+
+class Shelf:
+    """The masters of a plan, as they become known.
+
+    Parameters
+    ----------
+    tolerances : Tolerances
+        How far two exposures may differ and still belong together.
+    kinds : set of str
+        Kinds that masters are made of at all; of others none is missed.
+    """
+
+    def __init__(self, tolerances: Tolerances, kinds: Collection[str]) -> None:
+        self._tolerances = tolerances
+        self._kinds = kinds
+        self._masters: dict[str, list[Master]] = defaultdict(list)
+        self._fitting: dict[tuple[object, ...], tuple[list[Master], str]] = {}
+
+    def add(self, name: str, group: Group, choice: Choice) -> None:
+        """Put a master on the shelf."""
+        holds_bias = group.recipe.kind == "dark" and not any(
+            use.role == "bias" for use in choice.uses
+        )
+        self._masters[group.recipe.kind].append(
+            Master(name, group, holds_bias, group.dark_time or 0.0, mean_time(group))
+        )
+        self._fitting.clear()
+
+    def choose(self, group: Group) -> Choice:
+        """Return the masters that a group takes."""
+        recipe, choice = group.recipe, Choice()
+        done = set(group.first.applied)
+        for step in sorted(done):
+            choice.notes.append(f"the camera has done this already: {step}")
+        wants_bias = recipe.kind != "bias" and recipe.subtract_bias and not done & {"bias", "dark"}
+        bias = self._bias(group, choice) if wants_bias else None
+        if recipe.kind in ("flat", "science") and recipe.subtract_dark and "dark" not in done:
+            dark = self._dark(group, bias, choice)
+            if dark is not None:
+                choice.uses.append(dark)
+                bias = None if dark.holds_bias else bias
+                choice.missing.pop("bias", None) if dark.holds_bias else None
+        if bias is not None:
+            choice.uses.insert(0, bias)
+        if recipe.kind == "science" and recipe.divide_flat and "flat" not in done:
+            self._flat(group, choice)
+        choice.missing = {role: why for role, why in choice.missing.items() if role in self._kinds}
+        return choice
+
+    def _bias(self, group: Group, choice: Choice) -> Association | None:
+        """Return the nearest bias of the same set-up."""
+        fitting, why_not = self._fit("bias", group)
+        if not fitting:
+            choice.missing["bias"] = why_not
+            return None
+        return Association("bias", *_named(_nearest(fitting, group), group, "same set-up"))
+
+    def _flat(self, group: Group, choice: Choice) -> None:
+        """Take the nearest flat of the same filter and optics."""
+        fitting, why_not = self._fit("flat", group)
+        if fitting:
+            words = f"same set-up, filter {group.first.filter or 'none'}"
+            named = _named(_nearest(fitting, group), group, words)
+            choice.uses.append(Association("flat", *named))
+        else:
+            choice.missing["flat"] = why_not
+
+    def _dark(self, group: Group, bias: Association | None, choice: Choice) -> Association | None:
+        """Return a dark by its time: the same, else a longer one, else the longest."""
+        known = [item.dark_time for item in group.exposures if item.dark_time is not None]
+        fitting, why_not = self._fit("dark", group)
+        if len(known) < len(group.exposures):
+            choice.missing["dark"] = "an exposure time is not known"
+        elif not fitting:
+            choice.missing["dark"] = why_not
+        else:
+            own = [dark for dark in fitting if dark.group.first.night == group.first.night]
+            for darks in (own, fitting):
+                found = self._exact(darks, group, known, bias) or _scaled(darks, group, known, bias)
+                if found is not None:
+                    choice.notes += _stretched(found)
+                    return found
+            choice.missing["dark"] = _unfit(fitting, known, bias)
+        return None
+
+    def _exact(
+        self, darks: Sequence[Master], group: Group, times: Sequence[float], bias: object
+    ) -> Association | None:
+        """Return the dark of the nearest time that serves all times unscaled.
+
+        One that holds its bias is taken instead of a bias, the other kind only besides one.
+        """
+        tolerances = self._tolerances
+        near = [
+            (max(abs(dark.dark_time - time) for time in times), dark)
+            for dark in darks
+            if (dark.holds_bias or bias is not None)
+            and all(
+                abs(dark.dark_time - time)
+                <= max(tolerances.exptime, tolerances.exptime_fraction * time)
+                for time in times
+            )
+        ]
+        if not near:
+            return None
+        least = min(miss for miss, _ in near)
+        alike = [dark for miss, dark in near if miss == least]
+        dark = _nearest([dark for dark in alike if not dark.holds_bias] or alike, group)
+        words = f"same dark time, {dark.dark_time:.4g} s, unscaled"
+        words += "; it holds the bias" if dark.holds_bias else ""
+        return Association("dark", *_named(dark, group, words), holds_bias=dark.holds_bias)
+
+    def _fit(self, role: Role, group: Group) -> tuple[list[Master], str]:
+        """Return the masters of a role that fit a group, or why each of its camera does not."""
+        key = (role, group.shared, group.temperature, group.trims, group.overscan)
+        if key not in self._fitting:
+            fitting, reasons = [], []
+            camera = group.first.instrument
+            for master in self._masters[role]:
+                reason = _why_not(role, master.group, group, self._tolerances)
+                if not reason:
+                    fitting.append(master)
+                elif master.group.first.instrument == camera:
+                    reasons.append(f"{master.name.rpartition('/')[2]} has {reason}")
+            more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+            why_not = f"none fits: {'; '.join(reasons[:3])}{more}"
+            self._fitting[key] = fitting, why_not if reasons else f"none was taken with {camera}"
+        return self._fitting[key]
+
+
+def mean_time(group: Group) -> float | None:
+    """Return the mean start of a group (s); None where no start is known."""
+    starts = [_start(item.date_obs) for item in group.exposures if item.date_obs]
+    return sum(starts) / len(starts) if starts else None
+
+
+def _start(date: str) -> float:
+    """Return a start in UTC as seconds."""
+    return datetime.fromisoformat(f"{date}+00:00").timestamp()
+
+
+def _scaled(
+    darks: Sequence[Master], group: Group, times: Sequence[float], bias: object
+) -> Association | None:
+    """Return the shortest dark that is long enough, else the longest, up to `MOST_STRETCH`."""
+    scalable = [dark for dark in darks if not dark.holds_bias and dark.dark_time > 0]
+    if bias is None or not scalable:
+        return None
+    enough = [dark.dark_time for dark in scalable if dark.dark_time >= max(times)]
+    time = min(enough) if enough else max(dark.dark_time for dark in scalable)
+    if max(times) > MOST_STRETCH * time:
+        return None
+    dark = _nearest([dark for dark in scalable if dark.dark_time == time], group)
+    words = f"{time:.4g} s, scaled to {_range(times)}"
+    ratio = tuple(value / time for value in times)
+    return Association("dark", *_named(dark, group, words), ratio=ratio)
+
+
+def _stretched(dark: Association) -> list[str]:
+    """Return a warning for a dark that is scaled up."""
+    stretch = max(dark.ratio, default=1.0)
+    return [f"the dark is stretched {stretch:.3g} times, which adds its noise"] * (stretch > 1)
+
+
+def _unfit(darks: Sequence[Master], times: Sequence[float], bias: object) -> str:
+    """Return why none of the darks of a set-up can be used for some times."""
+    scalable = [dark.dark_time for dark in darks if not dark.holds_bias and dark.dark_time > 0]
+    if not scalable:
+        have = ", ".join(f"{time:.4g} s" for time in sorted({dark.dark_time for dark in darks}))
+        return f"darks of {have} do not fit {_range(times)}, and hold the bias: never scaled"
+    if bias is None:
+        return "darks without their bias cannot be taken off a frame that keeps its own"
+    return (
+        f"the longest dark is {max(scalable):.4g} s, wanted {max(times):.4g} s: more than "
+        f"{MOST_STRETCH:g} times, so that only the bias is taken"
+    )
+
+
+def _range(times: Sequence[float]) -> str:
+    """Return times in words: ``3.3 to 4.4 s``."""
+    low, high = f"{min(times):.4g}", f"{max(times):.4g}"
+    return f"{low} s" if low == high else f"{low} to {high} s"
+
+
+def _named(master: Master, group: Group, words: str) -> tuple[str, str]:
+    """Return the name of a master and why it was taken."""
+    if master.group.first.night != group.first.night:
+        words += f"; from {master.group.first.night}, the nearest night that has one"
+    return master.name, words
+
+
+def _nearest(masters: Iterable[Master], group: Group) -> Master:
+    """Return the master of the same night, then of the nearest time, then of the first name."""
+    now = mean_time(group)
+
+    def distance(master: Master) -> tuple[bool, float, str]:
+        known = now is not None and master.time is not None
+        apart = abs(master.time - now) if known else float("inf")  # type: ignore[operator]
+        return master.group.first.night != group.first.night, apart, master.name
+
+    return min(masters, key=distance)
+
+
+def _why_not(role: Role, master: Group, group: Group, tolerances: Tolerances) -> str:
+    """Return in words what makes a master unfit; '' where nothing does."""
+    mine, wanted = master.first, group.first
+    found = _difference(dict(mine.setup), dict(wanted.setup))
+    if found:
+        return found
+    if master.trims != group.trims:
+        return "other sections"
+    if role != "flat":
+        if master.overscan != group.overscan:
+            return "its overscan taken off" if master.overscan else "its overscan left on"
+        ours, theirs = master.temperature, group.temperature
+        if ours is not None and theirs is not None and abs(ours - theirs) > tolerances.temperature:
+            return f"temperature {ours:.1f}, wanted {theirs:.1f} within {tolerances.temperature:g}"
+        return ""
+    optics = {"filter": mine.filter, "technique": mine.technique, **dict(mine.optics)}
+    return _difference(
+        optics, {"filter": wanted.filter, "technique": wanted.technique, **dict(wanted.optics)}
+    )
+
+
+def _difference(mine: dict[str, Scalar], wanted: dict[str, Scalar]) -> str:
+    """Return the first value that differs, in words; what one of the two lacks is no difference."""
+    for name, value in wanted.items():
+        if name in mine and mine[name] != value:
+            return f"{name} {mine[name]!r}, wanted {value!r}"
+    return ""

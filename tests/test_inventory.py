@@ -1,0 +1,460 @@
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masterframe import fits
+from masterframe.config import load_config
+from masterframe.inventory import explain_kind, find_files, scan_night
+from masterframe.inventory.dates import start_utc
+from masterframe.inventory.sections import checked, eso_sections, parse_section
+from masterframe.model import Section
+from support import shared
+from tiny import COLUMNS, ROWS, write
+
+AUTO = load_config()
+
+
+def scan_one(path, config=AUTO):
+    """The one exposure of a file."""
+    exposures, _ = scan_night([path], config)
+    assert len(exposures) == 1
+    return exposures[0]
+
+
+def reasons(problems, root):
+    """Problems by path below a folder."""
+    return {os.path.relpath(problem.path, root): problem.reason for problem in problems}
+
+
+# Files
+
+
+def test_folder_is_walked_for_fits_and_names_the_night(tmp_path):
+    night = tmp_path / "2026-11-02"
+    for name in ("b.fits", "a.FIT", "sub/c.fts"):
+        write(night / name, seed=len(name))
+    (night / "notes.txt").write_text("seeing 0.8")
+    found, problems = find_files([night])
+    assert [os.path.relpath(item.path, night) for item in found] == ["a.FIT", "b.fits", "sub/c.fts"]
+    assert {item.night for item in found} == {"2026-11-02"}
+    assert problems == []
+
+
+def test_named_file_is_taken_whatever_its_suffix_and_once(tmp_path):
+    path = write(tmp_path / "odd.name")
+    found, _ = find_files([path, str(path), tmp_path / "od?.*"])
+    assert [(item.path, item.night) for item in found] == [(str(path), tmp_path.name)]
+
+
+def test_nights_of_one_name_are_told_apart_by_the_folder_around(tmp_path):
+    for day in ("mon", "tue"):
+        write(tmp_path / day / "raw" / "a.fits", seed=len(day))
+    found, _ = find_files([tmp_path / "mon" / "raw", tmp_path / "tue" / "raw"])
+    assert [item.night for item in found] == ["mon_raw", "tue_raw"]
+
+
+def test_links_cannot_catch_the_walk(tmp_path):
+    night = tmp_path / "night"
+    write(night / "a.fits")
+    (night / "loop").symlink_to(night)
+    (night / "up").symlink_to(tmp_path)
+    found, problems = find_files([night])
+    assert [item.path for item in found] == [str(night / "a.fits")]
+    assert set(reasons(problems, night)) == {"loop", "up"}
+
+
+def test_output_of_an_earlier_run_is_passed_over(tmp_path):
+    write(tmp_path / "a.fits")
+    write(tmp_path / "out" / "night" / "master_bias.fits")
+    (tmp_path / "out" / ".masterframe").mkdir()
+    found, problems = find_files([tmp_path])
+    assert [item.path for item in found] == [str(tmp_path / "a.fits")]
+    assert reasons(problems, tmp_path) == {"out": "the output of an earlier run: not scanned"}
+
+
+def test_every_bad_file_is_one_row_and_the_rest_goes_on(tmp_path):
+    good = write(tmp_path / "good.fits", IMAGETYP="Bias Frame", EXPTIME=0.0)
+    whole = good.read_bytes()
+    (tmp_path / "cut.fits").write_bytes(whole[:-2880])
+    (tmp_path / "empty.fits").write_bytes(b"")
+    (tmp_path / "page.fits").write_text("<html>404</html>")
+    (tmp_path / "._good.fits").write_bytes(b"\x00\x05\x16\x07" + bytes(4092))
+    (tmp_path / "folder.fits").mkdir()
+    (tmp_path / "gone.fits").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.fits")
+    exposures, problems = scan_night([tmp_path, tmp_path / "absent"], AUTO)
+    assert [item.path for item in exposures] == [str(good)]
+    found = reasons(problems, tmp_path)
+    assert sorted(found) == [
+        *("._good.fits", "absent", "cut.fits", "empty.fits", "folder.fits", "gone.fits"),
+        *("page.fits", "pipe.fits"),
+    ]
+    assert "macOS side file" in found["._good.fits"]
+    assert found["absent"] == "no such file or folder"
+    assert "truncated" in found["cut.fits"]
+    assert "not a regular file" in found["pipe.fits"]
+    assert "not a regular file" in found["folder.fits"]
+    assert all("\n" not in reason for reason in found.values())
+
+
+def test_same_exposure_twice_is_used_once(tmp_path):
+    first = write(tmp_path / "a.fits", IMAGETYP="BIAS", seed=3)
+    os.link(first, tmp_path / "hard.fits")
+    (tmp_path / "soft.fits").symlink_to(first)
+    shutil.copy(first, tmp_path / "z_copy.fits")
+    exposures, problems = scan_night([tmp_path], AUTO)
+    assert [item.path for item in exposures] == [str(first)]
+    assert reasons(problems, tmp_path) == {
+        "hard.fits": f"the same file as {first}",
+        "soft.fits": f"the same file as {first}",
+        "z_copy.fits": f"header and data are those of {first}",
+    }
+
+
+def test_equal_headers_over_other_pixels_are_two_exposures(tmp_path):
+    write(tmp_path / "a.fits", IMAGETYP="BIAS", seed=1)
+    write(tmp_path / "b.fits", IMAGETYP="BIAS", seed=2)
+    exposures, problems = scan_night([tmp_path], AUTO)
+    assert (len(exposures), problems) == (2, ())
+
+
+@pytest.mark.parametrize(
+    ("cards", "reason"),
+    [
+        ({"ISMASTER": True, "MFVERS": "1"}, "a master, not a raw exposure: ISMASTER = T"),
+        ({"MFVERS": "1"}, "calibrated by masterframe already, not a raw exposure: MFVERS"),
+    ],
+)
+def test_product_is_no_raw_exposure(tmp_path, cards, reason):
+    write(tmp_path / "m.fits", IMAGETYP="BIAS", **cards)
+    exposures, problems = scan_night([tmp_path], AUTO)
+    assert exposures == ()
+    assert reasons(problems, tmp_path) == {"m.fits": reason}
+
+
+# Kinds
+
+
+@pytest.mark.parametrize(
+    ("cards", "kind", "certain"),
+    [
+        ({"IMAGETYP": "Bias Frame"}, "bias", True),
+        ({"IMAGETYP": "zero"}, "bias", True),
+        ({"OBSTYPE": "DARK", "EXPTIME": 30.0}, "dark", True),
+        ({"OBSTYPE": "DARK", "EXPTIME": 0.0}, "bias", False),
+        ({"FRAME": "Flat Field"}, "flat", True),
+        ({"IMAGETYP": "DOME FLAT"}, "flat", True),
+        ({"IMAGETYP": "comp"}, "arc", True),
+        ({"IMAGETYP": "object"}, "science", True),
+        ({"IMAGETYP": "Light Frame", "OBJECT": "M 13"}, "science", True),
+        ({"IMAGETYP": "Light Frame"}, "science", False),
+        ({"IMAGETYP": "Master Bias"}, "other", True),
+        ({"ESO__DPR__TYPE": "BIAS"}, "bias", True),
+        ({"ESO__DPR__CATG": "SCIENCE", "ESO__DPR__TYPE": "OBJECT"}, "science", True),
+        ({"OBJECT": "bias"}, "bias", False),
+        ({"IMAGETYP": "qwerty"}, None, False),
+        ({"OBJECT": "M 13", "EXPTIME": 60.0}, None, False),
+        ({}, None, False),
+    ],
+)
+def test_generic_camera_is_typed_by_what_its_header_says(tmp_path, cards, kind, certain):
+    found = scan_one(write(tmp_path / "a.fits", **cards))
+    assert (found.kind, found.certain) == (kind, certain)
+    assert bool(found.rule) == (kind is not None)
+
+
+def test_name_of_the_file_is_the_last_resort(tmp_path):
+    found = scan_one(write(tmp_path / "Bias_0001.fits", EXPTIME=1e-3))
+    assert (found.kind, found.certain, found.rule) == ("bias", False, "file = 'Bias_0001.fits'")
+    kept = scan_one(write(tmp_path / "bias_2.fits", IMAGETYP="DARK", EXPTIME=9.0))
+    assert (kept.kind, kept.certain, kept.rule) == ("dark", True, "IMAGETYP = 'DARK'")
+
+
+def test_untyped_exposure_is_listed_with_what_is_missing(tmp_path):
+    path = write(tmp_path / "a.fits", IMAGETYP="qwerty")
+    exposures, problems = scan_night([path], AUTO)
+    assert exposures[0].kind is None
+    (problem,) = problems
+    assert "IMAGETYP = 'qwerty' fit none" in problem.reason
+    assert "it has no ESO DPR" in problem.reason
+    assert "under 'types'" in problem.reason
+
+
+def test_rule_of_the_observer_goes_first(tmp_path):
+    path = write(tmp_path / "a.fits", IMAGETYP="qwerty", LAMP="on")
+    (tmp_path / "n.yaml").write_text("types: [{kind: arc, when: {LAMP: 'o?'}}]\n")
+    found = scan_one(path, load_config(tmp_path / "n.yaml"))
+    assert (found.kind, found.certain, found.rule) == ("arc", True, "LAMP = 'on'")
+
+
+def test_explanation_holds_every_rule_that_was_tried(tmp_path):
+    path = write(tmp_path / "a.fits", IMAGETYP="DARK", EXPTIME=5.0)
+    exposure, tried = explain_kind(path, AUTO)
+    assert exposure.kind == "dark"
+    assert tried[-1] == "dark: yes, IMAGETYP = 'DARK'"
+    assert any(line.startswith("bias (") and "wanted 'bias*'" in line for line in tried)
+
+
+# Fields
+
+
+def test_fields_come_from_the_first_keyword_that_is_there(tmp_path):
+    found = scan_one(
+        write(
+            tmp_path / "a.fits",
+            IMAGETYP="Light Frame",
+            OBJECT=" M 13 ",
+            EXPOSURE="060.00",
+            DARKTIME=61.5,
+            FILTER="V",
+            XBINNING=1,
+            YBINNING=2,
+            CCD_TEMP=-20.3,
+            EGAIN=1.4,
+            RDNOISE=5.5,
+            INSTRUME="cam",
+            DATE_OBS="2017-12-19T18:33:43.317-0700",
+        )
+    )
+    assert (found.object, found.filter, found.binning) == ("M 13", "V", (2, 1))
+    assert (found.exptime, found.dark_time, found.temperature) == (60.0, 61.5, -20.3)
+    assert (found.date_obs, found.label) == ("2017-12-20T01:33:43.317", "bin1x2")
+    (image,) = found.images
+    assert (image.gain, image.read_noise, image.saturation) == (1.4, 5.5, 65535.0)
+    assert found.setup[:3] == (
+        ("instrument", "cam"),
+        ("layout", f"{COLUMNS}x{ROWS}"),
+        ("binning", "1x2"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("cards", "gain", "note"),
+    [
+        ({"GAIN": 120}, None, "GAIN = 120 is not used: nothing tells its unit"),
+        ({"EGAIN": 0.0, "GAIN": 2.0}, None, "EGAIN = 0.0 is not used: not within 0.05 to 50.0"),
+        ({"EGAIN": "n/a"}, None, "EGAIN = 'n/a' is not used"),
+        ({"CONAD": 50.0}, 50.0, ""),
+        ({}, None, ""),
+    ],
+)
+def test_gain_is_used_only_where_its_unit_is_known(tmp_path, cards, gain, note):
+    found = scan_one(write(tmp_path / "a.fits", IMAGETYP="BIAS", **cards))
+    assert found.images[0].gain == gain
+    assert len(found.notes) == bool(note)
+    assert "".join(found.notes).startswith(note)
+
+
+def test_detector_of_the_configuration_goes_before_the_header(tmp_path):
+    path = write(tmp_path / "a.fits", IMAGETYP="BIAS", EGAIN=1.4, BIASSEC="[1:4,1:24]")
+    (tmp_path / "n.yaml").write_text(
+        "detector: {gain: 2.5, saturation: 60000, overscan: '[33:36,1:24]'}\n"
+    )
+    (image,) = scan_one(path, load_config(tmp_path / "n.yaml")).images
+    assert (image.gain, image.saturation) == (2.5, 60000.0)
+    assert image.overscan == Section(0, 24, 32, 36)
+    assert image.trim == Section(0, 24, 0, 32)
+
+
+@pytest.mark.parametrize("value", ["30 s", -1.0, "3.2.1"])
+def test_exposure_time_that_is_none_is_noted_and_not_guessed(tmp_path, value):
+    found = scan_one(write(tmp_path / "a.fits", IMAGETYP="DARK", EXPTIME=value))
+    assert found.exptime is None
+    assert found.notes == (f"EXPTIME = {value!r} is not used: not a time in seconds",)
+
+
+def test_decimal_comma_of_a_camera_is_understood(tmp_path):
+    found = scan_one(write(tmp_path / "a.fits", IMAGETYP="BIAS", EXPTIME="3,2E-05"))
+    assert found.exptime == pytest.approx(3.2e-5, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("date", "time", "mjd", "start"),
+    [
+        ("2022-01-28T00:08:16.282", None, None, "2022-01-28T00:08:16.282"),
+        ("2022-01-28", "1:02:03.5", None, "2022-01-28T01:02:03.5"),
+        ("2022-01-28 01:02:03", None, None, "2022-01-28T01:02:03"),
+        ("2022-01-28T01:02:03Z", None, None, "2022-01-28T01:02:03"),
+        ("28/01/99", None, None, "1999-01-28T00:00:00"),
+        ("not a date", None, 59607.5, "2022-01-28T12:00:00"),
+        ("2016-12-31T23:59:60", None, None, ""),
+        ("9999-12-31T23:59:59-12:00", None, None, ""),
+        (None, None, 1e9, ""),
+        ("", "25:00", float("nan"), ""),
+    ],
+)
+def test_start_is_iso_in_utc_or_nothing(date, time, mjd, start):
+    assert start_utc(date, time, mjd) == start
+
+
+anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=24)
+date_like = st.from_regex(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}[T ]?[0-9:.+-]{0,14}")
+
+
+@given(anything | date_like, anything | st.from_regex(r"[0-9:.]{0,12}"), anything)
+def test_no_date_can_crash_the_scan(date, time, mjd):
+    found = start_utc(date, time, mjd)
+    assert found == "" or start_utc(found) == found
+
+
+# Sections
+
+
+@pytest.mark.parametrize(
+    ("words", "section"),
+    [
+        ("[1:4,1:24]", Section(0, 24, 0, 4)),
+        ("[   4:  13,   1: 520]", Section(0, 520, 3, 13)),
+        ("UNKNOWN", None),
+        ("[0:4,1:24]", None),
+        ("[4:1,1:24]", None),
+        ("[1:4]", None),
+        ("", None),
+    ],
+)
+def test_section_is_read_as_fits_writes_it(words, section):
+    assert parse_section(words) == section
+    if section:
+        assert parse_section(section.to_fits()) == section
+
+
+@pytest.mark.parametrize(
+    ("overscan", "trim", "expected", "note"),
+    [
+        ("[33:36,1:24]", "[1:32,1:24]", (True, (24, 32)), ""),
+        ("[33:36,1:24]", "", (True, (24, 32)), ""),
+        ("[1:4,1:24]", "", (True, (24, 32)), ""),
+        ("", "[3:36,2:24]", (False, (23, 34)), ""),
+        ("", "[1:36,1:24]", (False, None), ""),
+        ("UNKNOWN", "", (False, None), "'BIASSEC UNKNOWN' is not obeyed"),
+        ("[33:40,1:24]", "", (False, None), "BIASSEC [33:40,1:24] is not obeyed: the image has"),
+        ("[31:36,1:24]", "[1:32,1:24]", (False, (24, 32)), "it overlaps the data"),
+        ("[33:36,5:24]", "[1:32,1:24]", (False, (24, 32)), "it does not reach all rows"),
+        ("[1:36,1:24]", "", (False, None), "it leaves no data"),
+    ],
+)
+def test_nonsense_in_sections_is_reported_and_not_obeyed(tmp_path, overscan, trim, expected, note):
+    cards = {"BIASSEC": overscan, "TRIMSEC": trim}
+    found = scan_one(
+        write(tmp_path / "a.fits", IMAGETYP="BIAS", **{k: v for k, v in cards.items() if v})
+    )
+    (image,) = found.images
+    assert (image.overscan is not None, image.trim and image.trim.shape) == expected
+    assert len(found.notes) == bool(note)
+    assert note in "".join(found.notes)
+
+
+@given(st.text(alphabet="[]:,0123456789 -x", max_size=24), st.text(max_size=24))
+def test_sections_that_are_used_lie_in_the_image(overscan, trim):
+    found = checked({"overscan": f"A {overscan}", "trim": f"B {trim}"}, (ROWS, COLUMNS))
+    for part in (found.overscan, found.trim):
+        if part is not None:
+            assert 0 <= part.y0 < part.y1 <= ROWS
+            assert 0 <= part.x0 < part.x1 <= COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("x", "cards", "expected"),
+    [
+        (1, (4, 32, 0, 0, 20, 4), ("[1:4,1:24]", "[5:36,1:20]")),
+        (4096, (4, 32, 0, 0, 20, 4), ("[33:36,1:24]", "[1:32,1:20]")),
+        (1, (2, 30, 4, 0, 24, 0), ("[33:36,1:24]", "[3:32,1:24]")),
+        (1, (6, 32, 0, 0, 20, 4), None),
+    ],
+)
+def test_eso_prescan_lies_at_the_side_of_the_output(x, cards, expected):
+    names = ("PRSCX", "NX", "OVSCX", "PRSCY", "NY", "OVSCY")
+    header = {f"ESO DET OUT1 {name}": value for name, value in zip(names, cards, strict=True)}
+    header |= {"ESO DET OUT1 X": x, "ESO DET OUT1 Y": 1, "ESO DET OUTPUTS": 1}
+    found = eso_sections(header, (ROWS, COLUMNS))
+    if expected is None:
+        assert found == {}
+    else:
+        words = tuple(found[part].removeprefix("ESO DET OUT1 ") for part in ("overscan", "trim"))
+        assert words == expected
+        assert eso_sections({**header, "ESO DET OUTPUTS": 2}, (ROWS, COLUMNS)) == {}
+
+
+# Real nights
+
+
+def test_efosc2_night_is_typed_from_its_headers():
+    """A zero-second DARK is a bias, and light through a grism is no image."""
+    exposures, problems = scan_night([shared("data/efosc2")], AUTO)
+    assert problems == ()
+    assert all(item.certain for item in exposures)
+    times: dict[tuple[str | None, str], int] = {}
+    for item in exposures:
+        times[item.kind, item.technique] = times.get((item.kind, item.technique), 0) + 1
+    assert times == {
+        ("bias", ""): 5,
+        ("flat", "spectrum"): 3,
+        ("flat", "image"): 3,
+        ("arc", ""): 1,
+        ("science", "spectrum"): 2,
+        ("science", "image"): 6,
+    }
+    for item in exposures:
+        (image,) = item.images
+        assert (image.gain, image.read_noise, image.saturation) == (1.1, 7.8, 65535.0)
+        assert (image.overscan, image.trim) == (
+            Section(0, 1030, 1024, 1028),
+            Section(0, 1024, 0, 1024),
+        )
+        assert item.temperature == pytest.approx(-113.15)
+        assert item.label == "bin2x2_fastL"
+
+
+def test_efosc2_overscan_columns_see_no_light():
+    """The header gives 6 prescan columns, of which the pixels show that 4 can be used."""
+    exposures, _ = scan_night([shared("data/efosc2")], AUTO)
+    (image,) = next(item for item in exposures if item.filter == "g#782").images
+    pixels = fits.read_rows(image.frame, 0, 1030)
+    dark = pixels[:, image.overscan.x0 : image.overscan.x1]
+    assert dark.min() > 150
+    assert dark.max() < 600
+    assert np.median(pixels[:1018, 40:1000]) > 30_000
+    assert np.median(pixels[:, 1029]) > 3000  # the last column is lit again,
+    assert pixels[:, 1028].min() == 0  # and pulls the one before it down
+
+
+def test_st402_night_rests_on_names_where_the_header_says_light():
+    exposures, _ = scan_night([shared("data/st402/raw")], AUTO)
+    kinds = {Path(item.path).name: item for item in exposures}
+    for name, item in kinds.items():
+        expected = {"dark": "dark", "flat": "flat", "arc": "arc"}.get(name.split("-")[1], "science")
+        assert item.kind == expected, name
+        assert item.certain == (expected == "dark")
+        assert (item.binning, item.images[0].gain) == ((2, 1), 1.49)
+
+
+def test_st402_dark_was_taken_off_the_whole_series_though_its_first_frame_says_so():
+    """CCDSoft writes 'Auto-Dark Subtraction' once; the level of the others shows it was done."""
+    exposures, _ = scan_night([shared("data/st402/raw")], AUTO)
+    applied = {Path(item.path).name: item.applied for item in exposures}
+    done = {name for name, steps in applied.items() if steps == ("dark",)}
+    assert {name.split(".")[0] for name in done} == {
+        *("L2-arc-hg-10", "L2-arc-neon", "L2-flat-red-180", "L2-star-hg-10", "L2-star-neon-40")
+    }
+    assert sum(name.startswith("L2-flat-red") for name in done) == 5
+    notes = {Path(item.path).name: item.notes for item in exposures}
+    assert notes["L2-flat-red-180.00000000.FIT"] == ()
+    assert "taken as dark-subtracted" in notes["L2-flat-red-180.00000004.FIT"][0]
+
+
+def test_microobservatory_frames_without_a_type_are_not_guessed():
+    exposures, problems = scan_night([shared("data/microobservatory")], AUTO)
+    assert {item.kind for item in exposures} == {None}
+    assert len(problems) == len(exposures) == 9
+
+
+def test_floyds_sections_unknown_are_reported():
+    exposures, _ = scan_night([shared("data/floyds")], AUTO)
+    for item in exposures:
+        assert item.images[0].overscan is None
+        assert any(note.startswith("'BIASSEC UNKNOWN' is not obeyed") for note in item.notes)
