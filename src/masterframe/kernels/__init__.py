@@ -1,0 +1,63 @@
+"""What happens to one pixel's values: load step, sorting, rejection, estimate; compiled by numba.
+
+`combine_block` does all of it for a block of rows, `calibrate_block` the load step alone. The rules
+by name are in `masterframe.kernels.registry`, which can be imported without numba.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from masterframe.kernels.registry import RULES, RuleSpec, check_rejection
+
+if TYPE_CHECKING:
+    from masterframe.kernels.checksum import word_sums
+    from masterframe.kernels.combine import KernelResult, combine_block, warm_up
+    from masterframe.kernels.estimate import efficiencies
+    from masterframe.kernels.load import (
+        LoadTerms,
+        calibrate_block,
+        swap16,
+        swap_unsigned16,
+        work_type,
+    )
+    from masterframe.kernels.rules import Floor
+
+__all__ = [
+    "RULES",
+    "Floor",
+    "KernelResult",
+    "LoadTerms",
+    "RuleSpec",
+    "calibrate_block",
+    "check_rejection",
+    "combine_block",
+    "efficiencies",
+    "swap16",
+    "swap_unsigned16",
+    "warm_up",
+    "word_sums",
+    "work_type",
+]
+
+_HOMES = {
+    "Floor": "rules",
+    "KernelResult": "combine",
+    "LoadTerms": "load",
+    "calibrate_block": "load",
+    "combine_block": "combine",
+    "efficiencies": "estimate",
+    "swap16": "load",
+    "swap_unsigned16": "load",
+    "warm_up": "combine",
+    "word_sums": "checksum",
+    "work_type": "load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs numba when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

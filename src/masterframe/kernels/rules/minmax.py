@@ -1,0 +1,24 @@
+"""``minmax``: the ``nlow`` lowest and the ``nhigh`` highest values are dropped.
+
+Where values are missing, the same fractions are dropped of those present, as IRAF's imcombine does
+(``icmm.gx``): with n of N values, ``int(n * nlow / N + 0.001)`` and likewise for ``nhigh``. Equal
+values are in the canonical order of their frames. Where fewer than ``nkeep`` would be left, nothing
+is dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from masterframe.kernels.cache import part
+
+
+@part
+def window(column: Any, lo: int, hi: int, params: Any) -> tuple[int, int]:
+    """Return the window without its ends."""
+    n = hi - lo
+    low = int(n * params.nlow / params.frames + 0.001)
+    high = int(n * params.nhigh / params.frames + 0.001)
+    if n - low - high < params.nkeep or low + high > n:
+        return lo, hi
+    return lo + low, hi - high
