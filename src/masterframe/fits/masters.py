@@ -6,8 +6,13 @@ import os
 from collections.abc import Sequence
 
 from masterframe.errors import FrameError
+from masterframe.fits.layout import padded, stored_sum, walk
 from masterframe.fits.scan import scan_file
+from masterframe.fits.source import open_source
 from masterframe.model import Frame, MasterImage
+
+_SUM_OF_SUMMED = (0, 0xFFFFFFFF)
+"""What an HDU with its CHECKSUM adds up to: both are zero in ones' complement."""
 
 PLANES = ("data", "uncert", "mask", "count", "rejlow", "rejhigh")
 """Planes by name; all but the data lend their names to HDUs."""
@@ -55,6 +60,38 @@ def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
     if not images:
         raise FrameError(scan.path, "no image in it")
     return {name: _image(name, frames) for name in images}
+
+
+def why_not_ours(path: str | os.PathLike[str], *, thoroughly: bool = True) -> str:
+    """Return why a file is not what this program wrote there; '' where it is.
+
+    Parameters
+    ----------
+    path : path
+        A FITS file.
+    thoroughly : bool
+        Add up all of its bytes; else only the sums in its headers are compared, which finds pixels
+        that were altered by a program that keeps checksums.
+
+    Raises
+    ------
+    FrameError
+        If it cannot be read, or is no FITS file.
+    """
+    name = os.fspath(path)
+    datasums = 0
+    with open_source(name) as (source, _):
+        for raw in walk(name, source):
+            if raw.index == 0:
+                seal = raw.cards.get("MFSEAL")
+                if seal is None:
+                    return "masterframe did not make it"
+            begin = raw.start - padded(len(raw.header))
+            if thoroughly and stored_sum(source, begin, raw.end) not in _SUM_OF_SUMMED:
+                return f"it was altered: the CHECKSUM of HDU {raw.index} does not hold"
+            if raw.cards.get("XTENSION") != "BINTABLE":
+                datasums += int(str(raw.cards.get("DATASUM", "0")))
+    return "" if str(datasums) == str(seal) else "its pixels were altered: MFSEAL does not hold"
 
 
 def _name(extname: str, index: int) -> str:

@@ -166,6 +166,8 @@ def _header(spec: PlaneSpec, bitpix: int, bzero: int, *, primary: bool) -> fits.
         legal.set_cards(header, {"EXTNAME": (spec.name, "name of this HDU")})
     header["CHECKSUM"] = ("0" * 16, "checksum of this HDU")
     header["DATASUM"] = ("0", "checksum of its data")
+    if primary:
+        header["MFSEAL"] = ("0", "sum of the DATASUM of all images")
     for entry in legal.entries(spec.header, {}):
         card = legal.safe_card(*entry, limit=legal.LONG_STRING)
         if card is not None and card.keyword not in _STRUCTURE:

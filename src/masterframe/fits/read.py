@@ -202,7 +202,8 @@ def _readable(card: fits.Card, scanned: Header) -> fits.Card:
         card.value  # noqa: B018  astropy parses it now
     except fits.VerifyError:
         texts = (str(scanned.get(card.keyword.upper(), "")), card.comment)
-        plain = [text.encode("ascii", "backslashreplace").decode() for text in texts]
+        shown = ["".join(c if c.isprintable() else " " for c in text) for text in texts]
+        plain = [text.encode("ascii", "backslashreplace").decode() for text in shown]
         return fits.Card(card.keyword, *plain)
     return card
 

@@ -1,0 +1,51 @@
+# What `__getattr__` of the package finds, for type checkers and editors.
+from masterframe.combine import combine_stack
+from masterframe.config import load_config
+from masterframe.direct import write_master
+from masterframe.errors import MasterframeError
+from masterframe.fits.masters import open_master
+from masterframe.inventory import scan_night
+from masterframe.model import (
+    Calibration,
+    Config,
+    Exposure,
+    Frame,
+    MaskBit,
+    MasterImage,
+    Noise,
+    Plan,
+    Problem,
+    Product,
+    Recipe,
+    Rejection,
+)
+from masterframe.plan import make_plan
+from masterframe.run import run_night
+from masterframe.xarray_api import open_stack
+
+__version__: str
+
+__all__ = [
+    "Calibration",
+    "Config",
+    "Exposure",
+    "Frame",
+    "MaskBit",
+    "MasterImage",
+    "MasterframeError",
+    "Noise",
+    "Plan",
+    "Problem",
+    "Product",
+    "Recipe",
+    "Rejection",
+    "__version__",
+    "combine_stack",
+    "load_config",
+    "make_plan",
+    "open_master",
+    "open_stack",
+    "run_night",
+    "scan_night",
+    "write_master",
+]

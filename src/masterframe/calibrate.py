@@ -1,0 +1,227 @@
+"""From raw values to calibrated ones: overscan, trim, bias, dark, flat, scale and zero.
+
+``((raw - overscan) - bias - dark * dark_ratio) / flat * scale + zero`` in this order, rounded to
+the work type at each step. The arithmetic is the load step of `masterframe.kernels`; this module
+gives it the rows of the masters, and serves the combine, the lazily calibrated stack and the
+calibrated frames alike, so that all three hold the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe import fits, kernels
+from masterframe.model import Calibration, MasterImage, Recipe
+
+Raw = NDArray[Any]
+
+
+def trim_columns(block: Raw, calibration: Calibration) -> Raw:
+    """Return the view of raw rows (N, rows, columns) that is kept after trimming."""
+    if calibration.trim is None:
+        return block
+    return block[:, :, calibration.trim.x0 : calibration.trim.x1]
+
+
+def load_terms(
+    block: Raw, row0: int, calibration: Calibration, recipe: Recipe, mask: Raw | None = None
+) -> kernels.LoadTerms:
+    """Gather all that the load step needs for one band.
+
+    Parameters
+    ----------
+    block : array (N, rows, raw columns)
+        Raw values of the band, full width, rows trimmed.
+    row0 : int
+        First row of the band in the trimmed image, which is the masters' row.
+    calibration : Calibration
+        What is taken off and applied.
+    recipe : Recipe
+        Its dtype is the work type; its saturation and threshold are in raw values.
+    mask : array (N, rows, raw columns) of bool, optional
+        Values to leave out (True).
+    """
+    rows = row0, row0 + block.shape[1]
+    work = np.dtype(recipe.dtype)
+    threshold = recipe.rejection if recipe.rejection.rule == "threshold" else None
+    bias = None if calibration.dark and calibration.dark_holds_bias else calibration.bias
+    return kernels.LoadTerms(
+        overscan=_overscan(block, calibration, work),
+        bias=_master_rows(bias, rows, work),
+        dark=_master_rows(calibration.dark, rows, work),
+        dark_ratio=_per_frame(calibration.dark_ratio, work),
+        flat=_flat_rows(calibration.flat, rows, work),
+        scale=_per_frame(calibration.scale, work),
+        zero=_per_frame(calibration.zero, work),
+        bad=bad_rows(calibration, rows),
+        frame_mask=_no_mask() if mask is None else np.asarray(trim_columns(mask, calibration)),
+        saturation=_bound(recipe.saturation, np.inf),
+        raw_low=_bound(threshold.low if threshold else None, -np.inf),
+        raw_high=_bound(threshold.high if threshold else None, np.inf),
+    )
+
+
+def apply(
+    block: Raw, row0: int, calibration: Calibration, recipe: Recipe | None = None
+) -> NDArray[Any]:
+    """Calibrate raw rows.
+
+    Parameters
+    ----------
+    block : array (N, rows, raw columns)
+        Raw values, full width, rows trimmed.
+    row0 : int
+        First row in the trimmed image.
+    calibration : Calibration
+        What is taken off and applied.
+    recipe : Recipe, optional
+        Its dtype is that of the result, values from its saturation on become NaN.
+
+    Returns
+    -------
+    array (N, rows, columns) of ``recipe.dtype``
+        Calibrated values, NaN where nothing valid is known.
+    """
+    recipe = recipe or Recipe()
+    terms = load_terms(block, row0, calibration, recipe)
+    return kernels.calibrate_block(trim_columns(block, calibration), terms, np.dtype(recipe.dtype))
+
+
+def bad_rows(calibration: Calibration, rows: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the pixels of some rows that the bad-pixel file gives as bad; size 0 without one."""
+    if calibration.bad_pixels is None:
+        return np.zeros((0, 0), np.bool_)
+    frame = calibration.bad_pixels.data
+    trim = calibration.trim
+    if trim is None or frame.shape == trim.shape:
+        return np.asarray(fits.read_rows(frame, *rows) != 0)
+    raw = fits.read_rows(frame, rows[0] + trim.y0, rows[1] + trim.y0)
+    return np.asarray(raw[:, trim.x0 : trim.x1] != 0)
+
+
+def mask_rows(calibration: Calibration, rows: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the mask bits of all masters applied, ORed; (rows, columns), or (0, 0) for none."""
+    masks = [
+        fits.read_rows(master.mask, *rows).astype(np.uint8)
+        for master in applied(calibration)
+        if master.mask
+    ]
+    if not masks:
+        return np.zeros((0, 0), np.uint8)
+    return np.asarray(np.bitwise_or.reduce(masks))
+
+
+def applied(calibration: Calibration) -> list[MasterImage]:
+    """Return the masters that change values, in the order in which they do."""
+    holds_bias = calibration.dark and calibration.dark_holds_bias
+    bias = None if holds_bias else calibration.bias
+    return [master for master in (bias, calibration.dark, calibration.flat) if master]
+
+
+def shared_variance(data: NDArray[Any], row0: int, calibration: Calibration) -> NDArray[np.float64]:
+    """Return the variance that the masters bring into calibrated values, for all frames alike.
+
+    ``(mean(scale)^2 sigma_B^2 + mean(scale dark_ratio)^2 sigma_D^2) / flat^2 + (data sigma_F /
+    flat)^2``: the last term in variance form, so that zero signal is harmless. A dark that holds
+    its bias stands for both.
+
+    Parameters
+    ----------
+    data : array (rows, columns)
+        The calibrated (combined) values.
+    row0 : int
+        First row in the trimmed image.
+    calibration : Calibration
+        What was applied.
+    """
+    rows = row0, row0 + data.shape[0]
+    scale = np.asarray(calibration.scale or (1.0,))
+    ratio = np.asarray(calibration.dark_ratio or (1.0,))
+    variance = np.zeros(data.shape)
+    if calibration.bias and not (calibration.dark and calibration.dark_holds_bias):
+        variance += scale.mean() ** 2 * _variance_rows(calibration.bias, rows)
+    if calibration.dark:
+        variance += (scale * ratio).mean() ** 2 * _variance_rows(calibration.dark, rows)
+    if calibration.flat:
+        flat = _flat_rows(calibration.flat, rows, np.dtype(np.float64))
+        relative = _variance_rows(calibration.flat, rows) / flat**2
+        variance = variance / flat**2 + np.asarray(data, np.float64) ** 2 * relative
+    return variance
+
+
+def flat_and_signal(
+    data: NDArray[Any], row0: int, calibration: Calibration
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the flat that divided calibrated values, and the adu above bias that they came from.
+
+    Parameters
+    ----------
+    data : array (rows, columns)
+        Calibrated values of one frame.
+    row0 : int
+        First row in the trimmed image.
+    calibration : Calibration
+        What was applied. A dark that holds its bias adds nothing: its own share is not known.
+    """
+    rows = row0, row0 + data.shape[0]
+    work = np.dtype(np.float64)
+    flat = _flat_rows(calibration.flat, rows, work) if calibration.flat else np.ones(data.shape)
+    signal = np.asarray(data, np.float64) * flat
+    if calibration.dark and not calibration.dark_holds_bias:
+        ratio = calibration.dark_ratio[0] if calibration.dark_ratio else 1.0
+        signal += ratio * _master_rows(calibration.dark, rows, work)
+    return flat, signal
+
+
+def _variance_rows(master: MasterImage, rows: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the variance of a master, 0 where it does not say (foreign, or made of one frame)."""
+    if master.uncert is None:
+        return np.zeros((rows[1] - rows[0], master.data.shape[1]))
+    return np.nan_to_num(fits.read_rows(master.uncert, *rows).astype(np.float64) ** 2, nan=0.0)
+
+
+def _overscan(block: Raw, calibration: Calibration, work: np.dtype[Any]) -> NDArray[Any]:
+    """Return the median of each frame's overscan columns, row by row, shape (N, rows)."""
+    section = calibration.overscan
+    if section is None:
+        return np.zeros((0, 0), work)
+    strip = block[:, :, section.x0 : section.x1]
+    middle = np.median(strip.astype(np.float64), axis=2)
+    return middle.astype(work)
+
+
+def _master_rows(
+    master: MasterImage | None, rows: tuple[int, int], work: np.dtype[Any]
+) -> NDArray[Any]:
+    if master is None:
+        return np.zeros((0, 0), work)
+    return fits.read_rows(master.data, *rows).astype(work, copy=False)
+
+
+def _flat_rows(
+    master: MasterImage | None, rows: tuple[int, int], work: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return rows of the flat with 1 where it must not be divided by: masked, or not positive."""
+    flat = _master_rows(master, rows, work)
+    if master is None:
+        return flat
+    usable = np.isfinite(flat) & (flat > 0)
+    if master.mask:
+        usable &= fits.read_rows(master.mask, *rows) == 0
+    return np.where(usable, flat, work.type(1))
+
+
+def _per_frame(values: Sequence[float], work: np.dtype[Any]) -> NDArray[Any]:
+    return np.asarray(values, work)
+
+
+def _bound(value: float | None, missing: float) -> float:
+    return missing if value is None else float(value)
+
+
+def _no_mask() -> NDArray[np.bool_]:
+    return np.zeros((0, 0, 0), np.bool_)

@@ -1,0 +1,405 @@
+"""A lazy stack and a recipe become a lazy result: one task a row band, from one read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from masterframe import calibrate, fits, kernels
+from masterframe.errors import UsageError
+from masterframe.model import (
+    BandResult,
+    Calibration,
+    Frame,
+    FrameCounts,
+    MaskBit,
+    Noise,
+    Recipe,
+)
+from masterframe.quantiles import MAD_TO_SIGMA
+from masterframe.tiling import sample_rows
+
+STEP_FRAMES, STEP_ROWS = 8, 16
+"""Frames and rows a frame in which the quantisation step is looked for."""
+PLANE_TYPES = {"mask": np.uint8, "count": np.int32, "rejlow": np.int32, "rejhigh": np.int32}
+"""Types of the planes that are no values; the others have the recipe's."""
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A lazy combination: nothing is read until its bands are computed."""
+
+    bands: da.Array
+    """Object array (bands, 1); each block holds one `BandResult`."""
+    row_chunks: tuple[int, ...]
+    """Rows of each band."""
+    width: int
+    """Columns of the result."""
+    recipe: Recipe
+    """How it is combined, with every automatic value resolved but the quantisation step."""
+    n_frames: int
+    """Frames that go in."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the result."""
+        return sum(self.row_chunks), self.width
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """Names of the planes, in the order of a master file."""
+        return plane_names(self.recipe)
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """The planes as a lazy Dataset (y, x); computing several of them reads the stack once."""
+        fields = [(name, plane_type(name, self.recipe)) for name in self.planes]
+        record = np.dtype(fields)
+        pixels = self.bands.map_blocks(
+            _band_record,
+            record,
+            chunks=(self.row_chunks, (self.width,)),
+            dtype=record,
+            meta=np.empty((0, 0), record),
+            token="mf-planes",
+        )
+        return xr.Dataset({name: (("y", "x"), pixels[name]) for name in self.planes})
+
+
+def plane_names(recipe: Recipe) -> tuple[str, ...]:
+    """Return the planes that a recipe gives: the four standard ones and those asked for."""
+    return ("data", "uncert", "mask", "count", *recipe.planes)
+
+
+def plane_type(name: str, recipe: Recipe) -> np.dtype[Any]:
+    """Return the numpy type of a plane."""
+    return np.dtype(PLANE_TYPES.get(name, recipe.dtype))
+
+
+def combine_stack(
+    stack: xr.DataArray,
+    recipe: Recipe | None = None,
+    calibration: Calibration | None = None,
+    *,
+    rank: Sequence[int] | None = None,
+    masks: da.Array | None = None,
+    sources: Sequence[Frame] = (),
+) -> Combined:
+    """Combine the frames of a stack, lazily.
+
+    Parameters
+    ----------
+    stack : DataArray (frame, y, x)
+        Raw values, full width and height, of any Dask chunks.
+    recipe : Recipe, optional
+        How; by default values beyond 5 sigma of the median are left out and the rest averaged.
+    calibration : Calibration, optional
+        What is taken from the raw values first.
+    rank : sequence of int, optional
+        Canonical place of each frame, which makes the result independent of the order given; by
+        default from the coordinates ``time`` and ``path``, else the order given.
+    masks : dask array (frame, y, x) of bool, optional
+        Values to leave out (True).
+    sources : sequence of Frame, optional
+        Where the frames are stored, for the partial DATASUM of the bytes read.
+
+    Returns
+    -------
+    Combined
+        Lazy planes of shape (y, x) after trimming, and the numbers per frame.
+
+    Raises
+    ------
+    UsageError
+        If the rule or its options are unknown or do not fit.
+    """
+    recipe = recipe or Recipe()
+    calibration = calibration or Calibration()
+    kernels.check_rejection(recipe.rejection)
+    data = _banded(trim_rows(da.asarray(stack.data), calibration))
+    if masks is not None and masks.shape != stack.shape:
+        raise UsageError(f"the masks have shape {masks.shape}, the stack {stack.shape}")
+    step = recipe.noise.step or quantisation_step(stack, sources)
+    job = _BandJob(
+        recipe=recipe,
+        calibration=calibration,
+        rank=tuple(canonical_rank(stack) if rank is None else rank),
+        scale=calibration.scale or stack_scale(stack),
+        above_bias=is_above_bias(calibration) or bool(stack.attrs.get("above_bias")),
+        sources=tuple(sources),
+        row_offset=calibration.trim.y0 if calibration.trim else 0,
+    )
+    blocks = [data]
+    if masks is not None:
+        blocks.append(trim_rows(masks, calibration).rechunk(data.chunks))
+    row_chunks = data.chunks[1]
+    bands = da.map_blocks(
+        combine_band,
+        *blocks,
+        job=job,
+        step=step,
+        drop_axis=0,
+        chunks=((1,) * len(row_chunks), (1,)),
+        dtype=object,
+        meta=np.empty((0, 0), object),
+        token="mf-combine",  # the label on the dashboard
+    )
+    width = calibration.trim.shape[1] if calibration.trim else data.shape[2]
+    return Combined(bands, row_chunks, width, recipe, data.shape[0])
+
+
+def trim_rows(data: da.Array, calibration: Calibration) -> da.Array:
+    """Return the rows of raw data that are kept; columns stay, the overscan is among them."""
+    if calibration.trim is None:
+        return data
+    return data[:, calibration.trim.y0 : calibration.trim.y1, :]
+
+
+def _banded(data: da.Array) -> da.Array:
+    """Return the data with all frames and columns in one chunk, as the kernel needs them."""
+    if data.numblocks[0] == 1 and data.numblocks[2] == 1:
+        return data
+    return data.rechunk({0: -1, 2: -1})
+
+
+def canonical_rank(stack: xr.DataArray) -> list[int]:
+    """Return each frame's place by time and name, whatever the order given."""
+    count = stack.shape[0]
+    if not {"time", "path"} <= set(stack.coords):
+        return list(range(count))
+    times = stack.coords["time"].values
+    paths = [str(path) for path in stack.coords["path"].values]
+    order = sorted(range(count), key=lambda i: (times[i].view("i8"), Path(paths[i]).name, paths[i]))
+    rank = [0] * count
+    for place, index in enumerate(order):
+        rank[index] = place
+    return rank
+
+
+def stack_scale(stack: xr.DataArray) -> tuple[float, ...]:
+    """Return by what a stack was scaled frame by frame as it was calibrated; empty for 1."""
+    return tuple(stack.coords["scale"].values.tolist()) if "scale" in stack.coords else ()
+
+
+def is_above_bias(calibration: Calibration) -> bool:
+    """Return whether calibrated values are counted from the bias, so that they are signal."""
+    return bool(calibration.overscan or calibration.bias or calibration.dark)
+
+
+def quantisation_step(stack: xr.DataArray, sources: Sequence[Frame] = ()) -> Any:
+    """Return the smallest step between raw values, a number or Delayed; 0 where it is not known.
+
+    BSCALE times the greatest common divisor of the differences in sampled rows: a camera of 14 bits
+    that multiplies by 4 has a step of 4. A calibrated stack keeps that of its raw values.
+    """
+    if "step" in stack.attrs:
+        return stack.attrs["step"]
+    unit = sources[0].step if sources else stack.attrs.get("bscale", stack.dtype.kind in "iu")
+    if not unit:
+        return 0.0
+    data = da.asarray(stack.data)
+    count, height, _ = data.shape
+    frames = slice(None, None, -(-count // STEP_FRAMES))
+    rows = slice(None, None, -(-height // STEP_ROWS))
+    return dask.delayed(sampled_step)(data[frames, rows], float(unit))
+
+
+def sampled_step(sample: NDArray[Any], unit: float) -> float:
+    """Return ``unit`` times the greatest common divisor of all differences in the sample."""
+    if sample.dtype.kind == "f":
+        finite = sample[np.isfinite(sample)].astype(np.float64)
+        whole = np.rint((finite - finite.min(initial=np.inf)) / unit).astype(np.int64)
+    else:
+        whole = sample.astype(np.int64) - int(sample.min())
+    return float(max(np.gcd.reduce(whole, axis=None), 1)) * unit
+
+
+@dataclass(frozen=True)
+class _BandJob:
+    """What is the same for every band."""
+
+    recipe: Recipe
+    calibration: Calibration
+    rank: tuple[int, ...]
+    scale: tuple[float, ...]
+    above_bias: bool
+    sources: tuple[Frame, ...]
+    row_offset: int
+
+
+def combine_band(
+    block: NDArray[Any],
+    mask: NDArray[Any] | None = None,
+    *,
+    job: _BandJob,
+    step: float,
+    block_info: Any = None,
+) -> NDArray[Any]:
+    """Combine one row band; the function of every ``mf-combine`` task.
+
+    Parameters
+    ----------
+    block : array (N, rows, raw columns)
+        Raw values.
+    mask : array of the same shape, bool, optional
+        Values to leave out.
+    job : _BandJob
+        What is the same for every band.
+    step : float
+        Quantisation step (adu).
+    block_info : dict
+        Where the block lies, given by Dask.
+
+    Returns
+    -------
+    object array (1, 1)
+        The `BandResult`.
+    """
+    row0 = block_info[0]["array-location"][1][0] if block_info else 0
+    recipe, calibration = job.recipe, job.calibration
+    terms = calibrate.load_terms(block, row0, calibration, recipe, mask)
+    result = kernels.combine_block(
+        calibrate.trim_columns(block, calibration),
+        terms,
+        recipe,
+        noise_floor(recipe.noise, step, job.scale, job.above_bias),
+        np.asarray(job.rank),
+        np.dtype(recipe.dtype),
+    )
+    band = BandResult(
+        row0=row0,
+        planes=_planes(result, row0, terms, job),
+        frames=FrameCounts(result.kept, result.rej_low, result.rej_high, result.missing),
+        frame_sums=result.frame_sums,
+        half_sums=result.half_sums,
+        datasum=_partial_datasum(block, row0 + job.row_offset, job.sources),
+    )
+    boxed = np.empty((1, 1), object)
+    boxed[0, 0] = band
+    return boxed
+
+
+def noise_floor(
+    noise: Noise, step: float, scale: Sequence[float] = (), above_bias: bool = False
+) -> kernels.Floor:
+    """Return the least sigma of the rejection in the combined unit.
+
+    ``auto``: the larger of 1.4826 step / 2 and, where gain g (e-/adu) and read noise rn (e-) are
+    known, sqrt(g max(c, 0) + rn^2) / g at the centre c above bias, both times the median scale of
+    the frames. Raw frames whose bias was not taken off have c = 0: their level is no signal.
+    """
+    typical = float(np.median(scale)) if scale else 1.0
+    if noise.floor != "auto":
+        return kernels.Floor(quant=noise.floor, poisson=0.0, read=0.0, step=step * typical)
+    poisson = read = 0.0
+    if noise.gain and noise.read_noise is not None:
+        read = (noise.read_noise * typical / noise.gain) ** 2
+        if above_bias:
+            poisson = typical / noise.gain
+    return kernels.Floor(
+        quant=MAD_TO_SIGMA * step / 2 * typical, poisson=poisson, read=read, step=step * typical
+    )
+
+
+def _planes(
+    result: kernels.KernelResult, row0: int, terms: kernels.LoadTerms, job: _BandJob
+) -> dict[str, NDArray[Any]]:
+    recipe, calibration = job.recipe, job.calibration
+    variance = _measured_variance(result, recipe.noise, job.scale)
+    if calibrate.applied(calibration):
+        variance += calibrate.shared_variance(result.data, row0, calibration)
+    planes: dict[str, Callable[[], NDArray[Any]]] = {
+        "data": lambda: result.data,
+        "uncert": lambda: np.sqrt(variance),
+        "mask": lambda: _mask(result, terms, len(job.rank), recipe),
+        "count": lambda: result.count,
+        "rejlow": lambda: result.low,
+        "rejhigh": lambda: result.high,
+    }
+    return {
+        name: planes[name]().astype(plane_type(name, recipe), copy=False)
+        for name in plane_names(recipe)
+    }
+
+
+def _measured_variance(
+    result: kernels.KernelResult, noise: Noise, scale: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return the measured variance; that of gain and read noise where one value was kept."""
+    variance = np.asarray(result.uncert, np.float64) ** 2
+    if noise.gain and noise.read_noise is not None:
+        single = result.count == 1
+        typical = float(np.mean(scale)) if scale else 1.0
+        electrons = noise.gain * np.maximum(result.data[single] / typical, 0)
+        variance[single] = (electrons + noise.read_noise**2) * (typical / noise.gain) ** 2
+    return variance
+
+
+def _mask(
+    result: kernels.KernelResult, terms: kernels.LoadTerms, n_frames: int, recipe: Recipe
+) -> NDArray[np.uint8]:
+    mask = np.where(result.count == 0, np.uint8(MaskBit.NO_VALUE), np.uint8(0))
+    mask[result.saturated == n_frames] |= np.uint8(MaskBit.SATURATED)
+    mask[(result.count > 0) & (result.count < recipe.min_kept)] |= np.uint8(MaskBit.FEW_KEPT)
+    if terms.bad.size:
+        mask[terms.bad] |= np.uint8(MaskBit.BAD)
+    return mask
+
+
+def _partial_datasum(
+    block: NDArray[Any], row0: int, sources: Sequence[Frame]
+) -> NDArray[np.uint64]:
+    if not sources:
+        return np.zeros(0, np.uint64)
+    sums = fits.band_words(sources, block, row0)
+    return np.zeros(0, np.uint64) if sums is None else sums
+
+
+def _band_record(band: NDArray[Any], record: np.dtype[Any]) -> NDArray[Any]:
+    planes = band[0, 0].planes
+    pixels = np.empty(planes["data"].shape, record)
+    for name in record.names or ():
+        pixels[name] = planes[name]
+    return pixels
+
+
+def frame_level(stack: Any, index: int, calibration: Calibration, recipe: Recipe) -> float:
+    """Measure the level of one frame: the median of its calibrated, unsaturated, good pixels.
+
+    Parameters
+    ----------
+    stack : array-like (N, y, x)
+        Raw frames; just the sampled rows of one are read.
+    index : int
+        The frame.
+    calibration : Calibration
+        What is taken off; its scale and zero are not applied.
+    recipe : Recipe
+        Its saturation and dtype.
+
+    Returns
+    -------
+    float
+        Level (adu); NaN if no pixel is good.
+    """
+    trim = calibration.trim
+    first, height = (trim.y0, trim.shape[0]) if trim else (0, stack.shape[1])
+    ratio = calibration.dark_ratio[index : index + 1]
+    alone = replace(calibration, dark_ratio=ratio, scale=(), zero=())
+    values = [
+        calibrate.apply(
+            stack[index : index + 1, first + row : first + row + 1, :], row, alone, recipe
+        )
+        for row in sample_rows(height)
+    ]
+    good = np.concatenate([row.ravel() for row in values])
+    good = good[np.isfinite(good)]
+    return float(np.median(good)) if good.size else float("nan")

@@ -1,0 +1,129 @@
+"""What is done to a master once all of its bands are written: steps that need the whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe import quantiles, tiling
+from masterframe.model import MaskBit
+
+PASS_BYTES = 8 << 20
+"""Bytes of a plane that are in memory at a time."""
+
+
+class PlaneFile(Protocol):
+    """A file whose planes can be read and written by rows."""
+
+    def read_rows(self, plane: str, y0: int, y1: int) -> NDArray[Any]:
+        """Return rows y0 to y1 (half-open) of a plane."""
+
+    def write_rows(self, plane: str, row0: int, values: NDArray[Any]) -> None:
+        """Write rows from row0 on."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasterPlanes:
+    """The planes of one image in a master that is being written."""
+
+    file: PlaneFile
+    """The file."""
+    names: dict[str, str]
+    """HDU name by plane: data, uncert, mask, count."""
+    shape: tuple[int, int]
+    """Rows and columns."""
+
+    def bands(self) -> Iterator[tuple[int, int]]:
+        """Yield row ranges that are comfortable in memory."""
+        rows = max(1, PASS_BYTES // (self.shape[1] * 8))
+        for y0 in range(0, self.shape[0], rows):
+            yield y0, min(y0 + rows, self.shape[0])
+
+    def read(self, plane: str, rows: tuple[int, int]) -> NDArray[Any]:
+        """Return some rows of a plane."""
+        return self.file.read_rows(self.names[plane], *rows)
+
+    def write(self, plane: str, row0: int, values: NDArray[Any]) -> None:
+        """Replace some rows of a plane."""
+        self.file.write_rows(self.names[plane], row0, values)
+
+    def good(self, plane: str) -> quantiles.Pieces:
+        """Return the unmasked values of a plane in pieces."""
+        return lambda: (
+            self.read(plane, rows)[self.read("mask", rows) == 0] for rows in self.bands()
+        )
+
+    def sample(self, plane: str) -> NDArray[Any]:
+        """Return the unmasked values of a plane on every 16th row, enough for a number."""
+        parts = [
+            self.read(plane, (row, row + 1))[self.read("mask", (row, row + 1)) == 0]
+            for row in tiling.sample_rows(self.shape[0])
+        ]
+        return np.concatenate(parts)
+
+    def flag(self, bit: MaskBit, choose: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> int:
+        """Set a mask bit where a condition on the data holds, and return in how many pixels."""
+        count = 0
+        for rows in self.bands():
+            chosen = choose(self.read("data", rows))
+            if chosen.any():
+                mask = self.read("mask", rows)
+                mask[chosen] |= np.uint8(bit)
+                self.write("mask", rows[0], mask)
+                count += int(chosen.sum())
+        return count
+
+
+def normalize_flat(planes: MasterPlanes, minimum: float) -> dict[str, float]:
+    """Divide a flat by the median of its good pixels and mask what is too insensitive.
+
+    Parameters
+    ----------
+    planes : MasterPlanes
+        The flat; its data and uncert are rewritten.
+    minimum : float
+        Pixels below this after normalising, or not finite, get `MaskBit.FLAT_LOW`.
+
+    Returns
+    -------
+    dict
+        ``norm``: the median (unit before), and ``nflatlow``: pixels masked.
+    """
+    median = quantiles.exact_median(planes.good("data"))
+    if not median > 0:
+        return {"norm": median, "nflatlow": float(planes.flag(MaskBit.FLAT_LOW, _everywhere))}
+    for rows in planes.bands():
+        for plane in ("data", "uncert"):
+            values = planes.read(plane, rows)
+            planes.write(plane, rows[0], (values / median).astype(values.dtype))
+    low = planes.flag(MaskBit.FLAT_LOW, lambda data: ~(data >= minimum))
+    return {"norm": median, "nflatlow": float(low)}
+
+
+def flag_hot(planes: MasterPlanes, sigmas: float) -> dict[str, float]:
+    """Mark the hot pixels of a dark: those far above the others.
+
+    Parameters
+    ----------
+    planes : MasterPlanes
+        The dark; `MaskBit.HOT` is set in its mask.
+    sigmas : float
+        How many robust sigmas (1.4826 MAD of the good pixels on every 16th row) above their median.
+
+    Returns
+    -------
+    dict
+        ``nhot``: pixels marked, and ``hotlevel``: the bound (adu).
+    """
+    sample = planes.sample("data")
+    median = quantiles.exact_median(lambda: [sample])
+    bound = median + sigmas * quantiles.robust_sigma(lambda: [sample], median)
+    return {"nhot": float(planes.flag(MaskBit.HOT, lambda data: data > bound)), "hotlevel": bound}
+
+
+def _everywhere(data: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.ones(data.shape, np.bool_)

@@ -1,0 +1,98 @@
+"""Exact quantiles of values that arrive in pieces and need not fit in memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAD_TO_SIGMA = 1.482602218505602
+"""1 / the upper quartile of the normal distribution: sigma of normal data by their MAD."""
+DIGIT_BITS = 16
+"""Bits of a value that one pass over the data settles."""
+DIGITS = 1 << DIGIT_BITS
+
+Pieces = Callable[[], Iterable[NDArray[Any]]]
+"""Gives the same arrays of floats each time it is called; every call is one pass over the data."""
+
+
+def exact_median(pieces: Pieces) -> float:
+    """Return the median of all finite values, NaN if there are none.
+
+    Parameters
+    ----------
+    pieces : callable
+        Gives arrays of float32 (two passes) or float64 (four), of any shape.
+
+    Returns
+    -------
+    float
+        The middle value, or the mean of the two in the middle, in float64.
+    """
+    histogram = _Histograms(pieces)
+    count = int(histogram.of(0, 0).sum())
+    if count == 0:
+        return float("nan")
+    low, high = (histogram.ranked(rank) for rank in ((count - 1) // 2, count // 2))
+    return low + (high - low) / 2
+
+
+def robust_sigma(pieces: Pieces, center: float) -> float:
+    """Return 1.4826 times the median absolute deviation from a centre, NaN without values."""
+    return MAD_TO_SIGMA * exact_median(
+        lambda: (np.abs(piece - piece.dtype.type(center)) for piece in pieces())
+    )
+
+
+class _Histograms:
+    """Radix selection: how often each digit follows a prefix, counted in one pass for each."""
+
+    def __init__(self, pieces: Pieces) -> None:
+        self._pieces = pieces
+        self._known: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._kind = np.dtype(np.float32)
+
+    def of(self, digit: int, prefix: int) -> NDArray[np.int64]:
+        """Return how many values have each digit at this place after these digits."""
+        if (digit, prefix) not in self._known:
+            counts = np.zeros(DIGITS, np.int64)
+            for piece in self._pieces():
+                self._kind = piece.dtype
+                bits = _ordered(piece)
+                shift = 8 * bits.itemsize - DIGIT_BITS * (digit + 1)
+                if digit:
+                    bits = bits[bits >> bits.dtype.type(shift + DIGIT_BITS) == prefix]
+                digits = (bits >> bits.dtype.type(shift)) & bits.dtype.type(DIGITS - 1)
+                counts += np.bincount(digits, minlength=DIGITS)
+            self._known[digit, prefix] = counts
+        return self._known[digit, prefix]
+
+    def ranked(self, rank: int) -> float:
+        """Return the value of a rank (from 0), digit by digit from the highest."""
+        prefix, left = 0, rank
+        for digit in range(8 * self._kind.itemsize // DIGIT_BITS):
+            ends = np.cumsum(self.of(digit, prefix))
+            chosen = int(np.searchsorted(ends, left, side="right"))
+            left -= int(ends[chosen - 1]) if chosen else 0
+            prefix = prefix << DIGIT_BITS | chosen
+        return _from_ordered(prefix, self._kind)
+
+
+def _ordered(piece: NDArray[Any]) -> NDArray[Any]:
+    """Return the finite values as unsigned integers in the same order."""
+    values = np.ascontiguousarray(piece).ravel()
+    values = values[np.isfinite(values)]
+    bits = values.view(f"u{values.itemsize}")
+    sign = bits.dtype.type(1 << (8 * bits.itemsize - 1))
+    # negative numbers grow downwards: all of their bits are turned, of the others the sign alone
+    ordered: NDArray[Any] = np.where(bits & sign, ~bits, bits | sign)
+    return ordered
+
+
+def _from_ordered(number: int, kind: np.dtype[Any]) -> float:
+    unsigned = np.dtype(f"u{kind.itemsize}")
+    sign = 1 << (8 * kind.itemsize - 1)
+    bits = number ^ sign if number & sign else ~number & (2 * sign - 1)
+    return float(np.array(bits, unsigned).view(kind))

@@ -1,0 +1,303 @@
+"""Frames as one lazy array (frame, y, x) that reads from disk only the rows that are asked for."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from masterframe import fits, tiling
+from masterframe.errors import FrameError, UsageError
+from masterframe.model import Frame, Header
+
+FLOAT_COORDINATES = {
+    "exptime": ("EXPTIME", "EXPOSURE", "EXP_TIME"),
+    "temperature": ("CCD-TEMP", "CCDTEMP", "DET-TEMP", "TEMPERAT"),
+}
+TEXT_COORDINATES = {
+    "filter": ("FILTER", "FILTER1", "FILTNAM", "INSFLNAM"),
+    "object": ("OBJECT",),
+    "imagetyp": ("IMAGETYP", "OBSTYPE", "FRAME"),
+}
+"""Coordinates of `open_stack` by the keywords that are tried for each, in this order."""
+
+
+@dataclass(frozen=True)
+class FrameStack:
+    """N frames of one shape as an array-like of shape (N, rows, columns).
+
+    It holds no pixel and no open file, and pickles as the list of its frames. Indexing opens, reads
+    and closes just the files and rows that the key selects.
+    """
+
+    frames: tuple[Frame, ...]
+    """The frames, in the order of the first axis."""
+
+    def __post_init__(self) -> None:
+        """Refuse frames of different shapes."""
+        first = self.frames[0]
+        for frame in self.frames:
+            if frame.shape != first.shape:
+                raise FrameError(
+                    frame.path,
+                    f"its image is {frame.shape[0]} x {frame.shape[1]} (rows x columns), that of "
+                    f"{first.path} {first.shape[0]} x {first.shape[1]}: leave one of them out",
+                )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Frames, rows, columns."""
+        return len(self.frames), *self.frames[0].shape
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes: 3."""
+        return 3
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Physical type that holds the values of every frame."""
+        return np.result_type(*{frame.dtype for frame in self.frames})
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Read the selected values; ints drop an axis as in numpy."""
+        key = key if isinstance(key, tuple) else (key,)
+        key = (*key, *[slice(None)] * (3 - len(key)))
+        frames, rows, columns = (
+            np.arange(size)[part] for size, part in zip(self.shape, key, strict=True)
+        )
+        block = self._read(np.atleast_1d(frames), np.atleast_1d(rows))
+        if isinstance(key[2], slice) and key[2] == slice(None):
+            picked = block
+        else:
+            picked = block[:, :, np.atleast_1d(columns)]
+        dropped = tuple(axis for axis, part in enumerate((frames, rows, columns)) if not part.ndim)
+        return picked.squeeze(axis=dropped) if dropped else picked
+
+    def _read(self, frames: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[Any]:
+        chosen = [self.frames[index] for index in frames]
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+        if not chosen or not rows.size:
+            return np.empty((len(chosen), rows.size, self.shape[2]), self.dtype)
+        if len(runs) == 1:
+            return fits.read_stack(chosen, int(rows[0]), int(rows[-1]) + 1).astype(
+                self.dtype, copy=False
+            )
+        block = np.empty((len(chosen), rows.size, self.shape[2]), self.dtype)
+        done = 0
+        for run in runs:
+            block[:, done : done + run.size] = fits.read_stack(
+                chosen, int(run[0]), int(run[-1]) + 1
+            )
+            done += run.size
+        return block
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        """Name the array after what its files were at the scan, so equal stacks share tasks."""
+        return (
+            "masterframe-stack",
+            *((f.path, f.hdu, f.offset, f.size, f.mtime_ns) for f in self.frames),
+        )
+
+
+def lazy_array(frames: Sequence[Frame], rows: int) -> da.Array:
+    """Return the frames as a Dask array (N, y, x) in full-width bands of so many rows."""
+    stack = FrameStack(tuple(frames))
+    count, _, width = stack.shape
+    return da.from_array(
+        stack,
+        chunks=(count, rows, width),
+        fancy=True,  # slices are pushed into the reader (measured: one pixel reads its rows alone)
+        inline_array=True,
+        meta=np.empty((0, 0, 0), stack.dtype),
+    )
+
+
+def open_stack(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    hdu: int | str | None = None,
+    *,
+    rows: int | None = None,
+) -> xr.DataArray:
+    """Open FITS images of one shape as a lazy array; only headers are read now.
+
+    Parameters
+    ----------
+    paths : path or glob, or a sequence of them
+        The files; a glob stands for its matches in the order of their names.
+    hdu : int or str, optional
+        Index or EXTNAME of the image; by default the only image of each file.
+    rows : int, optional
+        Rows of a chunk; by default as many as combine fastest.
+
+    Returns
+    -------
+    xarray.DataArray
+        Dims (frame, y, x) in the physical type of the files (uint16 stays uint16), in the order
+        given, with the coordinates ``path``, ``time`` (UTC), ``exptime`` (s), ``temperature``
+        (degrees C), ``filter``, ``object``, ``imagetyp`` and ``hdu`` on ``frame``;
+        ``attrs['units']``, and in ``attrs['bscale']`` the least step of stored values (0: floats).
+
+    Raises
+    ------
+    FrameError
+        If a file is no usable FITS image, or its shape differs from the first one's.
+    UsageError
+        If no file matches, or the HDU is not there or not clear.
+    """
+    found = expand_paths(paths)
+    scans = [fits.scan_file(path) for path in found]
+    chosen = [choose_image(scan, hdu) for scan in scans]
+    frames = [frame_of(image) for image in chosen]
+    headers = [
+        {**scan.hdus[0].header, **image.header} for scan, image in zip(scans, chosen, strict=True)
+    ]
+    if rows is None:
+        rows = default_rows(frames)
+    return xr.DataArray(
+        lazy_array(frames, rows),
+        dims=("frame", "y", "x"),
+        coords={
+            **_coordinates(found, headers),
+            "hdu": ("frame", np.array([frame.hdu for frame in frames])),
+        },
+        name="counts",
+        attrs={"units": str(headers[0].get("BUNIT") or "adu"), "bscale": frames[0].step},
+    )
+
+
+def default_rows(frames: Sequence[Frame]) -> int:
+    """Return the band height that is fastest for these frames where memory is no concern."""
+    work = tiling.Work(
+        n_frames=len(frames),
+        shape=frames[0].shape,
+        itemsize=np.dtype(frames[0].dtype).itemsize,
+        scratch_bytes=0,
+        master_bytes=0,
+        plane_bytes=16,
+    )
+    return tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=2).rows
+
+
+def expand_paths(
+    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[str]:
+    """Return absolute paths: globs expanded in the order of names, ``@list`` files read.
+
+    Raises
+    ------
+    UsageError
+        If a pattern matches nothing or nothing is given.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    found: list[str] = []
+    for item in given:
+        text = os.fspath(item)
+        if text.startswith("@"):
+            found += _listed(Path(text[1:]))
+        elif glob.has_magic(text) and not os.path.lexists(text):
+            matches = sorted(glob.glob(text, recursive=True))
+            if not matches:
+                raise UsageError(f"no file matches {text}")
+            found += matches
+        else:
+            found.append(text)
+    if not found:
+        raise UsageError("no files are given")
+    return [str(Path(path).absolute()) for path in found]
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UsageError(f"the list @{path} cannot be read: {error.strerror or error}") from None
+    names = [os.fsdecode(line).strip() for line in lines]  # names are bytes to the system
+    return [str(path.parent / name) for name in names if name and not name.startswith("#")]
+
+
+def choose_image(scan: fits.FileScan, hdu: int | str | None) -> fits.HduScan:
+    """Return the HDU that holds the image asked for.
+
+    Raises
+    ------
+    UsageError
+        If it is not there, or several images could be meant.
+    FrameError
+        If the file holds no image.
+    """
+    images = [item for item in scan.hdus if item.frame]
+    if hdu is None:
+        if not images:
+            reasons = "; ".join(item.reason for item in scan.hdus if item.reason)
+            raise FrameError(scan.path, f"no image in it ({reasons or 'no pixels'})")
+        if len(images) > 1:
+            raise UsageError(f"{scan.path} holds {len(images)} images ({_names(images)}): name one")
+        return images[0]
+    wanted = str(hdu).upper()
+    for item in images:
+        if wanted in (str(item.index), item.extname.upper()):
+            return item
+    raise UsageError(f"{scan.path} has no image {hdu}: there are {_names(images) or 'none'}")
+
+
+def _names(images: Sequence[fits.HduScan]) -> str:
+    return ", ".join(f"{item.index} {item.extname}".strip() for item in images)
+
+
+def frame_of(image: fits.HduScan) -> Frame:
+    """Return the frame of an image that `choose_image` found."""
+    if image.frame is None:  # choose_image returns images alone
+        raise AssertionError(image)
+    return image.frame
+
+
+def _coordinates(paths: Sequence[str], headers: Sequence[Header]) -> dict[str, Any]:
+    times = [observation_time(header) for header in headers]
+    coordinates: dict[str, Any] = {
+        "path": ("frame", np.array(paths)),
+        "time": ("frame", np.array(times, "datetime64[ns]")),
+    }
+    for name, keys in FLOAT_COORDINATES.items():
+        numbers = [to_number(first_value(header, keys)) for header in headers]
+        coordinates[name] = ("frame", np.array(numbers, float))
+    for name, keys in TEXT_COORDINATES.items():
+        texts = [str(first_value(header, keys) or "") for header in headers]
+        coordinates[name] = ("frame", np.array(texts))
+    return coordinates
+
+
+def first_value(header: Header, keys: Sequence[str]) -> Any:
+    """Return the value of the first of the keywords that the header has; None without any."""
+    return next((header[key] for key in keys if header.get(key) is not None), None)
+
+
+def to_number(value: Any) -> float:
+    """Return a header value as a number, NaN where it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def observation_time(header: Header) -> np.datetime64:
+    """Return the start of an exposure by DATE-OBS (and TIME-OBS), in UTC; NaT where unknown."""
+    text = str(header.get("DATE-OBS") or "")
+    if "T" not in text and header.get("TIME-OBS"):
+        text = f"{text}T{header['TIME-OBS']}"
+    try:
+        moment = datetime.fromisoformat(text)
+        return np.datetime64(
+            moment.replace(tzinfo=None) - (moment.utcoffset() or moment - moment), "ns"
+        )
+    except (ValueError, OverflowError):
+        return np.datetime64("NaT")

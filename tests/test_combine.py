@@ -1,0 +1,469 @@
+"""Combining stacks: against brute force, from one read, and with the same bits whatever the way."""
+
+import itertools
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from astropy.io import fits
+from dask.callbacks import Callback
+
+import masterframe as mf
+from masterframe import combine, direct, kernels, store
+from masterframe.errors import StorageError, UsageError
+from masterframe.fits import masters
+from masterframe.kernels import Floor, LoadTerms
+from masterframe.model import (
+    Calibration,
+    MaskBit,
+    MasterImage,
+    Noise,
+    Recipe,
+    Rejection,
+    Section,
+)
+from stacks import count_bytes, raw_frames, write_frames
+from twins import combine as twin
+
+N, ROWS, COLUMNS = SHAPE = (9, 26, 31)
+VALUES = raw_frames(SHAPE, seed=3)
+NO_FLOOR = Noise(floor=0.0, step=1.0)
+ALL_PLANES = ("rejlow", "rejhigh")
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return write_frames(tmp_path_factory.mktemp("combine"), VALUES)
+
+
+@pytest.fixture(scope="module")
+def stack(paths):
+    return mf.open_stack(paths, rows=4)
+
+
+def brute_force(values, recipe, floor=None, terms=None):
+    """Combine by the slow twin, in the given order."""
+    floor = floor or Floor(0.0, 0.0, 0.0, recipe.noise.step)
+    rank = np.arange(len(values))
+    return twin(values, terms or LoadTerms(), recipe, floor, rank, np.dtype(recipe.dtype).type)
+
+
+def assert_planes_equal(planes, expected):
+    np.testing.assert_array_equal(planes["count"], expected.count)
+    np.testing.assert_array_equal(planes["rejlow"], expected.low)
+    np.testing.assert_array_equal(planes["rejhigh"], expected.high)
+    np.testing.assert_allclose(planes["data"], expected.data, rtol=2e-7)
+    np.testing.assert_allclose(planes["uncert"], expected.uncert, rtol=3e-7)
+
+
+RECIPES = [
+    Recipe(noise=NO_FLOOR),
+    Recipe(Rejection(max_iters=None, low=3.0, high=2.5), noise=NO_FLOOR),
+    Recipe(Rejection(center="mean", deviation="std", ddof=1, low=2.0, high=None), noise=NO_FLOOR),
+    Recipe(Rejection("minmax", nlow=1, nhigh=2), "median", noise=NO_FLOOR),
+    Recipe(Rejection("none"), "sum", noise=NO_FLOOR, dtype="float64"),
+    Recipe(Rejection("threshold", low=480.0, high=505.0), noise=NO_FLOOR),
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: f"{r.rejection.rule}-{r.estimator}")
+def test_planes_equal_brute_force(stack, recipe):
+    recipe = replace(recipe, planes=ALL_PLANES)
+    terms = LoadTerms()
+    if recipe.rejection.rule == "threshold":
+        terms = LoadTerms(raw_low=480.0, raw_high=505.0)
+    planes = mf.combine_stack(stack, recipe).dataset.compute()
+    assert_planes_equal(planes, brute_force(VALUES, recipe, terms=terms))
+    assert planes.data.dtype == recipe.dtype
+    assert not planes["mask"].any() or recipe.rejection.rule == "threshold"
+
+
+class Started(Callback):
+    """Counts the tasks that begin, by the name that the dashboard shows."""
+
+    def __init__(self):
+        self.keys = []
+        super().__init__(pretask=lambda key, *_: self.keys.append(str(key)))
+
+
+def test_all_planes_come_from_one_task_a_band_and_one_read(stack):
+    planes = stack.mf.combine(Recipe(noise=NO_FLOOR, planes=ALL_PLANES))
+    with count_bytes() as read, Started() as tasks:
+        computed = planes.compute(scheduler="synchronous")
+    assert set(computed) == {"data", "uncert", "mask", "count", "rejlow", "rejhigh"}
+    assert read.bytes == N * ROWS * COLUMNS * 2
+    bands = [key for key in tasks.keys if key.startswith("('array-mf-combine")]  # fused: one task
+    assert len(bands) == len(stack.chunks[1])
+
+
+def test_the_noise_floor_samples_few_rows(tmp_path):
+    values = raw_frames((12, 160, 11))
+    stack = mf.open_stack(write_frames(tmp_path, values))
+    with count_bytes() as read:
+        stack.mf.combine().compute()
+    sampled = 6 * 16 * 11 * 2  # every second frame, every tenth row
+    assert read.bytes == values.nbytes + sampled
+
+
+@pytest.mark.parametrize("cut", [(3, -1, 5), (N, 7, COLUMNS), (1, 26, 31)])
+def test_chunks_make_no_difference(stack, cut):
+    recipe = Recipe(planes=ALL_PLANES)
+    expected = stack.mf.combine(recipe).compute()
+    xr.testing.assert_identical(
+        stack.chunk(dict(zip(["frame", "y", "x"], cut, strict=True))).mf.combine(recipe).compute(),
+        expected,
+    )
+    in_memory = stack.compute()
+    xr.testing.assert_identical(in_memory.mf.combine(recipe).compute(), expected)
+
+
+def test_the_order_given_makes_no_difference(stack, paths):
+    recipe = Recipe(Rejection("minmax", nlow=2, nhigh=2), dtype="float64", planes=ALL_PLANES)
+    expected = stack.mf.combine(recipe).compute()
+    shuffled = np.random.default_rng(5).permutation(paths)
+    xr.testing.assert_identical(mf.open_stack(shuffled).mf.combine(recipe).compute(), expected)
+
+
+def test_quantised_values_are_kept_by_the_floor(tmp_path):
+    """A camera of 14 bits whose values are multiples of 4: the MAD is 0 in most pixels."""
+    values = (np.random.default_rng(11).normal(300, 1.7, SHAPE) / 4).round() * 4
+    values[2, 4, 5] = 600
+    stack = mf.open_stack(write_frames(tmp_path, values.astype(np.uint16)))
+    assert combine.quantisation_step(stack).compute() == 4
+    quantum = Floor(combine.MAD_TO_SIGMA * 2, 0.0, 0.0, 4.0)
+    recipe = Recipe(planes=ALL_PLANES)
+    found = stack.mf.combine(recipe).compute()
+    assert_planes_equal(found, brute_force(values, recipe, quantum))
+    assert found.rejhigh.sum() == 1
+    off = stack.mf.combine(replace(recipe, noise=Noise(floor=0.0))).compute()
+    assert (off.rejhigh + off.rejlow).sum() > values.size * 0.05
+    assert found.uncert.values[found["count"] == N].min() == pytest.approx(4 / (12 * N) ** 0.5)
+
+
+def test_scaled_integers_have_the_step_of_their_scale(tmp_path):
+    stored = VALUES.astype(np.int16)
+    paths = write_frames(tmp_path, stored)
+    for path in paths:
+        with fits.open(path, mode="update", do_not_scale_image_data=True) as hdus:
+            hdus[0].header["BSCALE"] = 0.5
+    stack = mf.open_stack(paths)
+    assert stack.dtype == np.float32
+    assert combine.quantisation_step(stack).compute() == 0.5
+    assert mf.write_master(tmp_path / "m.fits", stack).n_frames == N
+    planes = stack.mf.combine().compute()
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "m.fits", "COUNT"), planes["count"])
+
+
+def test_gain_and_read_noise_set_the_floor():
+    noise = Noise(gain=2.0, read_noise=6.0)
+    assert combine.noise_floor(noise, 1.0) == Floor(combine.MAD_TO_SIGMA / 2, 0.0, 9.0, 1.0)
+    scaled = combine.noise_floor(noise, 1.0, (0.1, 0.2, 0.6), above_bias=True)
+    assert scaled == pytest.approx(Floor(combine.MAD_TO_SIGMA * 0.1, 0.1, 0.36, 0.2))
+    given = combine.noise_floor(Noise(floor=3.0, gain=2.0, read_noise=6.0), 4.0)
+    assert given == Floor(3.0, 0.0, 0.0, 4.0)
+
+
+def test_masked_bad_and_saturated_values_are_left_out(tmp_path, stack):
+    values = VALUES.copy()
+    values[:, 3, 4] = 60000
+    values[:5, 7, 8] = 60000
+    masks = np.zeros(SHAPE, bool)
+    masks[[1, 6], 10, 11] = True
+    masks[:, 12, 13] = True
+    bad = np.zeros((ROWS, COLUMNS), np.uint8)
+    bad[20, 21] = 1
+    fits.PrimaryHDU(bad).writeto(tmp_path / "bad.fits")
+    calibration = Calibration(bad_pixels=masters.open_master(tmp_path / "bad.fits")[""])
+    recipe = Recipe(noise=NO_FLOOR, saturation=50000.0, min_kept=6, planes=ALL_PLANES)
+    lazy = mf.open_stack(write_frames(tmp_path / "night", values), rows=5)
+    found = combine.combine_stack(
+        lazy, recipe, calibration, masks=da.from_array(masks, chunks=(2, 13, 8))
+    ).dataset.compute()
+    terms = LoadTerms(bad=bad > 0, frame_mask=masks, saturation=50000.0)
+    assert_planes_equal(found, brute_force(values, recipe, terms=terms))
+    bits = found["mask"].values
+    assert bits[3, 4] == MaskBit.NO_VALUE | MaskBit.SATURATED
+    assert bits[7, 8] == MaskBit.FEW_KEPT
+    assert found["count"].values[10, 11] <= N - 2
+    assert bits[12, 13] == MaskBit.NO_VALUE
+    assert bits[20, 21] == MaskBit.NO_VALUE | MaskBit.BAD
+    assert np.isnan(found.data.values[bits & MaskBit.NO_VALUE > 0]).all()
+    assert np.count_nonzero(bits) == 4 + np.count_nonzero(found["count"].values[bits == 32]) - 1
+
+
+def test_masks_must_fit(stack):
+    with pytest.raises(UsageError, match=r"masks have shape \(9, 26, 30\), the stack \(9, 26, 31"):
+        mf.combine_stack(stack, masks=da.zeros((N, ROWS, COLUMNS - 1), dtype=bool))
+
+
+def test_unknown_rules_are_refused_before_anything_is_read(stack):
+    with pytest.raises(UsageError, match="did you mean 'sigma'"):
+        stack.mf.combine(Recipe(Rejection("sgima")))
+
+
+TRIM = Section(2, 2 + 21, 3, 3 + 24)
+OVERSCAN = Section(0, ROWS, 27, COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory):
+    """Masters with uncertainties, a mask in the flat, bad pixels of the raw shape, and factors."""
+    folder = tmp_path_factory.mktemp("masters")
+    rng = np.random.default_rng(8)
+
+    def master(name, level, spread, mask=None):
+        data = rng.normal(level, spread, TRIM.shape).astype(np.float32)
+        uncert = np.abs(rng.normal(0, spread / 2, TRIM.shape)).astype(np.float32)
+        hdus = [fits.PrimaryHDU(data), fits.ImageHDU(uncert, name="UNCERT")]
+        if mask is not None:
+            hdus.append(fits.ImageHDU(mask, name="MASK"))
+        fits.HDUList(hdus).writeto(folder / f"{name}.fits")
+        return masters.open_master(folder / f"{name}.fits")[""]
+
+    flat_mask = np.zeros(TRIM.shape, np.uint8)
+    flat_mask[6, 7] = MaskBit.FLAT_LOW
+    bad = np.zeros((ROWS, COLUMNS), np.uint8)
+    bad[11, 13] = 1
+    fits.PrimaryHDU(bad).writeto(folder / "bad.fits")
+    return Calibration(
+        overscan=OVERSCAN,
+        trim=TRIM,
+        bias=master("bias", 3.0, 0.5),
+        dark=master("dark", 8.0, 1.0),
+        dark_ratio=tuple(np.linspace(0.5, 1.3, N)),
+        flat=master("flat", 1.0, 0.03, flat_mask),
+        scale=tuple(np.linspace(0.9, 1.2, N)),
+        zero=tuple(np.linspace(-3, 4, N)),
+        bad_pixels=masters.open_master(folder / "bad.fits")[""],
+    )
+
+
+def plain(image: MasterImage, plane: str = "data"):
+    frame = getattr(image, plane)
+    return fits.getdata(frame.path, frame.hdu).astype(float)
+
+
+def by_hand(values, calibration):
+    """Calibrate in float64 by the formula of the design."""
+    t = TRIM
+    level = np.median(values[:, :, OVERSCAN.x0 : OVERSCAN.x1].astype(float), axis=2)
+    kept = values.astype(float)[:, t.y0 : t.y1, t.x0 : t.x1] - level[:, t.y0 : t.y1, None]
+    ratio, scale, zero = (
+        np.array(getattr(calibration, name))[:, None, None]
+        for name in ("dark_ratio", "scale", "zero")
+    )
+    flat = np.where(plain(calibration.flat, "mask") > 0, 1, plain(calibration.flat))
+    kept = (kept - plain(calibration.bias) - ratio * plain(calibration.dark)) / flat
+    return kept * scale + zero
+
+
+def test_calibrated_values_follow_the_formula(stack, calibration):
+    recipe = Recipe(dtype="float64", saturation=1300.0)
+    found = stack.mf.calibrated(calibration, recipe)
+    assert (found.shape, found.dtype) == ((N, 21, 24), np.float64)
+    expected = by_hand(VALUES, calibration)
+    expected[VALUES[:, 2:23, 3:27] >= 1300] = np.nan
+    expected[:, 11 - 2, 13 - 3] = np.nan
+    np.testing.assert_allclose(found.compute(), expected, rtol=1e-12)
+    assert "mf-calibrate" in found.data.name
+    assert list(found.path.values) == list(stack.path.values)
+
+
+def test_calibrated_slices_are_those_of_the_whole(stack, calibration):
+    found = stack.mf.calibrated(calibration)
+    whole = found.values
+    np.testing.assert_array_equal(found[4].values, whole[4])
+    with count_bytes() as read:
+        np.testing.assert_array_equal(found[:, 9:15, 20].values, whole[:, 9:15, 20])
+    assert read.bytes < N * ROWS * COLUMNS * 2
+
+
+RAW = {
+    "uint16": (VALUES, 1390.0),
+    "int32": (VALUES.astype(np.int32) * 1000, 1.39e6),
+    "float32": (np.where(VALUES == 500, np.nan, VALUES / 3).astype(np.float32), 463.0),
+}
+"""Raw values of several types, each with its saturation."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [*itertools.product(RAW, ["float32"]), ("uint16", "float64")]
+)
+def test_combining_raw_or_calibrated_gives_the_same_bits(tmp_path, calibration, kind, dtype):
+    values, saturation = RAW[kind]
+    stack = mf.open_stack(write_frames(tmp_path, values), rows=6)
+    for noise, rejection in [
+        (Noise(gain=1.7, read_noise=4.0), Rejection()),
+        (Noise(), Rejection(max_iters=None, low=2.0, high=2.0)),
+        (Noise(floor=0.0), Rejection("minmax", nlow=1, nhigh=2)),
+    ]:
+        recipe = Recipe(
+            rejection, noise=noise, saturation=saturation, dtype=dtype, planes=ALL_PLANES
+        )
+        direct_ = stack.mf.combine(recipe, calibration).compute()
+        after = stack.mf.calibrated(calibration, recipe).chunk({"y": 5}).mf.combine(recipe)
+        for plane in ("data", "count", "rejlow", "rejhigh"):
+            np.testing.assert_array_equal(after[plane].values, direct_[plane].values, plane)
+        assert 0 < direct_["count"].values.sum() < N * 21 * 24
+
+
+def test_uncertainty_is_that_of_the_scatter_and_of_the_masters(stack, calibration):
+    """DESIGN 3: s^2 / n of the kept values, plus the variance that all frames share."""
+    recipe = Recipe(Rejection("none"), noise=Noise(floor=0.0, step=1e-9), dtype="float64")
+    found = stack.mf.combine(recipe, calibration).compute()
+    values = by_hand(VALUES, calibration)
+    scale, ratio = np.array(calibration.scale), np.array(calibration.dark_ratio)
+    flat = np.where(plain(calibration.flat, "mask") > 0, 1, plain(calibration.flat))
+    shared = np.mean(scale) ** 2 * plain(calibration.bias, "uncert") ** 2
+    shared += np.mean(scale * ratio) ** 2 * plain(calibration.dark, "uncert") ** 2
+    shared /= flat**2
+    shared += (values.mean(0) * plain(calibration.flat, "uncert") / flat) ** 2
+    expected = np.sqrt(values.var(0, ddof=1) / N + shared)
+    good = found["mask"].values == 0
+    assert good.sum() == good.size - 1
+    np.testing.assert_allclose(found.uncert.values[good], expected[good], rtol=1e-6)
+
+
+def test_one_frame_has_the_noise_of_its_electrons(stack):
+    noise = Noise(gain=2.0, read_noise=5.0)
+    one = stack[:1].mf.combine(Recipe(Rejection("none"), noise=noise)).compute()
+    expected = np.sqrt(2.0 * VALUES[0] + 25.0) / 2.0
+    np.testing.assert_allclose(one.uncert.values, expected, rtol=1e-6)
+    unknown = stack[:1].mf.combine(Recipe(Rejection("none"))).compute()
+    assert np.isnan(unknown.uncert.values).all()
+
+
+def test_the_median_has_its_own_efficiency(stack):
+    mean, median = (
+        stack.mf.combine(Recipe(Rejection("none"), name, NO_FLOOR)).uncert.values
+        for name in ("mean", "median")
+    )
+    np.testing.assert_allclose(median / mean, float(kernels.efficiencies(N)[N]), rtol=1e-5)
+
+
+# Files that make_master writes: the same bits whatever the way.
+
+VARIES = {"DATE", "CHECKSUM", "DATASUM", "MFTOKEN"}
+
+
+def contents(path: Path) -> dict:
+    """All that a master holds but for dates, paths and checksums."""
+    found = {}
+    with fits.open(path) as hdus:
+        for hdu in hdus:
+            cards = [(c.keyword, c.value, c.comment) for c in hdu.header.cards]
+            found[hdu.name] = [card for card in cards if card[0] not in VARIES]
+            if isinstance(hdu, fits.BinTableHDU):
+                names = [name for name in hdu.columns.names if name not in ("PATH", "MTIME_NS")]
+                found[hdu.name].append(
+                    repr([hdu.data[name].tolist() for name in names])
+                )  # NaN as nan
+            else:
+                found[hdu.name].append(hdu.data.tobytes())
+    return found
+
+
+OPTIONS = {
+    **dict.fromkeys(("hdu", "subtract", "divide", "bad_pixels", "saturation", "low", "high")),
+    "reject": "sigma",
+    "center": "median",
+    "deviation": "mad",
+    "ddof": 0,
+    "max_iters": "1",
+    "nlow": 0,
+    "nhigh": 0,
+    "nkeep": 1,
+    "noise_floor": "auto",
+    "gain": "1.5",
+    "read_noise": "9",
+    "estimator": "mean",
+    "dtype": "float32",
+    "planes": "rejlow,rejhigh",
+    "overwrite": False,
+}
+
+
+def combined(files, output, **resources) -> dict:
+    request = direct.read_options({**OPTIONS, "files": files, "output": output})
+    with store.open_resources(**{"workers": 2, **resources}) as opened:
+        direct.combine_files(request, opened)
+    return contents(output)
+
+
+@pytest.fixture(scope="module")
+def tall_paths(tmp_path_factory):
+    values = raw_frames((8, 150, 37), seed=21)
+    return write_frames(tmp_path_factory.mktemp("tall"), values)
+
+
+@pytest.fixture(scope="module")
+def expected(tall_paths, tmp_path_factory):
+    return combined(tall_paths, tmp_path_factory.mktemp("one") / "m.fits", workers=1)
+
+
+def test_the_order_of_files_makes_no_difference(tall_paths, expected, tmp_path):
+    assert combined(tall_paths[::-1], tmp_path / "reversed.fits") == expected
+    shuffled = [str(path) for path in np.random.default_rng(2).permutation(tall_paths)]
+    assert combined(shuffled, tmp_path / "shuffled.fits") == expected
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64, 150])
+def test_the_band_height_makes_no_difference(tall_paths, expected, tmp_path, monkeypatch, rows):
+    planned = store.plan_bands
+
+    def cut(*args, **kwargs):
+        return replace(planned(*args, **kwargs), rows=rows, bands=-(-150 // rows))
+
+    monkeypatch.setattr(store, "plan_bands", cut)
+    assert combined(tall_paths, tmp_path / "m.fits") == expected
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_workers_make_no_difference(tall_paths, expected, tmp_path, workers):
+    assert combined(tall_paths, tmp_path / "m.fits", workers=workers) == expected
+
+
+def test_little_memory_makes_no_difference(tall_paths, expected, tmp_path):
+    from masterframe import cluster, tiling
+
+    least = cluster.resident_bytes() + tiling.ARENA_BYTES + (3 << 20)
+    assert combined(tall_paths, tmp_path / "m.fits", workers=1, memory=least) == expected
+
+
+def test_processes_make_no_difference(tall_paths, expected, tmp_path):
+    assert combined(tall_paths, tmp_path / "m.fits", scheduler="processes") == expected
+
+
+def test_a_master_of_a_stack_is_that_of_its_files(tall_paths, expected, tmp_path):
+    stack = mf.open_stack(tall_paths)
+    recipe = Recipe(noise=Noise(gain=1.5, read_noise=9.0), planes=ALL_PLANES)
+    mf.write_master(tmp_path / "m.fits", stack, recipe)
+    assert contents(tmp_path / "m.fits") == expected
+    with pytest.raises(StorageError, match="exists"):
+        mf.write_master(tmp_path / "m.fits", stack, recipe)
+
+
+def test_a_master_of_changed_frames(tall_paths, tmp_path):
+    stack = mf.open_stack(tall_paths)
+    chosen = stack[[5, 1, 2]].astype(np.float32) * 2
+    made = mf.write_master(tmp_path / "m.fits", chosen, Recipe(Rejection("none"), "median"))
+    assert made.n_frames == 3
+    with fits.open(tmp_path / "m.fits") as hdus:
+        expected = np.median(stack.values[[1, 2, 5]] * 2.0, axis=0)
+        np.testing.assert_array_equal(hdus[0].data, expected)
+        listed = [os.path.basename(path) for path in hdus["INPUTS"].data["PATH"]]  # noqa: PTH119
+        assert listed == ["frame_0001.fits", "frame_0002.fits", "frame_0005.fits"]
+        assert all(hdus["INPUTS"].data["DATASUM"])
+    with pytest.raises(UsageError, match=r"the stack is 10 x 37 .* its files 150 x 37"):
+        mf.write_master(tmp_path / "cut.fits", stack[:, :10])
+    with pytest.raises(UsageError, match="no coordinates path and hdu"):
+        mf.write_master(tmp_path / "bare.fits", stack.drop_vars("hdu"))
+
+
+def test_nothing_is_left_in_dasks_settings(stack):
+    assert dask.config.get("scheduler", None) is None

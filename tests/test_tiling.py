@@ -1,0 +1,75 @@
+"""Bands cover the image, and cost what was said."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masterframe.errors import MemoryLimitError
+from masterframe.tiling import Work, format_bytes, parse_bytes, plan_bands
+
+
+def work(n_frames=60, shape=(4096, 4112), itemsize=2):
+    return Work(n_frames, shape, itemsize, scratch_bytes=1 << 20, master_bytes=13, plane_bytes=13)
+
+
+@given(
+    st.integers(1, 5000),
+    st.tuples(st.integers(1, 9000), st.integers(1, 9001)),
+    st.sampled_from([1, 2, 4, 8]),
+    st.integers(1, 16),
+    st.integers(10**8, 10**11),
+)
+def test_bands_cover_the_image_within_the_memory(n_frames, shape, itemsize, workers, memory):
+    job = work(n_frames, shape, itemsize)
+    try:
+        tiling = plan_bands(job, memory=memory, reserved=10**7, workers=workers)
+    except MemoryLimitError:
+        one_row = workers * (job.row_bytes() + job.scratch_bytes)
+        assert one_row + 10**7 + (32 << 20) > memory - workers * job.result_row_bytes()
+        return
+    starts = tiling.starts(shape[0])
+    assert [y for start in starts for y in range(*start)] == list(range(shape[0]))
+    assert len(starts) == tiling.bands
+    assert tiling.peak_bytes <= memory
+
+
+def test_large_frames_get_bands_that_fill_the_cache():
+    tiling = plan_bands(work(), memory=2 * 10**9, reserved=2 * 10**8, workers=2)
+    assert 16 <= tiling.rows <= 64
+
+
+def test_many_frames_get_reads_long_enough_for_the_disk():
+    tiling = plan_bands(work(n_frames=1000), memory=10**9, reserved=2 * 10**8, workers=2)
+    assert tiling.rows * 4112 * 2 >= 100_000
+
+
+def test_refusal_names_both_numbers():
+    with pytest.raises(MemoryLimitError, match=r"need at least .* MB .* 300 MB are given"):
+        plan_bands(work(n_frames=9000), memory=3 * 10**8, reserved=2 * 10**8, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GB", 2 * 10**9), ("500 MB", 5 * 10**8), ("1.5GiB", 3 << 29), ("4096", 4096), ("8k", None)],
+)
+def test_sizes_are_read_as_people_write_them(text, size):
+    if size is None:
+        with pytest.raises(ValueError, match="number and a unit"):
+            parse_bytes(text)
+    else:
+        assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "nanGB", "infGB", "2 parsecs"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="is no size"):
+        parse_bytes(text)
+
+
+def test_sizes_are_written_as_people_read_them():
+    assert [format_bytes(n) for n in (7, 1536, 2.01e9, 3.3e12)] == [
+        "7 B",
+        "1.54 kB",
+        "2.01 GB",
+        "3.3e+03 GB",
+    ]
