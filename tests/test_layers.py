@@ -60,6 +60,7 @@ MAY_WAIT |= {
     "xarray",
 }  # slow to import: these may stand inside a function, anywhere at home
 LAZY = {FACADE, "cli", "kernels"}  # these modules may import any that they may, inside a function
+LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to start it
 
 LIGHT = ("errors", "model", "tiling", "kernels.registry", "config", "cli")
 HEAVY = ("astropy", "dask", "distributed", "matplotlib", "numba", "xarray")

@@ -83,6 +83,8 @@ def read_source(path: Path) -> Source:
         With file, line and column where there is no such file, or it is not YAML, not a mapping,
         too long, too deep, or has a key twice.
     """
+    if path.exists() and not path.is_file():  # opening a FIFO would wait for ever
+        raise ConfigError(f"{path}: cannot be read: it is not a regular file")
     try:
         with path.open("rb") as stream:
             content = stream.read(SIZE_LIMIT + 1)

@@ -27,6 +27,9 @@ from masterframe.model import (
 GAIN_RANGE = (0.05, 50.0)
 """Electrons per adu; a number outside of this is a setting or a mistake, not a gain."""
 
+TEMPERATURE_RANGE = (-273.15, 100.0)
+"""Degrees C; a number outside of this is a mistake of the camera's software."""
+
 _NOT_SCIENCE = re.compile(r"(.*_)?(UNCERT|ERR|MASK|DQ|BPM|COUNT|WHT|WEIGHT|VAR)\w*")
 
 
@@ -155,7 +158,7 @@ def _described(plain: Exposure, header: Header, instrument: Instrument) -> Expos
         filter=text(card("filter").value),
         binning=binning,
         date_obs=start_utc(card("date_obs").value, card("time_obs").value, card("mjd").value),
-        temperature=card("temperature").number,
+        temperature=_celsius(card("temperature"), notes),
         instrument=text(card("instrument").value) or instrument.name,
         setup=_values(header, instrument.setup),
         optics=_values(header, instrument.optics),
@@ -264,6 +267,15 @@ def _seconds(card: Card, notes: list[str]) -> float | None:
     """Return a time that is not negative; note what is none."""
     if card.key and (card.number is None or card.number < 0):
         notes.append(f"{card.key} = {card.value!r} is not used: not a time in seconds")
+        return None
+    return card.number
+
+
+def _celsius(card: Card, notes: list[str]) -> float | None:
+    """Return a temperature that a detector can have; note what is none."""
+    low, high = TEMPERATURE_RANGE
+    if card.number is not None and not low <= card.number <= high:
+        notes.append(f"{card.key} = {card.value!r} is not used: no temperature of a detector")
         return None
     return card.number
 

@@ -1,0 +1,190 @@
+"""One calibrated frame: read, calibrated and written band by band where the task runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe import __version__, calibrate, fits, journal
+from masterframe.fits import headers, legal, masters, tables, write
+from masterframe.model import Calibration, Image, MaskBit, Recipe
+
+BAND_BYTES = 8 << 20
+"""Bytes of one plane that are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class CalibratedImage:
+    """One image of a frame, and what is taken from it."""
+
+    name: str
+    """EXTNAME in the output; '' where it is the only one."""
+    image: Image
+    """The raw image."""
+    calibration: Calibration
+    """What is taken off and applied."""
+    recipe: Recipe
+    """Its dtype and saturation; gain and read noise of its noise give UNCERT."""
+
+    @property
+    def planes(self) -> tuple[str, ...]:
+        """Planes of the output: UNCERT where gain and read noise are known."""
+        noise = self.recipe.noise
+        known = noise.gain and noise.read_noise is not None
+        return ("data", "uncert", "mask") if known else ("data", "mask")
+
+
+@dataclass(frozen=True)
+class CalibratedJob:
+    """One file of calibrated images to be written."""
+
+    path: Path
+    """Where it goes."""
+    images: tuple[CalibratedImage, ...]
+    """Its images."""
+    input: tables.InputRow
+    """The raw file, for the INPUTS table."""
+    token: Callable[[Sequence[tuple[str, int]]], str]
+    """Makes the product's token from the name and DATASUM of every image."""
+    masters: tuple[tuple[str, str], ...]
+    """Role and name of each master that is applied, for the header."""
+    overwrite: bool = False
+    """Replace a file that is there."""
+
+
+def write_calibrated(job: CalibratedJob) -> float:
+    """Calibrate a frame and publish it whole; the function of every ``mf-calibrate`` task.
+
+    Returns
+    -------
+    float
+        Wall time (s).
+
+    Raises
+    ------
+    FrameError
+        If the raw file or a master cannot be read or has changed.
+    StorageError
+        If the output cannot be written; nothing is left behind then.
+    """
+    began = time.monotonic()
+    journal.make_folder(job.path.parent)
+    sums = [(image.name, fits.datasum(image.image.frame)) for image in job.images]
+    specs = _specs(job, job.token(sums))
+    with write.ImageFile.create(job.path, specs, overwrite=job.overwrite) as file:
+        for image in job.images:
+            _write_image(file, image)
+        rows = [replace(job.input, extension=name, datasum=total) for name, total in sums]
+        file.publish([tables.inputs_table(rows)])
+    return time.monotonic() - began
+
+
+def _write_image(file: write.ImageFile, image: CalibratedImage) -> None:
+    names = masters.hdu_names(image.name, image.planes)
+    height, width = image.image.shape
+    first = image.calibration.trim.y0 if image.calibration.trim else 0
+    step = max(1, BAND_BYTES // (8 * width))
+    for y0 in range(0, height, step):
+        y1 = min(y0 + step, height)
+        raw = fits.read_stack([image.image.frame], first + y0, first + y1)
+        for plane, values in calibrated_planes(raw, y0, image).items():
+            file.write_rows(names[plane], y0, values)
+
+
+def calibrated_planes(
+    raw: NDArray[Any], row0: int, image: CalibratedImage
+) -> dict[str, NDArray[Any]]:
+    """Return the planes of some rows of a calibrated frame.
+
+    Saturated and bad pixels keep their value and are marked in the mask. The variance is that of
+    the counted electrons and of the read, ``(g max(d, 0) + rn^2) / g^2`` for d adu above bias, over
+    the flat's square, plus that of the masters.
+
+    Parameters
+    ----------
+    raw : array (1, rows, raw columns)
+        Raw values, full width.
+    row0 : int
+        First row in the trimmed image.
+    image : CalibratedImage
+        What is taken off and applied.
+
+    Returns
+    -------
+    dict
+        Arrays (rows, columns) by plane: data and uncert (recipe.dtype), mask (uint8, `MaskBit`).
+    """
+    dtype = np.dtype(image.recipe.dtype)
+    keeping = replace(image.calibration, bad_pixels=None)
+    data = calibrate.apply(raw, row0, keeping, replace(image.recipe, saturation=None))[0]
+    planes = {"data": data, "mask": _mask(raw, data, row0, image)}
+    if "uncert" in image.planes:
+        noise = image.recipe.noise
+        flat, signal = calibrate.flat_and_signal(data, row0, image.calibration)
+        gain, read_noise = noise.gain or 1.0, noise.read_noise or 0.0
+        variance = (gain * np.maximum(signal, 0) + read_noise**2) / (gain * flat) ** 2
+        variance += calibrate.shared_variance(data, row0, image.calibration)
+        planes["uncert"] = np.sqrt(variance).astype(dtype)
+    return planes
+
+
+def _mask(
+    raw: NDArray[Any], data: NDArray[Any], row0: int, image: CalibratedImage
+) -> NDArray[np.uint8]:
+    rows = row0, row0 + data.shape[0]
+    mask = calibrate.mask_rows(image.calibration, rows)
+    mask = mask.copy() if mask.size else np.zeros(data.shape, np.uint8)
+    mask[~np.isfinite(data)] |= np.uint8(MaskBit.NO_VALUE)
+    if image.recipe.saturation is not None:
+        full = calibrate.trim_columns(raw, image.calibration)[0] >= image.recipe.saturation
+        mask[full] |= np.uint8(MaskBit.SATURATED)
+    bad = calibrate.bad_rows(image.calibration, rows)
+    if bad.size:
+        mask[bad] |= np.uint8(MaskBit.BAD)
+    return mask
+
+
+def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
+    single = len(job.images) == 1
+    first = job.images[0].image
+    unit = "adu"
+    common = headers.calibrated_header(fits.read_header(first.frame.path, 0), first, unit)
+    specs = [] if single else [write.PlaneSpec("", "uint8", (), common)]
+    for image in job.images:
+        raw = image.image
+        header = headers.calibrated_header(
+            fits.read_header(raw.frame.path, raw.frame.hdu), raw, unit
+        )
+        names = masters.hdu_names(image.name, image.planes)
+        specs += [
+            write.PlaneSpec(
+                names[plane],
+                "uint8" if plane == "mask" else image.recipe.dtype,
+                raw.shape if image.calibration.trim else raw.frame.shape,
+                header if plane == "data" else headers.plane_header(plane, unit),
+            )
+            for plane in image.planes
+        ]
+    legal.set_cards(specs[0].header, _cards(job, token))
+    return specs
+
+
+def _cards(job: CalibratedJob, token: str) -> dict[str, Any]:
+    steps = dict(job.masters)
+    uncertain = "uncert" in job.images[0].planes
+    return {
+        "MFKIND": ("calibrated", "kind of product"),
+        **{f"MF{role.upper()}": (name, f"{role} that was applied") for role, name in steps.items()},
+        "BIASSUB": ("bias" in steps or "dark" in steps, "a bias was taken off"),
+        "UNCTYPE": ("propagated" if uncertain else "none", "what UNCERT holds"),
+        "DATE": (datetime.now(UTC).isoformat(timespec="seconds")[:19], "when it was made (UTC)"),
+        "MFVERS": (__version__, "version of masterframe"),
+        "MFTOKEN": (token, "names recipe, masters and inputs"),
+    }

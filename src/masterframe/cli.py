@@ -1,0 +1,420 @@
+"""The command line: arguments, exit codes, and what a terminal shows.
+
+Nothing heavy is imported here: ``--help`` answers at once, and every command prints its first line
+before it loads what it works with.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from masterframe import __version__
+from masterframe.errors import MasterframeError, UsageError
+
+app = typer.Typer(
+    name="masterframe",
+    help="Combine astronomical frames: master bias, dark and flat, and calibrated science frames.",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,  # rich would cost a tenth of a second at every start
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Key = TypeVar("Key", str, float)
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory that the run may take, as 2GB; half of what is free by default.",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Workers; one a processor by default.")
+]
+Scheduler = Annotated[
+    str,
+    typer.Option(metavar="WHERE", help="threads, processes, or the address of a scheduler."),
+]
+Dashboard = Annotated[bool, typer.Option("--dashboard", help="Serve Dask's dashboard on loopback.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+Config = Annotated[
+    Path | None, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML).")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override one setting, as recipes.bias.low=4."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATTERN", help="Leave out files whose name or path fits."),
+]
+Output = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the products.")
+]
+Nights = Annotated[
+    list[Path], typer.Argument(metavar="NIGHT...", help="Folders of raw frames, one a night.")
+]
+
+
+def main() -> None:
+    """Run the command line; errors become one line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may hold what no encoding can
+            stream.reconfigure(errors="backslashreplace")
+    if "--traceback" in sys.argv:
+        sys.argv.remove("--traceback")
+        app()
+    try:
+        app()
+    except MasterframeError as error:
+        _end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end("interrupted; a second run goes on with what is not done", 130)
+    except BrokenPipeError:  # masterframe ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _end(f"{error.filename or 'the system'}: {error.strerror or error}", 3)
+    except Exception as error:
+        _end(f"internal error ({type(error).__name__}: {error}); --traceback shows where", 1)
+
+
+def _end(message: str, code: int) -> None:
+    from masterframe.console import clean
+
+    typer.echo(f"masterframe: {clean(message)}", err=True)
+    sys.exit(code)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"masterframe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command."""
+
+
+@app.command("combine")
+def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
+    files: Annotated[list[str], typer.Argument(help="FITS files, globs, or @LIST of names.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The master to write.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+    hdu: Annotated[str | None, typer.Option(help="Name or number of the image to combine.")] = None,
+    subtract: Annotated[Path | None, typer.Option(help="Image taken from every frame.")] = None,
+    divide: Annotated[Path | None, typer.Option(help="Image that divides every frame.")] = None,
+    bad_pixels: Annotated[
+        Path | None, typer.Option(help="Image whose non-zero pixels are left out.")
+    ] = None,
+    saturation: Annotated[
+        float | None, typer.Option(help="Raw values from here on are left out.")
+    ] = None,
+    reject: Annotated[str, typer.Option(help="Rule: none, threshold, minmax or sigma.")] = "sigma",
+    low: Annotated[
+        str | None, typer.Option(help="Sigmas below the centre (5), least raw value, or off.")
+    ] = None,
+    high: Annotated[
+        str | None, typer.Option(help="Sigmas above the centre (5), largest raw value, or off.")
+    ] = None,
+    center: Annotated[str, typer.Option(help="median, mean or first-median.")] = "median",
+    deviation: Annotated[str, typer.Option(help="mad (times 1.4826) or std.")] = "mad",
+    ddof: Annotated[int, typer.Option(help="0 or 1: divide the variance by n or n - 1.")] = 0,
+    max_iters: Annotated[str, typer.Option(help="Passes at most, or all.")] = "1",
+    nlow: Annotated[int, typer.Option(help="Lowest values dropped by minmax.")] = 0,
+    nhigh: Annotated[int, typer.Option(help="Highest values dropped by minmax.")] = 0,
+    nkeep: Annotated[int, typer.Option(help="Values that must be left.")] = 1,
+    noise_floor: Annotated[
+        str, typer.Option(help="Least sigma: auto (from quantisation and noise), or a number.")
+    ] = "auto",
+    gain: Annotated[
+        str | None, typer.Option(help="Electrons per adu, or the keyword that holds it.")
+    ] = None,
+    read_noise: Annotated[
+        str | None, typer.Option(help="Electrons, or the keyword that holds it.")
+    ] = None,
+    estimator: Annotated[str, typer.Option("--combine", help="mean, median or sum.")] = "mean",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    planes: Annotated[str, typer.Option(help="More planes: rejlow,rejhigh.")] = "",
+    scheduler: Scheduler = "threads",
+    workers: Workers = None,
+    memory: Memory = None,
+    dashboard: Dashboard = False,
+    as_json: AsJson = False,
+) -> None:
+    """Combine files into one master: clip about the median, average the rest."""
+    options = dict(locals())
+    _say(as_json, f"masterframe {__version__}: combining {len(files)} arguments into {output}")
+    from masterframe import direct
+    from masterframe.console import clean
+
+    request = direct.read_options(options)
+    with _resources(scheduler, workers, _memory(memory), dashboard) as resources:
+        made = direct.combine_files(request, resources)
+    _finish(as_json, made.as_dict(), clean(made.summary()))
+
+
+@app.command("scan")
+def scan_command(
+    paths: Annotated[list[Path], typer.Argument(help="Folders or files.")],
+    config: Config = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show which rules were tried for each file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say of every file what it is, and why the others are refused."""
+    _say(as_json, f"masterframe {__version__}: scanning {_listed(paths)}")
+    from masterframe import inventory, listing
+    from masterframe.config import load_config
+
+    settings = load_config(config)
+    if explain:
+        tried = {str(path): inventory.explain_kind(path, settings) for path in paths}
+        _finish(as_json, listing.explain_document(tried), listing.explain_text(tried))
+        return
+    exposures, problems = inventory.scan_night(paths, settings)
+    document = listing.scan_document(exposures, problems)
+    _finish(as_json, document, "" if as_json else listing.scan_text(exposures, problems))
+
+
+@app.command("plan")
+def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
+    nights: Nights,
+    config: Config = None,
+    output: Output = None,
+    override: Set = None,
+    exclude: Exclude = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run would make, from what, why, and what it would cost."""
+    _say(as_json, f"masterframe {__version__}: planning {_listed(nights)}")
+    from masterframe import listing, run
+
+    settings = _settings(config, override, exclude)
+    plan = run.plan_nights(nights, settings)
+    out = run.output_folder(settings, output)
+    forecast = run.forecast(plan, settings, out, workers=workers, memory=_memory(memory))
+    _finish(
+        as_json,
+        listing.plan_document(plan, forecast),
+        "" if as_json else listing.plan_text(plan, forecast),
+    )
+
+
+@app.command("run")
+def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
+    nights: Nights,
+    config: Config = None,
+    output: Output = None,
+    override: Set = None,
+    exclude: Exclude = None,
+    force: Annotated[bool, typer.Option("--force", help="Make what is up to date, too.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="threads, processes, or the address of a scheduler.")
+    ] = None,
+    workers: Workers = None,
+    memory: Memory = None,
+    dashboard: Dashboard = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the masters and calibrated frames of a night."""
+    _say(as_json, f"masterframe {__version__}: reducing {_listed(nights)}")
+    from masterframe import listing, run
+
+    settings = _settings(config, override, exclude)
+    out = run.output_folder(settings, output)
+    run.check_folders(nights, out)
+    plan = run.plan_nights(nights, settings)
+    with _resources(
+        scheduler or settings.scheduler,
+        workers or settings.workers,
+        _memory(memory) or settings.memory,
+        dashboard,
+    ) as resources:
+        report = run.run_plan(plan, settings, out, resources, force=force)
+    _finish(
+        as_json,
+        listing.run_document(plan, report),
+        "" if as_json else listing.run_text(plan, report),
+    )
+    raise typer.Exit(report.exit_code)
+
+
+@app.command("init")
+def init_command(
+    night: Annotated[Path, typer.Argument(help="Folder of raw frames.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path(
+        "night.yaml"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Write a commented configuration for a night, from what its headers say."""
+    _say(False, f"masterframe {__version__}: looking at {night}")
+    from masterframe import template
+
+    template.write_config(night, output, overwrite=overwrite)
+    _say(False, f"{output} is written; next: masterframe plan {night} -c {output}")
+
+
+Counts = list[str] | None
+
+
+@app.command("simulate")
+def simulate_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
+    folder: Annotated[Path, typer.Argument(help="Folder to make; night/ and truth/ go into it.")],
+    rows: Annotated[int, typer.Option(metavar="N", help="Rows that see light.")] = 1024,
+    columns: Annotated[int, typer.Option(metavar="N", help="Columns that see light.")] = 1056,
+    overscan: Annotated[int, typer.Option(metavar="N", help="Columns of overscan.")] = 32,
+    bias: Annotated[int, typer.Option(metavar="N", help="Bias frames.")] = 10,
+    dark: Annotated[
+        Counts, typer.Option(metavar="SECONDS=N", help="Darks; again for more. [default: 120=10]")
+    ] = None,
+    flat: Annotated[
+        Counts, typer.Option(metavar="FILTER=N", help="Flats; again for more. [default: V=10]")
+    ] = None,
+    science: Annotated[
+        Counts, typer.Option(metavar="FILTER=N", help="Science frames. [default: V=5]")
+    ] = None,
+    exptime: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Exposure time of the science frames.")
+    ] = 120.0,
+    twilight: Annotated[
+        bool, typer.Option("--twilight", help="Flats of a fading sky, not of a lamp.")
+    ] = False,
+    stars: Annotated[int, typer.Option(metavar="N", help="Stars in the field.")] = 200,
+    cosmic_rate: Annotated[
+        float, typer.Option(metavar="RATE", help="Cosmic rays per second and million pixels.")
+    ] = 0.1,
+    defect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Add a bad file, as truncated; or all. Again for more."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Equal seeds give equal nights.")] = 1,
+    workers: Workers = None,
+) -> None:
+    """Make a raw night with known truth."""
+    _say(False, f"masterframe {__version__}: simulating a night in {folder}")
+    from masterframe import cluster, simulate
+
+    spec = simulate.NightSpec(
+        simulate.Camera(shape=(rows, columns), overscan=overscan),
+        bias=bias,
+        darks=_counts("--dark", dark or ["120=10"], float),
+        flats=_counts("--flat", flat or ["V=10"], str),
+        science=_counts("--science", science or ["V=5"], str),
+        exptime=exptime,
+        flat_light="twilight" if twilight else "lamp",
+        stars=stars,
+        cosmic_rate=cosmic_rate,
+        defects=tuple(simulate.DEFECTS if defect == ["all"] else defect or ()),
+        seed=seed,
+    )
+    truth = simulate.simulate_night(folder, spec, workers=workers or cluster.available_cores())
+    _say(False, f"{len(truth.shots)} files in {truth.night}, what they hold in {truth.folder}")
+
+
+def _counts(option: str, given: list[str], key: Callable[[str], Key]) -> dict[Key, int]:
+    """Read ``KEY=N`` texts; ``0`` alone asks for none."""
+    if given == ["0"]:
+        return {}
+    counts = {}
+    for text in given:
+        name, _, number = text.rpartition("=")
+        try:
+            counts[key(name)] = int(number)
+        except ValueError:
+            raise UsageError(f"{option} {text}: write {option} KEY=N, as V=10 or 120=10") from None
+    return counts
+
+
+@app.command("demo")
+def demo_command(
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo"),
+) -> None:
+    """Simulate a night with planted faults, reduce it, and say which were found."""
+    _say(False, f"masterframe {__version__}: a simulated night in {folder}")
+    from masterframe import demo
+
+    raise typer.Exit(demo.run_demo(folder))
+
+
+@app.command("doctor")
+def doctor_command(as_json: AsJson = False) -> None:
+    """Check what this machine offers, and what is missing."""
+    _say(as_json, f"masterframe {__version__}: looking at this machine")
+    from masterframe import doctor
+
+    checks = doctor.examine()
+    _finish(as_json, doctor.as_document(checks), doctor.as_text(checks))
+    raise typer.Exit(doctor.exit_code(checks))
+
+
+def _settings(config: Path | None, override: list[str] | None, exclude: list[str] | None) -> Any:
+    from masterframe.config import load_config
+
+    return load_config(config, override or (), exclude or ())
+
+
+def _listed(paths: list[Path]) -> str:
+    shown = ", ".join(str(path) for path in paths[:3])
+    return shown + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def _memory(text: str | None) -> int | None:
+    if text is None:
+        return None
+    from masterframe.tiling import parse_bytes
+
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise UsageError(f"--memory: {error}") from None
+
+
+def _say(as_json: bool, text: str) -> None:
+    """Print the first line before anything heavy is loaded; nothing where JSON is wanted."""
+    if not as_json:
+        from masterframe.console import clean
+
+        print(clean(text), flush=True)  # noqa: T201 - the terminal is what this module is for
+
+
+def _finish(as_json: bool, document: dict[str, Any], text: str) -> None:
+    import json
+
+    print(json.dumps(document, indent=1) if as_json else text, flush=True)  # noqa: T201
+
+
+@contextmanager
+def _resources(
+    scheduler: str, workers: int | None, memory: int | None, dashboard: bool
+) -> Iterator[Any]:
+    """Open what the options of a run ask for, with progress on standard error."""
+    from masterframe import console, store
+
+    with (
+        console.open_reporter() as reporter,
+        store.open_resources(
+            scheduler, workers=workers, memory=memory, dashboard=dashboard, reporter=reporter
+        ) as resources,
+    ):
+        if resources.runner.dashboard:
+            reporter.note(f"Dashboard: {resources.runner.dashboard}")
+        yield resources

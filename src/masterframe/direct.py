@@ -1,0 +1,361 @@
+"""Combine a list of files into one master, without a plan or a configuration."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import xarray as xr
+
+from masterframe import fits, kernels, store
+from masterframe import stack as stacks
+from masterframe.errors import UsageError
+from masterframe.fits import masters, tables
+from masterframe.model import (
+    Calibration,
+    Estimator,
+    Frame,
+    Image,
+    MasterImage,
+    Noise,
+    Recipe,
+    Rejection,
+)
+from masterframe.names import unknown
+
+PLANES = ("rejlow", "rejhigh")
+CHOICES = {
+    "estimator": get_args(Estimator),
+    "dtype": ("float32", "float64"),
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call combines, and how; every option read and checked."""
+
+    files: tuple[str, ...]
+    """The inputs."""
+    output: Path
+    """The master to write."""
+    recipe: Recipe
+    """How they are combined; gain and read noise are still to be looked up."""
+    hdu: str | None = None
+    """Image of each input, by name or number."""
+    overwrite: bool = False
+    """Replace the output."""
+    subtract: str | None = None
+    """Image that is taken from every frame."""
+    divide: str | None = None
+    """Image that divides every frame."""
+    bad_pixels: str | None = None
+    """Image whose non-zero pixels are left out."""
+    gain: str | None = None
+    """Electrons per adu, or a keyword."""
+    read_noise: str | None = None
+    """Electrons, or a keyword."""
+
+
+def read_options(options: Mapping[str, Any]) -> Request:
+    """Turn the options of the command line into a request.
+
+    Parameters
+    ----------
+    options : mapping
+        Values by option name, with ``_`` for ``-``; texts where a word is allowed.
+
+    Raises
+    ------
+    UsageError
+        If one is unknown or does not fit; the message gives the option and what would.
+    """
+    for name, allowed in CHOICES.items():
+        if options[name] not in allowed:
+            raise UsageError(unknown(_flag(name), options[name], allowed))
+    planes = tuple(name.strip() for name in options["planes"].split(",") if name.strip())
+    for name in planes:
+        if name not in PLANES:
+            raise UsageError(unknown("--planes", name, PLANES))
+    floor = options["noise_floor"]
+    recipe = Recipe(
+        rejection=_rejection(options),
+        estimator=options["estimator"],
+        noise=Noise(floor="auto" if floor == "auto" else _number("noise_floor", floor, 0)),
+        saturation=options["saturation"],
+        dtype=options["dtype"],
+        planes=planes,
+    )
+    return Request(
+        files=tuple(stacks.expand_paths(options["files"])),
+        output=Path(options["output"]).absolute(),
+        recipe=recipe,
+        overwrite=options["overwrite"],
+        **{name: options[name] for name in ("hdu", "gain", "read_noise")},
+        **{
+            name: str(options[name].absolute()) if options[name] else None
+            for name in ("subtract", "divide", "bad_pixels")
+        },
+    )
+
+
+def _rejection(options: Mapping[str, Any]) -> Rejection:
+    rule, iterations = options["reject"], options["max_iters"]
+    bounds: dict[str, float | None] = {
+        name: None if options[name] == "off" else _number(name, options[name], -math.inf)
+        for name in ("low", "high")
+        if options[name] is not None
+    }
+    if rule == "threshold":  # sigmas are no default for raw values: what is not given is off
+        bounds = {"low": bounds.get("low"), "high": bounds.get("high")}
+    rejection = Rejection(
+        rule=rule,
+        low=bounds.get("low", 5.0),
+        high=bounds.get("high", 5.0),
+        center=options["center"],
+        deviation=options["deviation"],
+        ddof=options["ddof"],
+        max_iters=None if iterations == "all" else int(_number("max_iters", iterations, 1)),
+        nlow=options["nlow"],
+        nhigh=options["nhigh"],
+        nkeep=options["nkeep"],
+    )
+    kernels.check_rejection(rejection)
+    return rejection
+
+
+def _number(name: str, text: str, least: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value >= least:
+        raise UsageError(f"{_flag(name)} {text} is no number that fits; the least is {least:g}")
+    return value
+
+
+def _flag(name: str) -> str:
+    return "--combine" if name == "estimator" else "--" + name.replace("_", "-")
+
+
+def combine_files(request: Request, resources: store.Resources) -> store.Made:
+    """Combine the files of a request into its master.
+
+    Parameters
+    ----------
+    request : Request
+        What is combined, and how.
+    resources : store.Resources
+        Where it runs, and in how much memory.
+
+    Returns
+    -------
+    store.Made
+        What came out.
+
+    Raises
+    ------
+    FrameError
+        If an input is no usable image, or does not fit the others.
+    UsageError
+        If an image or a keyword that was named is not there.
+    StorageError
+        If the output cannot be written.
+    """
+    scans = [fits.scan_file(path) for path in request.files]
+    chosen = [stacks.choose_image(scan, request.hdu) for scan in scans]
+    images = tuple(
+        Image(stacks.frame_of(item), {**scan.hdus[0].header, **item.header})
+        for scan, item in zip(scans, chosen, strict=True)
+    )
+    stacks.FrameStack(tuple(image.frame for image in images))  # refuses unequal shapes
+    noise = replace(
+        request.recipe.noise,
+        gain=_look_up("gain", request.gain, images),
+        read_noise=_look_up("read_noise", request.read_noise, images),
+    )
+    image = store.ImageJob(
+        "", images, replace(request.recipe, noise=noise), _calibration(request, images[0])
+    )
+    made = _make(request.output, image, resources, request.overwrite)
+    for line in _twins(images, made.path):
+        resources.reporter.note(line)
+    return made
+
+
+def _twins(images: Sequence[Image], output: Path) -> Iterator[str]:
+    """Yield a line for every input that holds header and data of another one."""
+    first: dict[tuple[int | None, str], str] = {}
+    for image, row in zip(images, tables.read_inputs(output), strict=True):
+        key = row.datasum, repr(sorted(image.header.items()))
+        if key in first:
+            yield f"{row.path} counts twice: header and data are those of {first[key]}"
+        first.setdefault(key, row.path)
+
+
+def write_master(
+    path: str | os.PathLike[str],
+    stack: xr.DataArray,
+    recipe: Recipe | None = None,
+    calibration: Calibration | None = None,
+    *,
+    overwrite: bool = False,
+    resources: store.Resources | None = None,
+) -> store.Made:
+    """Combine a stack into a master file.
+
+    Parameters
+    ----------
+    path : path
+        The file; whole or absent.
+    stack : DataArray (frame, y, x)
+        From `masterframe.open_stack`, or what became of it: chosen frames, changed values. Its
+        coordinates ``path`` and ``hdu`` name the files for the header and tables.
+    recipe : Recipe, optional
+        How; by default values beyond 5 sigma of the median are left out, the rest averaged.
+    calibration : Calibration, optional
+        What is taken from the values first.
+    overwrite : bool
+        Replace a file that is there.
+    resources : store.Resources, optional
+        Where it runs; by default on the Dask client that is active, else on threads.
+
+    Returns
+    -------
+    store.Made
+        What came out.
+
+    Raises
+    ------
+    UsageError
+        If the stack does not tell its files, or is cut along y or x.
+    FrameError
+        If a file is no usable image any more.
+    StorageError
+        If the output cannot be written.
+    """
+    images = _images_of(stack)
+    frames = [image.frame for image in images]
+    if stack.shape[1:] != frames[0].shape:
+        raise UsageError(
+            f"the stack is {stack.shape[1]} x {stack.shape[2]} (rows x columns), its files "
+            f"{frames[0].shape[0]} x {frames[0].shape[1]}: give the whole one, and a calibration "
+            "that trims"
+        )
+    values = stack.chunk().data  # as it is where it is lazy already
+    as_stored = values.name == stacks.lazy_array(frames, values.chunks[1][0]).name
+    image = store.ImageJob(
+        "",
+        images,
+        recipe or Recipe(),
+        calibration or Calibration(),
+        changed=None if as_stored else values,
+    )
+    with store.use_resources(resources) as used:
+        return _make(Path(path).absolute(), image, used, overwrite)
+
+
+def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
+    if not {"path", "hdu"} <= set(stack.coords):
+        raise UsageError("the stack has no coordinates path and hdu, as open_stack gives them")
+    found = []
+    for path, hdu in zip(stack.coords["path"].values, stack.coords["hdu"].values, strict=True):
+        scan = fits.scan_file(str(path))
+        item = stacks.choose_image(scan, int(hdu))
+        found.append(Image(stacks.frame_of(item), {**scan.hdus[0].header, **item.header}))
+    return tuple(found)
+
+
+def _make(
+    path: Path, image: store.ImageJob, resources: store.Resources, overwrite: bool
+) -> store.Made:
+    for line in warnings(image.recipe, len(image.images)):
+        resources.reporter.note(line)
+    inputs = tuple(_describe(item) for item in image.images)
+    job = store.MasterJob(
+        path=path,
+        images=(image,),
+        inputs=inputs,
+        rank=store.canonical_rank(inputs, image.images),
+        unit=str(image.images[0].header.get("BUNIT") or "adu"),
+        overwrite=overwrite,
+    )
+    return store.make_master(job, resources)
+
+
+def warnings(recipe: Recipe, n_frames: int) -> list[str]:
+    """Return what an observer should know before so many frames are combined by a recipe."""
+    rule = kernels.RULES[recipe.rejection.rule]
+    known = recipe.noise.gain and recipe.noise.read_noise is not None
+    lines = []
+    if n_frames < rule.min_n:
+        lines.append(
+            f"{n_frames} frames are too few for the rule {recipe.rejection.rule}, which needs "
+            f"{rule.min_n}: it keeps what it cannot judge"
+        )
+    elif recipe.rejection.rule == "sigma" and n_frames < store.MIN_TRUSTED and not known:
+        lines.append(
+            f"{n_frames} frames give a rough MAD, and good values may be rejected: "
+            "give --gain and --read-noise, or --reject none"
+        )
+    return lines
+
+
+def _describe(image: Image) -> store.Input:
+    exptime = stacks.first_value(image.header, stacks.FLOAT_COORDINATES["exptime"])
+    number = stacks.to_number(exptime)
+    moment = stacks.observation_time(image.header)
+    return store.Input(
+        path=image.frame.path,
+        header=image.header,
+        exptime=None if math.isnan(number) else number,
+        date_obs="" if np.isnat(moment) else str(moment.astype("datetime64[ms]")),
+    )
+
+
+def _calibration(request: Request, first: Image) -> Calibration:
+    return Calibration(
+        bias=_operand("--subtract", request.subtract, first.frame),
+        flat=_operand("--divide", request.divide, first.frame),
+        bad_pixels=_operand("--bad-pixels", request.bad_pixels, first.frame),
+    )
+
+
+def _operand(option: str, path: str | None, like: Frame) -> MasterImage | None:
+    if path is None:
+        return None
+    images = masters.open_master(path)
+    if len(images) > 1:
+        raise UsageError(
+            f"{option} {path} holds {len(images)} images ({', '.join(images)}), not one"
+        )
+    (image,) = images.values()
+    if image.data.shape != like.shape:
+        raise UsageError(
+            f"{option} {path} is {image.data.shape[0]} x {image.data.shape[1]} (rows x columns), "
+            f"{like.path} {like.shape[0]} x {like.shape[1]}: they must agree"
+        )
+    return image
+
+
+def _look_up(name: str, given: str | None, images: Sequence[Image]) -> float | None:
+    """Return a number given as such, or as a keyword on whose value all frames agree."""
+    if given is None:
+        return None
+    try:
+        number = float(given)
+    except ValueError:
+        values = {stacks.to_number(image.header.get(given.upper())) for image in images}
+        if len(values) > 1 or any(math.isnan(value) for value in values):
+            shown = ", ".join(str(image.header.get(given.upper())) for image in images[:3])
+            raise UsageError(
+                f"{_flag(name)} {given}: the frames do not agree on a number ({shown}, ...)"
+            ) from None
+        (number,) = values
+    if not 0 < number < math.inf and not (name == "read_noise" and number == 0):
+        raise UsageError(f"{_flag(name)} {given}: {number:g} is not positive")
+    return number

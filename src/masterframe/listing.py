@@ -1,0 +1,239 @@
+"""Inventories, plans and results as tables for people and as documents for machines."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from masterframe.console import clean, table
+from masterframe.model import Exposure, Plan, Problem, Product
+from masterframe.run import Forecast, Outcome, Report
+from masterframe.tiling import format_bytes
+
+ONE_BY_ONE = 5
+"""Files left out for one reason that the closing table names; more are counted."""
+
+Tried = Mapping[str, tuple[Exposure, Sequence[str]]]
+
+
+def scan_document(exposures: Sequence[Exposure], problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return what ``scan --json`` prints: a row an image, and every problem."""
+    frames = [row for exposure in exposures for row in _frame_rows(exposure)]
+    return {"frames": frames, "problems": [asdict(problem) for problem in problems]}
+
+
+def _frame_rows(exposure: Exposure) -> list[dict[str, Any]]:
+    shared = {
+        "kind": exposure.kind,
+        "object": exposure.object,
+        "exptime": exposure.exptime,
+        "filter": exposure.filter,
+        "binning": list(exposure.binning),
+        "date_obs": exposure.date_obs,
+        "temperature": exposure.temperature,
+        "instrument": exposure.instrument,
+        "technique": exposure.technique,
+        "certain": exposure.certain,
+        "rule": exposure.rule,
+        "notes": list(exposure.notes),
+    }
+    return [
+        {
+            "path": exposure.path,
+            "hdu": image.frame.hdu,
+            **shared,
+            "shape": list(image.frame.shape),
+            "dtype": image.frame.dtype,
+        }
+        for image in exposure.images
+    ]
+
+
+def scan_text(exposures: Sequence[Exposure], problems: Sequence[Problem]) -> str:
+    """Return a table with a row an exposure, and the files that are refused with their reason."""
+    rows = [
+        (
+            Path(item.path).name,
+            (item.kind or "?") + ("" if item.certain or not item.kind else " ?"),
+            item.object,
+            _number(item.exptime),
+            item.filter,
+            f"{item.binning[1]}x{item.binning[0]}",
+            item.date_obs[:19],
+            item.rule,
+        )
+        for item in exposures
+    ]
+    titles = ("file", "kind", "object", "exptime", "filter", "bin", "start (UTC)", "by")
+    kinds = Counter(item.kind or "unknown" for item in exposures)
+    counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return "\n".join(
+        [
+            table(titles, rows),
+            f"{len(exposures)} exposures: {counts or 'none'}",
+            *_problems(problems),
+        ]
+    )
+
+
+def _problems(problems: Sequence[Problem]) -> list[str]:
+    if not problems:
+        return []
+    lines = [f"  {clean(problem.path)}: {clean(problem.reason)}" for problem in problems]
+    return ["", f"{len(problems)} problems:", *lines]
+
+
+def explain_document(tried: Tried) -> dict[str, Any]:
+    """Return what ``scan --explain --json`` prints."""
+    return {
+        "files": [
+            {**_frame_rows(exposure)[0], "tried": list(rules)} for exposure, rules in tried.values()
+        ]
+    }
+
+
+def explain_text(tried: Tried) -> str:
+    """Return, for each file, its kind and the rules that were tried in their order."""
+    lines = []
+    for path, (exposure, rules) in tried.items():
+        lines.append(f"{clean(path)}: {exposure.kind or 'unknown'}, by {clean(exposure.rule)}")
+        lines += [f"  {clean(rule)}" for rule in rules]
+    return "\n".join(lines)
+
+
+def plan_document(plan: Plan, forecast: Mapping[str, Forecast]) -> dict[str, Any]:
+    """Return what ``plan --json`` prints."""
+    document = plan.as_dict()
+    for product in document["products"]:
+        product["forecast"] = asdict(forecast[product["name"]])
+    return document
+
+
+def plan_text(plan: Plan, forecast: Mapping[str, Forecast]) -> str:
+    """Return a paragraph a product: what goes in, what it takes, why it is made, what it costs."""
+    lines = []
+    for product in plan.products:
+        lines += _product_lines(product, forecast[product.name])
+    lines += _section("left out", [f"{p.path}: {p.reason}" for p in plan.left_out])
+    lines += _problems(plan.problems)
+    lines += _section("missing", plan.notes)
+    made = [item for item in forecast.values() if item.bytes_read]
+    total = format_bytes(sum(item.bytes_read for item in made))
+    peak = format_bytes(max((item.peak_bytes for item in made), default=0))
+    lines += [
+        "",
+        f"{len(made)} of {len(plan.products)} products to make: {total} to read, {peak} peak",
+    ]
+    return "\n".join(lines)
+
+
+def _section(title: str, rows: Sequence[str]) -> list[str]:
+    return ["", f"{title}:", *(f"  {clean(row)}" for row in rows)] if rows else []
+
+
+def _product_lines(product: Product, forecast: Forecast) -> list[str]:
+    verdict = "blocked" if product.blocked else "up to date" if forecast.current else "to make"
+    lines = [f"{clean(product.name)}: {verdict}, {clean(forecast.reason)}"]
+    lines.append(f"  from {clean(product.reason)}")
+    lines += [
+        f"    {clean(Path(item.path).name)}: {clean(item.rule)}" for item in product.exposures
+    ]
+    lines += [f"  {use.role}: {use.product} ({clean(use.reason)})" for use in product.uses]
+    lines += [f"  note: {clean(note)}" for note in product.notes]
+    if forecast.bytes_read:
+        lines.append(
+            f"  {format_bytes(forecast.bytes_read)} in {forecast.bands} bands, "
+            f"{format_bytes(forecast.peak_bytes)} of memory"
+        )
+    return lines
+
+
+def run_document(plan: Plan, report: Report) -> dict[str, Any]:
+    """Return what ``run --json`` prints."""
+    return {
+        "products": [_outcome(outcome) for outcome in report.outcomes],
+        "left_out": [asdict(problem) for problem in plan.left_out],
+        "problems": [asdict(problem) for problem in plan.problems],
+        "seconds": report.seconds,
+        "exit_code": report.exit_code,
+    }
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    numbers = {k: v if math.isfinite(v) else None for k, v in outcome.numbers.items()}
+    return {**asdict(outcome), "numbers": numbers}
+
+
+def run_text(plan: Plan, report: Report) -> str:
+    """Return the closing table: what was made, kept, failed or blocked, with its numbers."""
+    rows = [
+        (
+            clean(item.name),
+            item.state,
+            str(item.n_frames),
+            _number(item.numbers.get("median")),
+            _number(item.numbers.get("noise")),
+            _percent(item.numbers),
+            f"{item.seconds:.1f}" if item.seconds else "",
+            clean(item.reason),
+        )
+        for item in report.outcomes
+    ]
+    titles = ("product", "state", "frames", "median", "noise", "rejected", "s", "")
+    lines = [table(titles, rows)]
+    lines += _section("notes", merged_notes(report.outcomes))
+    lines += _section("left out", merged_reasons(plan.left_out))
+    lines += _problems(plan.problems)
+    states = Counter(outcome.state for outcome in report.outcomes)
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    return "\n".join([*lines, "", f"{counts or 'nothing to make'} in {report.seconds:.1f} s"])
+
+
+def merged_notes(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the notes of products, a line each; those that many share are said once."""
+    sharing: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        for note in outcome.notes:
+            sharing.setdefault(note, []).append(outcome)
+    return [f"{_together(those)}: {note}" for note, those in sharing.items()]
+
+
+def merged_reasons(problems: Sequence[Problem]) -> list[str]:
+    """Return files with their reason, a line each; those that many share are counted."""
+    sharing: dict[str, list[str]] = {}
+    for problem in problems:
+        sharing.setdefault(problem.reason, []).append(problem.path)
+    lines = []
+    for reason, paths in sharing.items():
+        if len(paths) > ONE_BY_ONE:
+            lines.append(f"{len(paths)} files, {paths[0]} the first: {reason}")
+        else:
+            lines += [f"{path}: {reason}" for path in paths]
+    return lines
+
+
+def _together(outcomes: Sequence[Outcome]) -> str:
+    """Name one product, or count several by what they are."""
+    if len(outcomes) == 1:
+        return outcomes[0].name
+    kinds = Counter(outcome.kind for outcome in outcomes)
+    return " and ".join(f"{n} {_plural(kind, n)}" for kind, n in kinds.items())
+
+
+def _plural(kind: str, count: int) -> str:
+    what = "science frame" if kind == "science" else f"master {kind}"
+    return what + ("" if count == 1 else "es" if kind == "bias" else "s")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+def _percent(numbers: Mapping[str, float]) -> str:
+    if "rejlow" not in numbers:
+        return ""
+    return f"{100 * (numbers['rejlow'] + numbers['rejhigh']):.3f} %"
