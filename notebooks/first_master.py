@@ -19,6 +19,7 @@
 # rest is averaged.
 
 # %%
+# %matplotlib inline
 import tempfile
 from pathlib import Path
 

@@ -7,8 +7,8 @@ for these, which are set so that they do:
 * `ccdproc.flat_correct` divides by the mean of the flat; here it is told 1, since the flat is
   normalised before, by the median of its usable pixels.
 * `ccdproc.flat_correct` does not know pixels that must not be divided by; they are set to 1 before.
-* `Combiner.sigma_clipping` looks at the values below the masks, too, where masterframe leaves them out
-  of centre and deviation; saturated values are set to NaN, which both leave out.
+* `Combiner.sigma_clipping` looks at the values below the masks, too, where masterframe leaves them
+  out of centre and deviation; saturated values are set to NaN, which both leave out.
 
 What remains is the precision: ccdproc calculates in float64, masterframe in float32 by default.
 

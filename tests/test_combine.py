@@ -359,7 +359,7 @@ def contents(path: Path) -> dict:
             cards = [(c.keyword, c.value, c.comment) for c in hdu.header.cards]
             found[hdu.name] = [card for card in cards if card[0] not in VARIES]
             if isinstance(hdu, fits.BinTableHDU):
-                names = [name for name in hdu.columns.names if name not in ("PATH", "MTIME_NS")]
+                names = [name for name in hdu.columns.names if name not in ("path", "mtime_ns")]
                 found[hdu.name].append(
                     repr([hdu.data[name].tolist() for name in names])
                 )  # NaN as nan
@@ -446,6 +446,43 @@ def test_a_master_of_a_stack_is_that_of_its_files(tall_paths, expected, tmp_path
     assert contents(tmp_path / "m.fits") == expected
     with pytest.raises(StorageError, match="exists"):
         mf.write_master(tmp_path / "m.fits", stack, recipe)
+
+
+def table(path, name):
+    with fits.open(path) as hdus:
+        columns = hdus[name].columns.names
+        return {column.upper(): np.array(hdus[name].data[column]) for column in columns}
+
+
+def test_the_numbers_of_each_frame_equal_brute_force(tmp_path):
+    values = VALUES.copy()
+    values[3, 2:9, 4:11] = 61000
+    values[6] += 40
+    paths = write_frames(tmp_path / "raw", values)
+    recipe = Recipe(Rejection(low=3.0, high=3.0), noise=NO_FLOOR, saturation=60000.0)
+    mf.write_master(tmp_path / "m.fits", mf.open_stack(paths[::-1]), recipe)
+    inputs = table(tmp_path / "m.fits", "INPUTS")
+    expected = brute_force(values, recipe, terms=LoadTerms(saturation=60000.0))
+    for column, code in (("MISSING", 0), ("KEPT", 1), ("REJECTED_LOW", 2), ("REJECTED_HIGH", 3)):
+        np.testing.assert_array_equal(inputs[column], (expected.codes == code).sum((1, 2)))
+    off = np.where(expected.codes == 1, expected.values - expected.data, np.nan)
+    np.testing.assert_allclose(inputs["NOISE"], np.nanstd(off, axis=(1, 2)), rtol=1e-5)
+    assert np.argmin(inputs["KEPT"]) == 6
+    for path, datasum in zip(inputs["PATH"], inputs["DATASUM"], strict=True):
+        with fits.open(path, do_not_scale_image_data=True) as hdus:
+            assert datasum == int(hdus[0].add_datasum())
+
+
+@pytest.mark.parametrize("count", [3, 4, 7])
+def test_the_noise_of_a_master_is_that_of_its_mean(tmp_path, count):
+    """The halves of an odd number of frames differ by more than the mean of all is noisy."""
+    values = np.random.default_rng(count).normal(1000, 20, (count, 211, 197))
+    values += np.random.default_rng(0).normal(0, 90, (211, 197))  # what all frames share
+    paths = write_frames(tmp_path / "raw", values.astype(np.float32))
+    mf.write_master(tmp_path / "m.fits", mf.open_stack(paths), Recipe(Rejection("none")))
+    quality = table(tmp_path / "m.fits", "QUALITY")
+    noise = dict(zip(quality["NAME"], quality["VALUE"], strict=True))["noise"]
+    assert noise == pytest.approx(20 / count**0.5, rel=0.015)
 
 
 def test_a_master_of_changed_frames(tall_paths, tmp_path):

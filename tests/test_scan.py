@@ -121,7 +121,7 @@ def test_extensions(tmp_path):
         ({}, "int16", Scaling()),
         ({"BZERO": 32768}, "uint16", Scaling(32768.0)),
         ({"BZERO": "32768.", "BSCALE": "1.0"}, "uint16", Scaling(32768.0)),
-        ({"BZERO": 32768, "BLANK": -1}, "uint16", Scaling(32768.0)),
+        ({"BZERO": 32768, "BLANK": -1}, "float32", Scaling(32768.0, 1.0, -1)),
         ({"BZERO": 32767}, "float32", Scaling(32767.0)),
         ({"BSCALE": 2, "BLANK": 7}, "float32", Scaling(0.0, 2.0, 7)),
         ({"BLANK": -32768}, "float32", Scaling(blank=-32768)),

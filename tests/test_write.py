@@ -160,7 +160,7 @@ def test_a_header_without_room_says_so(tmp_path):
     cards = {f"KEY{n}": (n, "") for n in range(32)}
     with (
         ImageFile.create(tmp_path / "a.fits", [spec()], overwrite=False, spare_cards=0) as file,
-        pytest.raises(ValueError, match="lacks 5 spare cards"),
+        pytest.raises(ValueError, match="lacks 6 spare cards"),
     ):
         file.update_cards("", cards)
     assert leftovers(tmp_path) == []

@@ -1,4 +1,4 @@
-"""Slow twins of the kernels: one pixel at a time, in plain numpy, as the definitions are written."""
+"""Slow twins of the kernels: one pixel at a time in plain numpy, as they are defined."""
 
 from __future__ import annotations
 

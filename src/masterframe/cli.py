@@ -29,6 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
+
 Key = TypeVar("Key", str, float)
 Memory = Annotated[
     str | None,
@@ -61,7 +64,7 @@ Output = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the products.")
 ]
 Nights = Annotated[
-    list[Path], typer.Argument(metavar="NIGHT...", help="Folders of raw frames, one a night.")
+    list[Path], typer.Argument(metavar="NIGHT", help="Folders of raw frames, one a night.")
 ]
 
 
@@ -77,8 +80,10 @@ def main() -> None:
         app()
     except MasterframeError as error:
         _end(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _end("interrupted; a second run goes on with what is not done", 130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of Ctrl-C
+            _end("interrupted; a second run goes on with what is not done", INTERRUPTED)
+        raise
     except BrokenPipeError:  # masterframe ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -110,7 +115,7 @@ def _common(
     """Take the options that stand before a command."""
 
 
-@app.command("combine")
+@app.command("combine", short_help="Combine files into one master.")
 def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
     files: Annotated[list[str], typer.Argument(help="FITS files, globs, or @LIST of names.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The master to write.")],
@@ -192,7 +197,7 @@ def scan_command(
     _finish(as_json, document, "" if as_json else listing.scan_text(exposures, problems))
 
 
-@app.command("plan")
+@app.command("plan", short_help="Show what a run would make, why, and its cost.")
 def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
     nights: Nights,
     config: Config = None,
@@ -257,7 +262,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     raise typer.Exit(report.exit_code)
 
 
-@app.command("init")
+@app.command("init", short_help="Write a commented configuration for a night.")
 def init_command(
     night: Annotated[Path, typer.Argument(help="Folder of raw frames.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path(
@@ -344,7 +349,7 @@ def _counts(option: str, given: list[str], key: Callable[[str], Key]) -> dict[Ke
     return counts
 
 
-@app.command("demo")
+@app.command("demo", short_help="Reduce a simulated night and check the result.")
 def demo_command(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo"),
 ) -> None:

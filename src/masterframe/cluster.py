@@ -163,6 +163,8 @@ def _local_client(
             memory_limit=memory // workers if processes and memory else 0,
             dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address="127.0.0.1:0" if dashboard else None,
+            # its HTTP server runs without a dashboard, too, and all would want the same port
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             **loopback,
         ) as cluster,
         Client(cluster) as client,

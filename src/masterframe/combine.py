@@ -388,7 +388,8 @@ def frame_level(stack: Any, index: int, calibration: Calibration, recipe: Recipe
     Returns
     -------
     float
-        Level (adu); NaN if no pixel is good.
+        Level (adu); NaN if fewer than half of the pixels are good: the rest tells nothing of a
+        frame that is saturated but for its dead pixels.
     """
     trim = calibration.trim
     first, height = (trim.y0, trim.shape[0]) if trim else (0, stack.shape[1])
@@ -400,6 +401,6 @@ def frame_level(stack: Any, index: int, calibration: Calibration, recipe: Recipe
         )
         for row in sample_rows(height)
     ]
-    good = np.concatenate([row.ravel() for row in values])
-    good = good[np.isfinite(good)]
-    return float(np.median(good)) if good.size else float("nan")
+    sample = np.concatenate([row.ravel() for row in values])
+    good = sample[np.isfinite(sample)]
+    return float(np.median(good)) if 2 * good.size >= sample.size else float("nan")

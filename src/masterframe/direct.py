@@ -189,9 +189,10 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
 
 def _twins(images: Sequence[Image], output: Path) -> Iterator[str]:
     """Yield a line for every input that holds header and data of another one."""
+    cards = {image.frame.path: repr(sorted(image.header.items())) for image in images}
     first: dict[tuple[int | None, str], str] = {}
-    for image, row in zip(images, tables.read_inputs(output), strict=True):
-        key = row.datasum, repr(sorted(image.header.items()))
+    for row in tables.read_inputs(output):
+        key = row.datasum, cards[row.path]
         if key in first:
             yield f"{row.path} counts twice: header and data are those of {first[key]}"
         first.setdefault(key, row.path)

@@ -87,7 +87,9 @@ class Report:
     @property
     def exit_code(self) -> int:
         """0 if every product is there, 1 if some failed or are blocked, or there is none."""
-        return int(not self.outcomes or any(item.state in ("failed", "blocked") for item in self.outcomes))
+        return int(
+            not self.outcomes or any(item.state in ("failed", "blocked") for item in self.outcomes)
+        )
 
 
 def run_plan(
@@ -165,7 +167,7 @@ def _log_file(out: Path) -> Iterator[None]:
 class _LogHandler(logging.FileHandler):
     """A log that cannot be written ends no run: a full disk is found by what matters more."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: D102, N802 - logging's name
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         pass
 
 
@@ -314,7 +316,10 @@ def forecast(
 def _state(
     product: Product, config: Config, out: Path, remade: Collection[str]
 ) -> freshness.Freshness:
-    """Return whether a product is up to date; not, where a file cannot be read."""
+    """Return whether a product is up to date; not, where a file is in the way or unreadable."""
+    obstacle = freshness.in_the_way(out / product.output, force=False, thoroughly=False)
+    if obstacle:
+        return freshness.Freshness(False, obstacle)
     try:
         return freshness.check(product, config, out, remade)
     except FrameError as error:
@@ -592,10 +597,23 @@ def calibration_of(
         dark_holds_bias=bool(dark and dark.holds_bias),
         dark_ratio=ratios,
         flat=found.get("flat"),
-        bad_pixels=(
-            MasterImage(freshness.bad_pixel_frame(config.bad_pixels)) if config.bad_pixels else None
-        ),
+        bad_pixels=_bad_pixels(config.bad_pixels, image, trimmed=overscan),
     )
+
+
+def _bad_pixels(path: str, image: Image, *, trimmed: bool) -> MasterImage | None:
+    """Find the bad pixels of an image, in a file of its raw shape or of its trimmed one."""
+    if not path:
+        return None
+    frame = freshness.bad_pixel_frame(path)
+    fitting = {image.frame.shape, image.shape if trimmed else image.frame.shape}
+    if frame.shape not in fitting:
+        shapes = " or ".join(f"{rows} x {columns}" for rows, columns in sorted(fitting))
+        raise PlanError(
+            f"{path}: {frame.shape[0]} x {frame.shape[1]} (rows x columns) do not fit "
+            f"{image.frame.path} with {shapes}"
+        )
+    return MasterImage(frame)
 
 
 def _master(use: Association, out: Path, name: str, image: Image) -> MasterImage:
@@ -659,7 +677,7 @@ def _fit_levels(
 
 def _unfit(level: float, typical: float) -> str:
     if math.isnan(level):
-        return "no unsaturated good pixel"
+        return "fewer than half of its pixels are unsaturated and good"
     if not level > FAINT * typical:
         return f"level {level:.1f} adu, the others have about {typical:.0f}"
     return ""

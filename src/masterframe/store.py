@@ -296,7 +296,10 @@ class Totals:
         count, total, square = self.half_sums
         if count < 2:
             return math.nan
-        return math.sqrt(max(square - total**2 / count, 0) / (count - 1))
+        frames = len(self.frame_sums)
+        smaller = frames // 2  # halves of an odd number differ more than the mean of all is noisy
+        share = 2 * math.sqrt(smaller * (frames - smaller)) / frames
+        return share * math.sqrt(max(square - total**2 / count, 0) / (count - 1))
 
     @property
     def rejected(self) -> float:
@@ -455,6 +458,8 @@ def make_master(job: MasterJob, resources: Resources) -> Made:
 def in_canonical_order(job: MasterJob) -> MasterJob:
     """Return the same job with its inputs in canonical order, in which its tables list them."""
     order = sorted(range(len(job.inputs)), key=job.rank.__getitem__)
+    if order == list(range(len(order))):
+        return job
 
     def sort(values: Sequence[Any]) -> tuple[Any, ...]:
         return tuple(values[index] for index in order) if values else ()
@@ -491,12 +496,11 @@ def _make_image(
 ) -> tuple[Totals, dict[str, float]]:
     """Combine one image into its planes of the file; return its totals and quality numbers."""
     frames = tuple(item.frame for item in image.images)
+    sources = () if image.changed is not None else frames
+    lazy = xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x"))
+    recipe = _with_step(image.recipe, combine.quantisation_step(lazy, sources), resources)
     combined = combine.combine_stack(
-        xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x")),
-        image.recipe,
-        image.calibration,
-        rank=job.rank,
-        sources=() if image.changed is not None else frames,
+        lazy, recipe, image.calibration, rank=job.rank, sources=sources
     )
     names = masters.hdu_names(image.name, combined.planes)
     totals = Totals(len(frames))
@@ -515,6 +519,16 @@ def _make_image(
     if image.hot_sigma is not None:
         numbers |= finish.flag_hot(planes, image.hot_sigma)
     return totals, numbers | _quality(planes, totals, numbers.get("norm", 1.0))
+
+
+def _with_step(recipe: Recipe, step: Any, resources: Resources) -> Recipe:
+    """Measure the quantisation step once, for all bands, where the recipe does not give it."""
+    if recipe.noise.step:
+        return recipe
+    if isinstance(step, Delayed):
+        (task,) = dask.optimize(step)  # which pushes the sampling into the reader
+        step = resources.runner.submit(task).result()
+    return replace(recipe, noise=replace(recipe.noise, step=float(step)))
 
 
 def _lazy_values(image: ImageJob, rows: int) -> da.Array:

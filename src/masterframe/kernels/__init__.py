@@ -15,14 +15,10 @@ if TYPE_CHECKING:
     from masterframe.kernels.checksum import word_sums
     from masterframe.kernels.combine import KernelResult, combine_block, warm_up
     from masterframe.kernels.estimate import efficiencies
-    from masterframe.kernels.load import (
-        LoadTerms,
-        calibrate_block,
-        swap16,
-        swap_unsigned16,
-        work_type,
-    )
+    from masterframe.kernels.load import calibrate_block
     from masterframe.kernels.rules import Floor
+    from masterframe.kernels.swap import swap16, swap_unsigned16
+    from masterframe.kernels.terms import LoadTerms, work_type
 
 __all__ = [
     "RULES",
@@ -44,15 +40,15 @@ __all__ = [
 _HOMES = {
     "Floor": "rules",
     "KernelResult": "combine",
-    "LoadTerms": "load",
+    "LoadTerms": "terms",
     "calibrate_block": "load",
     "combine_block": "combine",
     "efficiencies": "estimate",
-    "swap16": "load",
-    "swap_unsigned16": "load",
+    "swap16": "swap",
+    "swap_unsigned16": "swap",
     "warm_up": "combine",
     "word_sums": "checksum",
-    "work_type": "load",
+    "work_type": "terms",
 }
 
 

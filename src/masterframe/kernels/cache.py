@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import os
 import stat
 import tempfile
@@ -21,14 +22,13 @@ from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding
+import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: first compilations by several processes may collide
-    fcntl = None  # type: ignore[assignment, unused-ignore]
+_fcntl: Any = None
+with contextlib.suppress(ImportError):  # not POSIX: first compilations by several may collide
+    _fcntl = importlib.import_module("fcntl")
 
 _decorating = threading.Lock()
 _first_calls = threading.Lock()
@@ -114,9 +114,9 @@ def jit(function: Callable[..., Any]) -> Any:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(folder())
         try:
-            return numba.njit(
-                nogil=True, error_model="numpy", cache=True, no_cfunc_wrapper=True
-            )(function)
+            return numba.njit(nogil=True, error_model="numpy", cache=True, no_cfunc_wrapper=True)(
+                function
+            )
         finally:
             numba.config.CACHE_DIR = before
 
@@ -144,10 +144,8 @@ def first_call(key: Hashable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    if fcntl is None:
-        yield
-        return
     with path.open("a") as handle:
-        with contextlib.suppress(OSError):  # a file system without locks: go on without
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        if _fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks: go on without
+                _fcntl.flock(handle, _fcntl.LOCK_EX)
         yield

@@ -8,10 +8,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from masterframe.kernels import estimate, frames, load, rules, sorting
-from masterframe.kernels import rows as rows_
+from masterframe.kernels import rules
 from masterframe.kernels.cache import first_call, jit, part
-from masterframe.kernels.estimate import moments, write_errors, write_values
+from masterframe.kernels.estimate import (
+    ESTIMATORS,
+    efficiencies,
+    moments,
+    write_counts,
+    write_errors,
+    write_values,
+)
+from masterframe.kernels.frames import PARTIALS, add_halves, add_tile, close_row
 from masterframe.kernels.load import (
     HI,
     HIGH,
@@ -19,14 +26,16 @@ from masterframe.kernels.load import (
     LOW,
     SATURATED,
     VALID,
-    LoadTerms,
     calibrate_row,
     copy_row,
     leave_infinite,
     leave_out,
 )
 from masterframe.kernels.registry import NONE, THRESHOLD, check_rejection
+from masterframe.kernels.rows import clip, distances_of_floats, distances_of_integers, majority
 from masterframe.kernels.rules import Floor, window
+from masterframe.kernels.sorting import network, sort_rows
+from masterframe.kernels.terms import LoadTerms, calibration, narrowed, source, work_type
 from masterframe.model import Recipe
 
 Array = NDArray[Any]
@@ -106,7 +115,7 @@ class Room(NamedTuple):
     sorted: Array
     near: NDArray[np.uint16]
     column: NDArray[np.float64]
-    ints: NDArray[np.int64]
+    ints: NDArray[np.int32]
     floats: NDArray[np.float64]
     sums: NDArray[np.float64]
     codes: NDArray[np.int8]
@@ -114,95 +123,83 @@ class Room(NamedTuple):
 
 @jit
 def _combine(source: Any, cal: Any, params: Any, settings: Any, room: Any, out: Any) -> None:
+    """Combine all rows, tile by tile; `cal` is None where values are sorted as raw integers."""
     rows, nx = out.data.shape
-    tile, s, ints, floats = room.tile, room.sorted, room.ints, room.floats
-    n, width = tile.shape
+    width = room.tile.shape[1]
     for y in range(rows):
         for x0 in range(0, nx, width):
             w = min(width, nx - x0)
-            missing, most = 0, n
-            _clear(n, w, ints)
-            for k in range(n):
-                frame = settings.order[k]
-                copy_row(tile, k, source, frame, y, x0, w)
-                if cal is not None:
-                    calibrate_row(tile, k, cal, frame, y, x0, w)
-                    missing += leave_infinite(
-                        tile, k, settings.missing, ints, out.frames, frame, w
-                    )
-                missing += leave_out(
-                    tile, k, settings.missing, source, ints, out.frames, frame, y, x0, w
-                )
-                for i in range(w):
-                    s[k, i] = tile[k, i]
-            sorting.sort_rows(s, w, settings.plan)
-            for i in range(w):
-                ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
-            if settings.rows_at_once:
-                if missing:
-                    most = rows_.majority(w, ints)
-                if most:
-                    if cal is None:
-                        rows_.distances_of_integers(s, w, most, floats, room.near)
-                    else:
-                        rows_.distances_of_floats(s, w, most, floats)
-                    rows_.clip(s, w, most, ints, floats, params)
-                if missing or params.max_iters > 1:
-                    _lane_by_lane(s, w, most, params, ints, room.column)
-            elif params.rule != NONE and params.rule != THRESHOLD:
-                most = -1
-                _lane_by_lane(s, w, most, params, ints, room.column)
-            moments(s, w, ints, floats)
-            write_values(s, w, ints, floats, settings.estimator, out.data, y, x0)
-            write_errors(
-                w, ints, floats, settings.estimator, settings.efficiency, settings.step,
-                out.uncert, y, x0,
-            )  # fmt: skip
-            _write_counts(w, ints, out.counts, y, x0)
-            frames.add_tile(
-                tile, s, w, settings.top, ints, floats, room.sums, room.codes, settings.order,
-                out.frames,
-            )
-            frames.add_halves(w, ints, floats, out.half_sums, y)
-        frames.close_row(settings.order, room.sums, out.frame_sums, y)
+            place = (y, x0, w)
+            missing = _load_tile(source, cal, settings, room, out.frames, place)
+            sort_rows(room.sorted, w, settings.plan)
+            _find_windows(cal, params, settings.rows_at_once, room, missing, w)
+            moments(room.sorted, w, room.ints, room.floats)
+            write_values(room.sorted, room.ints, room.floats, settings.estimator, out.data, place)
+            write_errors(room.ints, room.floats, settings, out.uncert, place)
+            write_counts(room.ints, out.counts, place)
+            add_tile(room, w, settings.top, settings.order, out.frames)
+            add_halves(w, room.ints, room.floats, out.half_sums, y)
+        close_row(settings.order, room.sums, out.frame_sums, y)
 
 
 @part
-def _clear(n: int, w: int, ints: Any) -> None:
+def _load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, place: Any) -> int:
+    """Load a tile in canonical order, and a copy to be sorted; return how many values it lacks."""
+    tile, s, ints, sign = room.tile, room.sorted, room.ints, settings.missing
+    y, x0, w = place
+    n, missing = tile.shape[0], 0
     for i in range(w):
         ints[VALID, i] = n
         ints[SATURATED, i] = 0
         ints[LOW, i] = 0
         ints[HIGH, i] = 0
+    for k in range(n):
+        frame = settings.order[k]
+        row = (frame, y, x0, w)
+        copy_row(tile, k, source, row)
+        if cal is not None:
+            calibrate_row(tile, k, cal, row)
+            missing += leave_infinite(tile, k, sign, ints, frames, frame, w)
+        missing += leave_out(tile, k, sign, source, ints, frames, row)
+        for i in range(w):
+            s[k, i] = tile[k, i]
+    return missing
 
 
 @part
-def _lane_by_lane(s: Any, w: int, done: int, params: Any, ints: Any, column: Any) -> None:
-    """Find the windows of the lanes that have no final one yet.
+def _find_windows(
+    cal: Any, params: Any, rows_at_once: bool, room: Any, missing: int, w: int
+) -> None:
+    """Find which sorted values of each lane are kept: all lanes at once, or those left one by one.
 
-    Those with `done` values have had their first pass; it is the last where it changed nothing.
+    At once go those with as many values as most of them, for one pass; it is the last one where it
+    changed nothing.
     """
+    s, ints, floats, column = room.sorted, room.ints, room.floats, room.column
     for i in range(w):
-        valid = ints[VALID, i]
-        if valid == done and (
-            params.max_iters == 1 or ints[HI, i] - ints[LO, i] == valid
-        ):
+        ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
+    if params.rule in (NONE, THRESHOLD):
+        return
+    done = -1
+    if rows_at_once:
+        done = s.shape[0]
+        if missing:
+            done = majority(w, ints)
+        if done > 0:
+            if cal is None:
+                distances_of_integers(s, w, done, floats, room.near)
+            else:
+                distances_of_floats(s, w, done, floats)
+            clip(s, w, done, ints, floats, params)
+        if not missing and params.max_iters == 1:
+            return
+    for i in range(w):
+        valid = np.int64(ints[VALID, i])
+        if valid == done and (params.max_iters == 1 or ints[HI, i] - ints[LO, i] == valid):
             continue
         for k in range(valid):
             column[k] = s[k, i]
         ints[LO, i], ints[HI, i] = window(column, np.int64(0), valid, params)
-
-
-@part
-def _write_counts(w: int, ints: Any, counts: Any, y: int, x0: int) -> None:
-    for i in range(w):
-        counts[0, y, x0 + i] = ints[HI, i] - ints[LO, i]
-    for i in range(w):
-        counts[1, y, x0 + i] = ints[LOW, i] + ints[LO, i]
-    for i in range(w):
-        counts[2, y, x0 + i] = ints[HIGH, i] + ints[VALID, i] - ints[HI, i]
-    for i in range(w):
-        counts[3, y, x0 + i] = ints[SATURATED, i]
 
 
 def combine_block(
@@ -249,11 +246,11 @@ def combine_block(
     n, rows, nx = raw.shape
     if n == 0 or np.shape(rank) != (n,):
         raise ValueError(f"{n} frames with {np.shape(rank)} ranks; each frame needs one")
-    work = load.work_type(raw.dtype, dtype)
-    raw = load.narrowed(raw, terms, work)
+    work = work_type(raw.dtype, dtype)
+    raw = narrowed(raw, terms, work)
     kind = raw.dtype if _whole(raw, terms, work) else work
-    source = load.source(raw, terms)
-    cal = load.calibration(terms, raw.shape, kind) if kind.kind == "f" else None
+    src = source(raw, terms)
+    cal = calibration(terms, raw.shape, kind) if kind.kind == "f" else None
     settings = _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)
     out = Output(
         np.empty((rows, nx), work), np.empty((rows, nx), work),
@@ -261,14 +258,23 @@ def combine_block(
         np.empty((rows, n, 2)), np.zeros((rows, 3)),
     )  # fmt: skip
     params = rules.params(recipe.rejection, floor, n)
-    with first_call(("combine", source.raw.dtype, kind)):
-        _combine(source, cal, params, settings, _room(n, kind), out)
+    with first_call(("combine", src.raw.dtype, kind)):
+        _combine(src, cal, params, settings, _room(n, kind), out)
     low, high, missing = out.frames.T.copy()
     return KernelResult(
-        out.data.astype(dtype, copy=False), out.uncert.astype(dtype, copy=False), *out.counts,
-        kept=rows * nx - low - high - missing, rej_low=low, rej_high=high, missing=missing,
-        frame_sums=out.frame_sums, half_sums=out.half_sums,
-    )  # fmt: skip
+        data=out.data.astype(dtype, copy=False),
+        uncert=out.uncert.astype(dtype, copy=False),
+        count=out.counts[0],
+        low=out.counts[1],
+        high=out.counts[2],
+        saturated=out.counts[3],
+        kept=rows * nx - low - high - missing,
+        rej_low=low,
+        rej_high=high,
+        missing=missing,
+        frame_sums=out.frame_sums,
+        half_sums=out.half_sums,
+    )
 
 
 def _whole(raw: Array, terms: LoadTerms, work: np.dtype[Any]) -> bool:
@@ -303,9 +309,9 @@ def _settings(
         top = kind.type(int(missing) - 1) if _leaves_out(terms) else missing
     return Settings(
         order=order.astype(np.int64),
-        plan=sorting.network(len(order)),
-        efficiency=estimate.efficiencies(len(order)),
-        estimator=estimate.ESTIMATORS.index(recipe.estimator),
+        plan=network(len(order)),
+        efficiency=efficiencies(len(order)),
+        estimator=ESTIMATORS.index(recipe.estimator),
         step=float(floor.step),
         missing=missing,
         top=top,
@@ -324,9 +330,9 @@ def _room(n: int, kind: np.dtype[Any]) -> Room:
         sorted=_aligned((n, width), kind),
         near=_aligned((2, width), np.dtype(np.uint16)),
         column=np.empty(n),
-        ints=_aligned((8, width), np.dtype(np.int64)),
+        ints=_aligned((8, width), np.dtype(np.int32)),
         floats=_aligned((12, width), np.dtype(np.float64)),
-        sums=np.zeros((n, 2, frames.PARTIALS)),
+        sums=np.zeros((n, 2, PARTIALS)),
         codes=np.empty((n, width), np.int8),
     )
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe.kernels.cache import part
-from masterframe.kernels.load import HI, LO, VALID
+from masterframe.kernels.load import HI, HIGH, LO, LOW, SATURATED, VALID
+from masterframe.kernels.sorting import larger, smaller
 
 MEAN, MEDIAN, SUM = range(3)
 ESTIMATORS = ("mean", "median", "sum")
@@ -117,9 +118,7 @@ def efficiencies(n: int) -> NDArray[np.float64]:
     return table
 
 
-TOTAL, SQUARES, PIVOT, LEVEL, MIDDLE, NEAR, NEXT, LEAST, MOST, APART, EVENS, ODDS = range(
-    12
-)
+TOTAL, SQUARES, PIVOT, LEVEL, MIDDLE, NEAR, NEXT, LEAST, MOST, APART, EVENS, ODDS = range(12)
 """Rows of the real numbers of each lane: sum of the kept values, and of the squares of their
 deviations from the pivot, a kept value in their midst; the level that frames are measured against;
 then, on the way to the window: median, the two middle distances from it, bounds; for the frames:
@@ -132,20 +131,21 @@ def moments(s: Any, w: int, ints: Any, floats: Any) -> None:
 
     Row by row, so that every lane adds in sorted order; rows that all lanes keep need no test.
     """
-    first, last, begin, end = ints[LO, 0], ints[HI, 0], ints[LO, 0], ints[HI, 0]
+    first, last, least = ints[LO, 0], ints[HI, 0], ints[VALID, 0]
     for i in range(w):
-        first, last = max(first, ints[LO, i]), min(last, ints[HI, i])
-        begin, end = min(begin, ints[LO, i]), max(end, ints[HI, i])
+        first = larger(first, ints[LO, i])
+        last = smaller(last, ints[HI, i])
+        least = smaller(least, ints[VALID, i])
+    n, middle = s.shape[0], (s.shape[0] - 1) // 2
+    for i in range(w):
         floats[TOTAL, i] = 0.0
         floats[SQUARES, i] = 0.0
-    middle, n = (s.shape[0] - 1) // 2, s.shape[0]
-    for i in range(w):
         floats[PIVOT, i] = s[middle, i]
-        lo, hi, valid = ints[LO, i], ints[HI, i], ints[VALID, i]
-        if valid < n or lo > middle or hi <= middle:
-            floats[PIVOT, i] = s[min(max((valid - 1) // 2, lo), max(hi - 1, 0)), i]
-    last = max(first, last)
-    for k in range(begin, end):
+    if least < n or first > middle or last <= middle:
+        for i in range(w):
+            lo, hi = ints[LO, i], ints[HI, i]
+            floats[PIVOT, i] = s[min(max((ints[VALID, i] - 1) // 2, lo), max(hi - 1, 0)), i]
+    for k in range(n):
         if first <= k < last:
             for i in range(w):
                 value = float(s[k, i])
@@ -162,49 +162,58 @@ def moments(s: Any, w: int, ints: Any, floats: Any) -> None:
 
 
 @part
-def write_values(
-    s: Any, w: int, ints: Any, floats: Any, kind: int, data: Any, y: int, x0: int
-) -> None:
-    """Write the combined values, NaN where nothing is kept; the level is the value as written."""
+def write_values(s: Any, ints: Any, floats: Any, kind: int, data: Any, place: Any) -> None:
+    """Write the combined values at a place (row, first column, columns); NaN where none is kept.
+
+    The level that frames are measured against is the value as it is written; for a sum the mean.
+    """
+    y, x0, w = place
     for i in range(w):
-        data[y, x0 + i] = floats[TOTAL, i] / (ints[HI, i] - ints[LO, i])
+        data[y, x0 + i] = floats[TOTAL, i] / (float(ints[HI, i]) - float(ints[LO, i]))
     if kind == MEDIAN:
         for i in range(w):
             lo, hi = ints[LO, i], ints[HI, i]
             if hi > lo:
-                data[y, x0 + i] = (float(s[(lo + hi - 1) // 2, i]) + float(s[(lo + hi) // 2, i])) / 2
+                low, high = float(s[(lo + hi - 1) // 2, i]), float(s[(lo + hi) // 2, i])
+                data[y, x0 + i] = (low + high) * 0.5
     for i in range(w):
         floats[LEVEL, i] = data[y, x0 + i]
-    if kind == SUM:  # a frame is measured against the mean: its own share
+    if kind == SUM:
         for i in range(w):
             if ints[HI, i] > ints[LO, i]:
                 data[y, x0 + i] = floats[TOTAL, i]
 
 
 @part
-def write_errors(
-    w: int, ints: Any, floats: Any, kind: int, efficiency: Any, step: float, uncert: Any, y: int,
-    x0: int,
-) -> None:  # fmt: skip
+def write_errors(ints: Any, floats: Any, settings: Any, uncert: Any, place: Any) -> None:
     """Write the standard deviations of the combined values, NaN for fewer than two values.
 
     The sample variance is taken from deviations about the pivot, a value in the midst of the kept
     ones, so that nothing cancels; it is at least that of the step, step ** 2 / 12.
     """
-    least = step * step / 12.0
+    y, x0, w = place
+    kind, efficiency, least = settings.estimator, settings.efficiency, settings.step**2 / 12.0
     for i in range(w):
-        n = float(ints[HI, i] - ints[LO, i])
+        n = float(ints[HI, i]) - float(ints[LO, i])
         offset = floats[TOTAL, i] / n - floats[PIVOT, i]
-        variance = (floats[SQUARES, i] - n * offset * offset) / (n - 1.0)
-        variance = variance if variance > least else least
-        floats[SQUARES, i] = variance if n > 1.5 else math.nan
-    if kind == SUM:
-        for i in range(w):
-            uncert[y, x0 + i] = math.sqrt(floats[SQUARES, i] * float(ints[HI, i] - ints[LO, i]))
-        return
-    for i in range(w):
-        uncert[y, x0 + i] = math.sqrt(floats[SQUARES, i] / float(ints[HI, i] - ints[LO, i]))
+        variance = larger((floats[SQUARES, i] - n * offset * offset) / (n - 1.0), least)
+        if kind == SUM:
+            variance *= n * n
+        uncert[y, x0 + i] = math.sqrt(variance / n) if n > 1.5 else math.nan
     if kind == MEDIAN:
         for i in range(w):
-            n = ints[HI, i] - ints[LO, i]
-            uncert[y, x0 + i] = math.sqrt(floats[SQUARES, i] / float(n)) * efficiency[n]
+            uncert[y, x0 + i] *= efficiency[ints[HI, i] - ints[LO, i]]
+
+
+@part
+def write_counts(ints: Any, counts: Any, place: Any) -> None:
+    """Write how many values were kept and rejected low and high, and how many are saturated."""
+    y, x0, w = place
+    for i in range(w):
+        counts[0, y, x0 + i] = ints[HI, i] - ints[LO, i]
+    for i in range(w):
+        counts[1, y, x0 + i] = ints[LOW, i] + ints[LO, i]
+    for i in range(w):
+        counts[2, y, x0 + i] = ints[HIGH, i] + ints[VALID, i] - ints[HI, i]
+    for i in range(w):
+        counts[3, y, x0 + i] = ints[SATURATED, i]

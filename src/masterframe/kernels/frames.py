@@ -19,48 +19,41 @@ _KEPT, _LOST = range(2)
 
 
 @part
-def add_tile(
-    tile: Any, s: Any, w: int, top: Any, ints: Any, floats: Any, sums: Any, codes: Any, order: Any,
-    frames: Any,
-) -> None:
-    """Add a tile to the counts of the frames and to the sums of the row and of the halves.
+def add_tile(room: Any, w: int, top: Any, order: Any, frames: Any) -> None:
+    """Add a tile to the counts of the frames, and to the sums of the row and of the halves.
 
-    Parameters
-    ----------
-    tile : ndarray, shape (N, lanes)
-        Values in canonical frame order; above `top` where left out.
-    s : ndarray, shape (N, lanes)
-        The same, sorted.
+    In ``room.tile`` values are in canonical frame order, those left out above `top`; in
+    ``room.sorted`` they are sorted.
     """
+    tile, floats, sums, codes = room.tile, room.floats, room.sums, room.codes
     n = tile.shape[0]
-    told = _edges(s, w, n, ints, floats)
+    told = _edges(room.sorted, w, n, room.ints, floats)
     if told:
-        _count(tile, w, top, ints, floats, order, frames)
+        _count(tile, w, top, room.ints, floats, order, frames)
     else:
-        _classify(tile, s, w, top, ints, codes, order, frames)
+        _classify(room, w, top, order, frames)
     for i in range(w):
         floats[EVENS, i] = 0.0
         floats[ODDS, i] = 0.0
     for k in range(n):
+        half = EVENS + k % 2
+        for i in range(w):
+            value = float(tile[k, i])
+            kept = (value >= floats[LEAST, i]) & (value <= floats[MOST, i])
+            floats[APART, i] = value - floats[LEVEL, i] if kept else 0.0
         if not told:
             for i in range(w):
                 kept = codes[k, i] == _KEPT
                 floats[APART, i] = float(tile[k, i]) - floats[LEVEL, i] if kept else 0.0
-        else:
-            for i in range(w):
-                value = float(tile[k, i])
-                kept = (value >= floats[LEAST, i]) & (value <= floats[MOST, i])
-                floats[APART, i] = value - floats[LEVEL, i] if kept else 0.0
-        half = EVENS + k % 2
         for i in range(w):
             floats[half, i] += floats[APART, i]
         for i in range(w, (w + PARTIALS - 1) // PARTIALS * PARTIALS):
             floats[APART, i] = 0.0
         for start in range(0, w, PARTIALS):
             for i in range(PARTIALS):
-                d = floats[APART, start + i]
-                sums[k, 0, i] += d
-                sums[k, 1, i] += d * d
+                apart = floats[APART, start + i]
+                sums[k, 0, i] += apart
+                sums[k, 1, i] += apart * apart
 
 
 @part
@@ -88,9 +81,7 @@ def _edges(s: Any, w: int, n: int, ints: Any, floats: Any) -> bool:
 
 
 @part
-def _count(
-    tile: Any, w: int, top: Any, ints: Any, floats: Any, order: Any, frames: Any
-) -> None:
+def _count(tile: Any, w: int, top: Any, ints: Any, floats: Any, order: Any, frames: Any) -> None:
     """Count what each frame lost, in the lanes that lost any."""
     n = tile.shape[0]
     for i in range(w):
@@ -109,10 +100,9 @@ def _count(
 
 
 @part
-def _classify(
-    tile: Any, s: Any, w: int, top: Any, ints: Any, codes: Any, order: Any, frames: Any
-) -> None:
+def _classify(room: Any, w: int, top: Any, order: Any, frames: Any) -> None:
     """Count, and mark in codes what is kept: equal values count in the order of their frames."""
+    tile, s, ints, codes = room.tile, room.sorted, room.ints, room.codes
     n = tile.shape[0]
     for i in range(w):
         lo, hi, valid = ints[LO, i], ints[HI, i], ints[VALID, i]
@@ -149,13 +139,15 @@ def _classify(
 @part
 def add_halves(w: int, ints: Any, floats: Any, out: Any, y: int) -> None:
     """Add n, d and d ** 2 of the pixels of a tile: d is half the even mean minus the odd mean."""
+    n, total, squares = out[y, 0], out[y, 1], out[y, 2]
     for i in range(w):
         even, odd = ints[EVEN, i], ints[ODD, i]
         if even and odd:
             d = (floats[EVENS, i] / even - floats[ODDS, i] / odd) * 0.5
-            out[y, 0] += 1.0
-            out[y, 1] += d
-            out[y, 2] += d * d
+            n += 1.0
+            total += d
+            squares += d * d
+    out[y, 0], out[y, 1], out[y, 2] = n, total, squares
 
 
 @part

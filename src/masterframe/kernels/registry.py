@@ -6,6 +6,7 @@ Nothing here needs numba, so that a configuration can be checked in a few millis
 from __future__ import annotations
 
 import difflib
+import math
 from dataclasses import dataclass, fields
 
 from masterframe.errors import UsageError
@@ -94,7 +95,7 @@ def _refuse_unread(rejection: Rejection, spec: RuleSpec) -> None:
 def _check_bounds(rejection: Rejection) -> None:
     low, high = rejection.low, rejection.high
     for name, value in (("low", low), ("high", high)):
-        if value is not None and value != value:
+        if value is not None and math.isnan(value):
             raise UsageError(f"{name} is not a number; leave the side off instead")
         if rejection.rule == "sigma" and value is not None and value <= 0:
             raise UsageError(f"{name} is {value:g} sigmas; it must be above 0, or off")

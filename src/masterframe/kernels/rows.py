@@ -1,9 +1,9 @@
 """The window of the rule ``sigma`` for all lanes of a tile at once, row by row.
 
 One pass about the median with the median absolute deviation, for lanes of which all have n values;
-the result is, to the bit, that of `masterframe.kernels.rules.sigma.window` lane by lane. The k values
-nearest to the median are neighbours when sorted, so that the k-th smallest distance from it is the
-least, over all windows of k values, of the larger distance of their two ends.
+the result is, to the bit, that of `masterframe.kernels.rules.sigma.window` lane by lane. The k
+values nearest to the median are neighbours when sorted, so that the k-th smallest distance from it
+is the least, over all windows of k values, of the larger distance of their two ends.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEAST, MIDDLE, MOST, NEAR, NEXT
 from masterframe.kernels.load import HI, LO, VALID
-from masterframe.kernels.sorting import larger, smaller
 from masterframe.kernels.rules.sigma import MAD_TO_SIGMA, floored
+from masterframe.kernels.sorting import larger, smaller
 
 
 @part
@@ -76,17 +76,17 @@ def clip(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any) -> None:
         floats[LEAST, i] = c - params.low * sigma
         floats[MOST, i] = c + params.high * sigma
     for k in range(n):
-        dropped = 0
+        dropped = np.int32(0)
         for i in range(w):
-            low = np.int64(float(s[k, i]) < floats[LEAST, i])
+            low = np.int32(float(s[k, i]) < floats[LEAST, i])
             ints[LO, i] += low
             dropped += low
         if dropped == 0:
             break
     for k in range(n):
-        dropped = 0
+        dropped = np.int32(0)
         for i in range(w):
-            high = np.int64(float(s[n - 1 - k, i]) > floats[MOST, i])
+            high = np.int32(float(s[n - 1 - k, i]) > floats[MOST, i])
             ints[HI, i] -= high
             dropped += high
         if dropped == 0:
@@ -97,11 +97,11 @@ def clip(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any) -> None:
 
 
 @part
-def majority(w: int, ints: Any) -> int:
+def majority(w: int, ints: Any) -> Any:
     """Return the number of values that most lanes have, where any has a majority (Boyer-Moore)."""
-    n, votes = 0, 0
+    n, votes = np.int64(0), 0
     for i in range(w):
         if votes == 0:
-            n = ints[VALID, i]
+            n = np.int64(ints[VALID, i])
         votes += 1 if ints[VALID, i] == n else -1
     return n

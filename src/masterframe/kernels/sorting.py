@@ -10,6 +10,7 @@ follow each other touch the same four rows and are done at once, in registers.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from masterframe.kernels.cache import part
+
+NEAR = 64
+"""Rows that the first cache holds of a tile, at most; a power of 2."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -28,23 +32,40 @@ def network(n: int) -> NDArray[np.int32]:
     then a with b and c with d; (a, b, -1, -1) compares a with b alone. The mirrored kind needs no
     mark: c and d are exchanged.
     """
-    operations: list[NDArray[np.int32]] = []
+    plan: list[NDArray[np.int32]] = [np.empty((0, 4), np.int32)]
+    near: list[NDArray[np.int32]] = [plan[0]]
+    for reach, operations in _layers(n):
+        if reach <= NEAR:
+            near.append(operations)
+        else:
+            plan += [_by_block(near), operations]
+            near = near[:1]
+    table = np.concatenate([*plan, _by_block(near)])
+    table.flags.writeable = False
+    return table
+
+
+def _by_block(layers: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    """Do one block of rows after the other, so that each stays in the first cache meanwhile."""
+    operations = np.concatenate(layers)
+    return operations[np.argsort(operations[:, 0] // NEAR, kind="stable")]
+
+
+def _layers(n: int) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """Yield layers of operations with the size of the blocks of rows that they stay within."""
     block = 2
     while block < 2 * n:
-        layers = [block] + [block >> k for k in range(2, block.bit_length())]
-        if len(layers) % 2:  # the mirrored layer alone, then the others in twos
-            operations.append(_pairs(n, block))
-            layers = layers[1:]
-            twos = [_quads(n, 4 * layers[i + 1]) for i in range(0, len(layers), 2)]
+        halvings = block.bit_length() - 2  # layers that follow the mirrored one
+        if halvings % 2:
+            yield block, _mirrored_quads(n, block)
+            rest = block // 4
         else:
-            twos = [_mirrored_quads(n, block)]
-            twos += [_quads(n, 4 * layers[i + 1]) for i in range(2, len(layers), 2)]
-        operations += twos
+            yield block, _pairs(n, block)
+            rest = block // 2
+        while rest >= 4:
+            yield rest, _quads(n, rest)
+            rest //= 4
         block *= 2
-    plan = np.concatenate(operations) if operations else np.empty((0, 4), np.int32)
-    plan = np.ascontiguousarray(plan, np.int32)
-    plan.flags.writeable = False
-    return plan
 
 
 def _pairs(n: int, block: int) -> NDArray[np.int32]:
@@ -107,21 +128,18 @@ def _selection(typing_context: Any, x: Any, y: Any, sign: str) -> Any:
     return x(x, x), generate
 
 
-@intrinsic
-def smaller(typing_context: Any, x: Any, y: Any) -> Any:
-    """The smaller of two numbers of one type; the second where one is no number."""
+def _smaller(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the smaller of two numbers of one type; the second where one is no number."""
     return _selection(typing_context, x, y, "<")
 
 
-@intrinsic
-def larger(typing_context: Any, x: Any, y: Any) -> Any:
-    """The larger of two numbers of one type; the second where one is no number."""
+def _larger(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the larger of two numbers of one type; the second where one is no number."""
     return _selection(typing_context, x, y, ">")
 
 
-@intrinsic
-def _detached(typing_context: Any, x: Any) -> Any:
-    """x, of which the compiler no longer knows where it was read.
+def _detach(typing_context: Any, x: Any) -> Any:
+    """Return x, of which the compiler no longer knows where it was read.
 
     Else it writes a float only where it has moved, by masked stores, at a third of the speed.
     """
@@ -133,6 +151,11 @@ def _detached(typing_context: Any, x: Any) -> Any:
         return builder.fadd(value, context.get_constant(signature.return_type, 0.0))
 
     return x(x), generate
+
+
+smaller: Any = intrinsic(_smaller)
+larger: Any = intrinsic(_larger)
+_detached: Any = intrinsic(_detach)
 
 
 @part

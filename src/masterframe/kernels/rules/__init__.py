@@ -74,7 +74,7 @@ def params(rejection: Rejection, floor: Floor, frames: int) -> Params:
 
 
 @part
-def window(column: Any, lo: int, hi: int, params: Any) -> tuple[int, int]:
+def window(column: Any, lo: int, hi: int, params: Any) -> Any:
     """Return the window that the rule of params leaves of the sorted values column[lo:hi]."""
     if params.rule == SIGMA:
         return sigma.window(column, lo, hi, params)

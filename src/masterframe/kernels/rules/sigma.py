@@ -3,9 +3,10 @@
 c is the median or the mean of the values still kept, sigma the larger of the noise floor and
 1.482602218505602 (the inverse of the 0.75 quantile of the normal distribution) times their median
 absolute deviation from their median, or their standard deviation about their mean. All is float64.
-A value on a bound is kept. A side that is off has an infinite
-bound, or none where sigma is 0: no value is beyond a bound that is no number. Passes follow each other until nothing changes, ``max_iters`` are done,
-or a pass would leave fewer than ``nkeep``, and is not done; what was dropped never comes back.
+A value on a bound is kept. A side that is off has an infinite bound, or none where sigma is 0: no
+value is beyond a bound that is no number. Passes follow each other until nothing changes,
+``max_iters`` are done, or a pass would leave fewer than ``nkeep``, and is not done; what was
+dropped never comes back.
 With one pass this is ``astropy.stats.sigma_clip`` with the same centre and deviation.
 """
 
@@ -15,6 +16,7 @@ import math
 from typing import Any
 
 from masterframe.kernels.cache import part
+from masterframe.kernels.sorting import larger
 
 MAD_TO_SIGMA = 1.482602218505602
 MEDIAN, MEAN, FIRST_MEDIAN = range(3)
@@ -30,7 +32,7 @@ def window(column: Any, lo: int, hi: int, params: Any) -> tuple[int, int]:
             break
         median = (column[(lo + hi - 1) // 2] + column[(lo + hi) // 2]) * 0.5
         c, sigma = median, 0.0
-        if params.deviation == STD or params.center == MEAN or params.center == FIRST_MEDIAN:
+        if params.deviation == STD or params.center != MEDIAN:
             mean = mean_of(column, lo, hi)
             if params.center == MEAN or (params.center == FIRST_MEDIAN and done > 0):
                 c = mean
@@ -87,5 +89,5 @@ def mad(column: Any, lo: int, hi: int, median: float) -> float:
 def floored(sigma: float, c: float, params: Any) -> float:
     """Return sigma, but not less than the noise that the data must have."""
     if params.poisson > 0.0 or params.read > 0.0:
-        sigma = max(sigma, math.sqrt(params.poisson * max(c, 0.0) + params.read))
-    return max(sigma, params.quant)
+        sigma = larger(sigma, math.sqrt(params.poisson * larger(c, 0.0) + params.read))
+    return float(larger(sigma, params.quant))

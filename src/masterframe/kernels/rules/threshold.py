@@ -1,8 +1,8 @@
 """``threshold``: raw values from ``low`` to ``high`` are kept, the bounds among them.
 
-It speaks of values as they were read (``lthreshold`` and ``hthreshold`` of IRAF's imcombine), before
-calibration and scaling, and is therefore applied in the load step, by `LoadTerms.raw_low` and
-`LoadTerms.raw_high`; what it leaves is not looked at again.
+It speaks of values as they were read (``lthreshold`` and ``hthreshold`` of IRAF's imcombine),
+before calibration and scaling. It is therefore applied in the load step, by `LoadTerms.raw_low` and
+`LoadTerms.raw_high`; what that leaves is not looked at again.
 """
 
 from __future__ import annotations

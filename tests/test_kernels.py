@@ -1,0 +1,440 @@
+"""The combination against brute force, and what must not change a bit of it."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from astropy.stats import sigma_clip
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import twins
+from masterframe.kernels import (
+    Floor,
+    LoadTerms,
+    calibrate_block,
+    combine,
+    combine_block,
+    efficiencies,
+    work_type,
+)
+from masterframe.model import Recipe, Rejection
+
+TYPES = ("uint8", "int16", "uint16", "int32", "float32", "float64")
+PLANES = ("data", "uncert", "count", "low", "high", "saturated")
+PER_FRAME = ("kept", "rej_low", "rej_high", "missing")
+SUMS = ("frame_sums", "half_sums")
+MANY = settings(
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+SOME = settings(MANY, max_examples=25)
+
+
+def values(rng: Any, n: int, rows: int, nx: int, dtype: str) -> Any:
+    """Quantised, tied, sometimes constant, with outliers; floats also with what is no number."""
+    raw = rng.normal(100, rng.choice([0, 0.4, 3, 20]), (n, rows, nx))
+    raw[rng.random(raw.shape) < 0.05] += rng.choice([-80, 100])
+    raw = np.round(raw).clip(0, 255)
+    if dtype.startswith("float"):
+        raw = raw * rng.choice([1, 0.37])
+        if rng.random() < 0.5:
+            raw[rng.random(raw.shape) < 0.1] = rng.choice([np.nan, np.inf, -np.inf])
+    return raw.astype(dtype)
+
+
+def some_terms(rng: Any, n: int, rows: int, nx: int) -> LoadTerms:
+    """Each term with some chance, often none at all."""
+    shapes = {
+        "overscan": (n, rows), "bias": (rows, nx), "dark": (rows, nx), "dark_ratio": (n,),
+        "flat": (rows, nx), "scale": (n,), "zero": (n,),
+    }  # fmt: skip
+    terms: dict[str, Any] = {}
+    if rng.random() < 0.6:
+        for name, shape in shapes.items():
+            if rng.random() < 0.5:
+                terms[name] = rng.normal(1, 0.1, shape)
+    if rng.random() < 0.3:
+        terms["bad"] = rng.random((rows, nx)) < 0.2
+    if rng.random() < 0.3:
+        terms["frame_mask"] = rng.random((n, rows, nx)) < 0.2
+    for name, choices in (
+        ("saturation", (101.0, 150.5, 255.0, 300.0, 70000.0)),
+        ("raw_low", (-3.0, 50.0, 99.5)),
+        ("raw_high", (-1.0, 103.0, 180.2, 65535.0)),
+    ):
+        if rng.random() < 0.25:
+            terms[name] = float(rng.choice(choices))
+    return LoadTerms(**terms)
+
+
+rejections = st.one_of(
+    st.just(Rejection("none")),
+    st.just(Rejection("threshold")),
+    st.builds(
+        Rejection,
+        rule=st.just("minmax"),
+        nlow=st.integers(0, 4),
+        nhigh=st.integers(0, 4),
+        nkeep=st.integers(0, 3),
+    ),
+    st.builds(
+        Rejection,
+        rule=st.just("sigma"),
+        low=st.sampled_from([None, 1.0, 2.5, 5.0]),
+        high=st.sampled_from([None, 1.0, 2.5, 5.0]),
+        center=st.sampled_from(["median", "mean", "first-median"]),
+        deviation=st.sampled_from(["mad", "std"]),
+        ddof=st.integers(0, 1),
+        max_iters=st.sampled_from([None, 1, 2]),
+        nkeep=st.integers(0, 3),
+    ),
+)
+floors = st.sampled_from(
+    [
+        Floor(),
+        Floor(quant=0.7413, step=1.0),
+        Floor(quant=0.1, poisson=0.5, read=2.0),
+    ]
+)
+recipes = st.builds(
+    Recipe, rejection=rejections, estimator=st.sampled_from(["mean", "median", "sum"])
+)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def bits(result: Any, names: tuple[str, ...] = PLANES + PER_FRAME + SUMS) -> list[bytes]:
+    return [np.ascontiguousarray(getattr(result, name)).tobytes() for name in names]
+
+
+def check(result: Any, twin: Any) -> None:
+    """Counts are equal, integers exact, floats equal to the rounding of the type."""
+    for name in ("count", "low", "high", "saturated"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(twin, name), name)
+    codes = (twins.KEPT, twins.LOW, twins.HIGH, twins.GONE)
+    for name, code in zip(PER_FRAME, codes, strict=True):
+        np.testing.assert_array_equal(getattr(result, name), (twin.codes == code).sum((1, 2)))
+    finite = twin.values[np.isfinite(twin.values)]
+    size = np.abs(finite).max(initial=1.0)
+    ulp = np.finfo(result.data.dtype).eps
+    np.testing.assert_allclose(result.data, twin.data, rtol=2 * ulp, atol=1e-13 * size)
+    np.testing.assert_allclose(result.uncert, twin.uncert, rtol=4 * ulp, atol=1e-7 * size)
+    np.testing.assert_allclose(result.frame_sums, twin.frame_sums, rtol=1e-9, atol=2e-5 * size)
+    np.testing.assert_allclose(result.half_sums, twin.half_sums, rtol=1e-9, atol=1e-9 * size**2)
+
+
+@MANY
+@given(
+    seed=seeds,
+    n=st.integers(1, 40),
+    kind=st.sampled_from(TYPES),
+    recipe=recipes,
+    floor=floors,
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_equals_brute_force(
+    seed: int, n: int, kind: str, recipe: Recipe, floor: Floor, dtype: Any
+) -> None:
+    rng = np.random.default_rng(seed)
+    raw = values(rng, n, 2, int(rng.integers(3, 9)), kind)
+    terms, rank = some_terms(rng, *raw.shape), rng.permutation(n)
+    before = raw.tobytes()
+    result = combine_block(raw, terms, recipe, floor, rank, dtype)
+    assert raw.tobytes() == before
+    assert result.data.dtype == dtype
+    check(result, twins.combine(raw, terms, recipe, floor, rank, dtype))
+
+
+@pytest.mark.parametrize("n", [200, 1000])
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+def test_equals_brute_force_for_many_frames(n: int, kind: str) -> None:
+    rng = np.random.default_rng(n)
+    raw = np.round(rng.normal(1000, 7, (n, 2, 5)))
+    raw[rng.random(raw.shape) < 0.01] += 3000
+    raw, rank = raw.astype(kind), rng.permutation(n)
+    for rejection in (Rejection(low=3.0, high=3.0), Rejection(low=3.0, high=3.0, max_iters=None)):
+        result = combine_block(raw, LoadTerms(), Recipe(rejection), Floor(), rank)
+        twin = twins.combine(raw, LoadTerms(), Recipe(rejection), Floor(), rank, np.float32)
+        check(result, twin)
+        assert result.high.sum() > n // 100
+
+
+def test_ten_thousand_frames() -> None:
+    rng = np.random.default_rng(3)
+    raw = rng.integers(90, 111, (10000, 1, 3)).astype(np.uint16)
+    raw[17] = 60000
+    result = combine_block(raw, LoadTerms(), Recipe(), Floor(), np.arange(10000))
+    np.testing.assert_array_equal(result.count, 9999)
+    good = np.delete(raw, 17, axis=0)
+    np.testing.assert_array_equal(result.data, good.mean(axis=0).astype(np.float32))
+
+
+@SOME
+@given(seed=seeds, n=st.integers(2, 12), kind=st.sampled_from(TYPES), recipe=recipes)
+def test_order_of_frames_changes_no_bit(seed: int, n: int, kind: str, recipe: Recipe) -> None:
+    rng = np.random.default_rng(seed)
+    raw = values(rng, n, 2, 37, kind)
+    raw[rng.random(raw.shape) < 0.1] = 0
+    if kind.startswith("float"):
+        raw = np.where(rng.random(raw.shape) < 0.5, -raw, raw)  # zeros of both signs
+    terms, rank, p = some_terms(rng, *raw.shape), rng.permutation(n), rng.permutation(n)
+    moved = {
+        name: getattr(terms, name)[p]
+        for name in ("overscan", "dark_ratio", "scale", "zero", "frame_mask")
+        if np.size(getattr(terms, name))
+    }
+    first = combine_block(raw, terms, recipe, Floor(), rank)
+    second = combine_block(raw[p], terms._replace(**moved), recipe, Floor(), rank[p])
+    assert bits(first, (*PLANES, "half_sums")) == bits(second, (*PLANES, "half_sums"))
+    for name in PER_FRAME:
+        np.testing.assert_array_equal(getattr(first, name)[p], getattr(second, name))
+    assert first.frame_sums[:, p].tobytes() == second.frame_sums.tobytes()
+
+
+def cut(terms: LoadTerms, rows: slice, columns: slice = slice(None)) -> LoadTerms:
+    parts: dict[str, Any] = {}
+    for name in ("bias", "dark", "flat", "bad"):
+        if np.size(getattr(terms, name)):
+            parts[name] = getattr(terms, name)[rows, columns]
+    if np.size(terms.overscan):
+        parts["overscan"] = terms.overscan[:, rows]
+    if np.size(terms.frame_mask):
+        parts["frame_mask"] = terms.frame_mask[:, rows, columns]
+    return terms._replace(**parts)
+
+
+@SOME
+@given(seed=seeds, kind=st.sampled_from(TYPES), recipe=recipes)
+def test_bands_change_no_bit(seed: int, kind: str, recipe: Recipe) -> None:
+    rng = np.random.default_rng(seed)
+    n, rows, nx = 6, 5, 301
+    raw = values(rng, n, rows, nx, kind)
+    terms, rank = some_terms(rng, n, rows, nx), rng.permutation(n)
+    whole = combine_block(raw, terms, recipe, Floor(), rank)
+    for y in (slice(0, 2), slice(2, 5)):
+        band = combine_block(raw[:, y], cut(terms, y), recipe, Floor(), rank)
+        for name in PLANES + SUMS:
+            assert getattr(whole, name)[y].tobytes() == getattr(band, name).tobytes(), name
+    for x in (slice(0, 7), slice(7, 301)):
+        part = combine_block(raw[:, :, x], cut(terms, slice(None), x), recipe, Floor(), rank)
+        for name in PLANES:
+            whole_part = np.ascontiguousarray(getattr(whole, name)[:, x])
+            assert whole_part.tobytes() == getattr(part, name).tobytes(), name
+
+
+@SOME
+@given(
+    seed=seeds,
+    n=st.integers(1, 23),
+    kind=st.sampled_from(["uint16", "float32", "float64"]),
+    max_iters=st.sampled_from([1, None]),
+    floor=floors,
+)
+def test_lanes_at_once_and_one_by_one_agree(
+    seed: int, n: int, kind: str, max_iters: int | None, floor: Floor
+) -> None:
+    rng = np.random.default_rng(seed)
+    raw = values(rng, n, 2, 53, kind)
+    recipe = Recipe(Rejection(low=1.5, high=2.0, max_iters=max_iters))
+    at_once = combine_block(raw, LoadTerms(), recipe, floor, np.arange(n))
+    make = combine._settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(combine, "_settings", lambda *a: make(*a)._replace(rows_at_once=False))
+        one_by_one = combine_block(raw, LoadTerms(), recipe, floor, np.arange(n))
+    assert bits(at_once) == bits(one_by_one)
+
+
+@SOME
+@given(seed=seeds, n=st.integers(1, 23), recipe=recipes, floor=floors)
+def test_integers_and_floats_agree(seed: int, n: int, recipe: Recipe, floor: Floor) -> None:
+    rng = np.random.default_rng(seed)
+    raw = values(rng, n, 3, 41, "uint16")
+    raw[rng.random(raw.shape) < 0.1] = rng.choice([0, 65535])
+    terms = LoadTerms(saturation=float(rng.choice([150, 65535, np.inf])))
+    integers = combine_block(raw, terms, recipe, floor, np.arange(n))
+    floats = combine_block(raw.astype(np.float32), terms, recipe, floor, np.arange(n))
+    assert bits(integers) == bits(floats)
+
+
+@SOME
+@given(seed=seeds, kind=st.sampled_from(TYPES), dtype=st.sampled_from([np.float32, np.float64]))
+def test_calibrated_first_or_while_loading(seed: int, kind: str, dtype: Any) -> None:
+    rng = np.random.default_rng(seed)
+    n, rows, nx = 7, 3, 29
+    raw = values(rng, n, rows, nx, kind)
+    limits = {"saturation": math.inf, "raw_low": -math.inf, "raw_high": math.inf}
+    terms = some_terms(rng, n, rows, nx)._replace(**limits)
+    block = calibrate_block(raw, terms, dtype)
+    work = work_type(raw.dtype, dtype)
+    assert block.dtype == work
+    expected = twins.calibrate(raw, terms, work) + work.type(0)
+    gone = twins.left_out(raw, expected, terms) == twins.GONE
+    expected[gone] = np.nan
+    assert np.array_equal(np.isnan(block), np.isnan(expected))
+    assert block[~np.isnan(block)].tobytes() == expected[~np.isnan(block)].tobytes()
+    recipe, rank = Recipe(Rejection(low=1.5, high=2.0)), rng.permutation(n)
+    loading = combine_block(raw, terms, recipe, Floor(), rank, dtype)
+    before = combine_block(block, LoadTerms(), recipe, Floor(), rank, dtype)
+    assert bits(loading) == bits(before)
+
+
+def test_calibrate_block_leaves_out() -> None:
+    raw = np.array([[[10, 20, 30, 40, 50]]], np.uint16)
+    terms = LoadTerms(saturation=50, raw_low=20, raw_high=30, bad=np.eye(1, 5, 1, dtype=bool))
+    block = calibrate_block(raw, terms)
+    np.testing.assert_array_equal(block, [[[np.nan, np.nan, 30, np.nan, np.nan]]])
+
+
+@SOME
+@given(seed=seeds, n=st.integers(1, 31), kind=st.sampled_from(["uint16", "float32", "float64"]))
+def test_rejects_what_astropy_rejects(seed: int, n: int, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(1000, 8, (n, 3, 17))
+    raw[rng.random(raw.shape) < 0.04] += 900
+    raw = raw.astype(kind)
+    clipped = sigma_clip(
+        raw, sigma_lower=2, sigma_upper=3, maxiters=1, cenfunc="median", stdfunc="mad_std", axis=0
+    )
+    recipe = Recipe(Rejection(low=2.0, high=3.0))
+    result = combine_block(raw, LoadTerms(), recipe, Floor(), np.arange(n))
+    np.testing.assert_array_equal(result.count, n - np.ma.getmaskarray(clipped).sum(axis=0))
+    for k in range(n):
+        assert result.kept[k] == (~np.ma.getmaskarray(clipped)[k]).sum()
+
+
+def test_median_and_mad_on_quantised_values() -> None:
+    """Six equal values of eleven make the MAD 0: all others go, unless a floor keeps them."""
+    raw = np.array([100] * 6 + [101] * 3 + [99] * 2, np.uint16)[:, None, None]
+    for floor, kept, low, high in ((Floor(), 6, 2, 3), (Floor(quant=0.7413), 11, 0, 0)):
+        result = combine_block(raw, LoadTerms(), Recipe(), floor, np.arange(11))
+        assert (result.count[0, 0], result.low[0, 0], result.high[0, 0]) == (kept, low, high)
+
+
+def test_a_value_on_the_bound_is_kept() -> None:
+    raw = np.array([0, 1, 2, 3, 4], np.float64)[:, None, None]
+    sigma = 1.482602218505602
+    for bound, kept in ((2 / sigma, 5), (np.nextafter(2 / sigma, 0) - 1e-9, 3)):
+        recipe = Recipe(Rejection(low=bound, high=bound))
+        exact = 2 - bound * sigma <= 0  # the bound as it is computed
+        result = combine_block(raw, LoadTerms(), recipe, Floor(), np.arange(5))
+        assert result.count[0, 0] == (5 if exact else kept)
+
+
+def test_minmax_orders_equal_values_by_rank() -> None:
+    raw = np.array([7, 7, 7, 7, 5], np.uint16)[:, None, None]
+    recipe = Recipe(Rejection("minmax", nlow=2, nhigh=1))
+    result = combine_block(raw, LoadTerms(), recipe, Floor(), np.array([3, 0, 2, 1, 4]))
+    np.testing.assert_array_equal(result.rej_low, [0, 1, 0, 0, 1])  # lowest rank of the sevens
+    np.testing.assert_array_equal(result.rej_high, [1, 0, 0, 0, 0])  # highest rank of them
+
+
+@pytest.mark.parametrize(
+    ("n", "nlow", "nhigh", "nkeep", "kept"),
+    [(5, 2, 2, 1, 1), (5, 3, 2, 1, 5), (5, 3, 2, 0, 0), (5, 4, 2, 0, 5), (5, 1, 1, 4, 5)],
+)
+def test_minmax_that_would_leave_too_few_drops_nothing(
+    n: int, nlow: int, nhigh: int, nkeep: int, kept: int
+) -> None:
+    raw = np.arange(n, dtype=np.uint16)[:, None, None]
+    recipe = Recipe(Rejection("minmax", nlow=nlow, nhigh=nhigh, nkeep=nkeep))
+    result = combine_block(raw, LoadTerms(), recipe, Floor(), np.arange(n))
+    assert result.count[0, 0] == kept == result.kept.sum()
+    assert np.isnan(result.data[0, 0]) == (kept == 0)
+
+
+def test_minmax_scales_with_the_values_present() -> None:
+    raw = np.arange(10, dtype=np.float32)[:, None, None].repeat(2, axis=2)
+    raw[5:, 0, 1] = np.nan
+    recipe = Recipe(Rejection("minmax", nlow=2, nhigh=4))
+    result = combine_block(raw, LoadTerms(), recipe, Floor(), np.arange(10))
+    np.testing.assert_array_equal(result.low, [[2, 1]])
+    np.testing.assert_array_equal(result.high, [[4, 2]])
+
+
+def test_uncertainty_of_close_float64_values() -> None:
+    """Values of 1e9 that scatter by 1e-4: a sum of squares about zero would lose them."""
+    rng = np.random.default_rng(5)
+    raw = 1e9 + rng.normal(0, 1e-4, (50, 1, 11))
+    result = combine_block(
+        raw, LoadTerms(), Recipe(Rejection("none")), Floor(), np.arange(50), np.float64
+    )
+    expected = np.std(raw - 1e9, axis=0, ddof=1) / math.sqrt(50)
+    np.testing.assert_allclose(result.uncert, expected, rtol=2e-3)
+
+
+def test_step_bounds_the_uncertainty() -> None:
+    raw = np.full((4, 1, 2), 9, np.uint16)
+    result = combine_block(raw, LoadTerms(), Recipe(), Floor(step=3.0), np.arange(4))
+    np.testing.assert_allclose(result.uncert, 3 / math.sqrt(12) / 2, rtol=1e-7)
+
+
+def test_layouts_of_raw() -> None:
+    """Trimmed, read-only, byte-swapped and transposed values give the bits of a plain copy."""
+    rng = np.random.default_rng(8)
+    full = rng.integers(0, 999, (6, 9, 40)).astype(np.uint16)
+    view = full[::2, 2:7, 3:30]
+    plain = np.ascontiguousarray(view)
+    locked = view.view()
+    locked.flags.writeable = False
+    rank = np.arange(3)
+    expected = bits(combine_block(plain, LoadTerms(), Recipe(), Floor(), rank))
+    turned = np.asfortranarray(plain)
+    backwards = plain[:, ::-1, ::-1].copy()[:, ::-1, ::-1]
+    for raw in (view, locked, plain.astype(">u2"), turned, backwards):
+        np.testing.assert_array_equal(raw, plain)
+        assert bits(combine_block(raw, LoadTerms(), Recipe(), Floor(), rank)) == expected
+
+
+def test_threads_share_nothing() -> None:
+    rng = np.random.default_rng(9)
+    raw = rng.integers(0, 3000, (9, 4, 700)).astype(np.uint16)
+    alone = bits(combine_block(raw, LoadTerms(), Recipe(), Floor(), np.arange(9)))
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(combine_block, raw, LoadTerms(), Recipe(), Floor(), np.arange(9))
+            for _ in range(8)
+        ]
+        assert all(bits(job.result()) == alone for job in jobs)
+
+
+@pytest.mark.parametrize("n", [3, 4, 9, 10, 65, 66])
+def test_efficiency_of_the_median(n: int) -> None:
+    rng = np.random.default_rng(n)
+    draws = np.median(rng.normal(size=(60_000, n)), axis=1)
+    assert efficiencies(n)[n] == pytest.approx(np.std(draws) * math.sqrt(n), rel=0.012)
+
+
+def test_efficiency_where_it_is_known() -> None:
+    table = efficiencies(10_000)
+    assert table[3] == pytest.approx(math.sqrt(3 * (1 - math.sqrt(3) / math.pi)), abs=1e-8)
+    assert table[1] == table[2] == 1
+    assert table[-1] == pytest.approx(math.sqrt(math.pi / 2), rel=1e-4)
+    for parity in (0, 1):  # the series takes over where the table ends without a step
+        steps = np.diff(table[54 + parity : 80 : 2])
+        assert np.abs(np.diff(steps, 2)).max() < 5e-6
+        assert (steps > 0).all()
+    assert math.isnan(table[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bias": np.zeros((3, 4))}, r"bias has shape \(3, 4\); the raw values need \(2, 5\)"),
+        ({"scale": np.ones(2)}, r"scale has shape \(2,\); the raw values need \(3,\)"),
+        ({"frame_mask": np.zeros((2, 5), bool)}, "frame_mask has shape"),
+    ],
+)
+def test_terms_that_do_not_fit(change: dict[str, Any], message: str) -> None:
+    raw = np.zeros((3, 2, 5), np.uint16)
+    with pytest.raises(ValueError, match=message):
+        combine_block(raw, LoadTerms(**change), Recipe(), Floor(), np.arange(3))
+
+
+def test_raw_values_that_are_none() -> None:
+    with pytest.raises(ValueError, match="complex64 of shape"):
+        combine_block(np.zeros((3, 2, 5), "c8"), LoadTerms(), Recipe(), Floor(), np.arange(3))
+    with pytest.raises(ValueError, match="3 frames with"):
+        combine_block(np.zeros((3, 2, 5)), LoadTerms(), Recipe(), Floor(), np.arange(2))

@@ -1,0 +1,161 @@
+"""Compiled code on disk, and the registry that needs none of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masterframe import kernels
+from masterframe.errors import UsageError
+from masterframe.kernels import cache, check_rejection
+from masterframe.model import Rejection
+
+SWAP = """
+import numpy as np
+from masterframe.kernels import cache, swap, swap16
+a = np.array([1, 256, 0x1234], np.uint16)
+swap16(a)
+assert a.tolist() == [256, 1, 0x3412]
+stats = swap._swap16.stats
+print(cache.folder(), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("XDG", "MASTERFRAME_CACHE"))}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=env | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_second_process_compiles_nothing(tmp_path: Path) -> None:
+    first = run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
+    second = run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
+    folder = Path(first[0])
+    assert folder == Path(second[0]) == tmp_path / cache.stamp()
+    assert first[1:] == ["0", "1"]
+    assert second[1:] == ["1", "0"]
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_default_path_is_ready_for_the_next_process() -> None:
+    kernels.warm_up()
+    code = """
+from masterframe.kernels import combine, warm_up
+warm_up()
+print(sum(combine._combine.stats.cache_misses.values()))
+"""
+    assert run(code, MASTERFRAME_CACHE=str(cache.folder().parent)).stdout.split() == ["0"]
+
+
+def test_processes_that_compile_at_once(tmp_path: Path) -> None:
+    """Three processes, two signatures of one function: none fails, nor does any that follows."""
+    code = """
+import sys
+import numpy as np
+from masterframe.kernels import word_sums
+kind = np.dtype(sys.argv[1])
+print(int(word_sums(np.ones((1, 1, 4), kind))[0]))
+"""
+    expected = {"u1": 0x01010101, "u2": 2 * 0x00010001}
+
+    def start(kind: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, kind],
+            env=os.environ | {"MASTERFRAME_CACHE": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    kinds = ["u1", "u2", "u1"]
+    for jobs in ([start(kind) for kind in kinds], [start(kind) for kind in kinds[:2]]):
+        answers = [int(job.communicate()[0]) for job in jobs]
+        assert answers == [expected[kind] for kind in kinds[: len(jobs)]]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
+def test_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    """A file in its place, no home, or a folder others may write to: a warning, and it works."""
+    blocked = tmp_path / "blocked"
+    blocked.write_text("")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    for environment in (
+        {"MASTERFRAME_CACHE": str(blocked)},
+        {"MASTERFRAME_CACHE": str(shared)},
+        {"HOME": "/dev/null"},
+    ):
+        done = run(SWAP, **environment)
+        assert done.stderr.count("compiled kernels cannot be kept in") == 1
+        assert "masterframe-kernels-" in done.stdout
+        assert not Path(done.stdout.split()[0]).exists()  # removed with the process
+
+
+def test_cache_stays_out_of_other_functions() -> None:
+    import numba
+
+    assert str(cache.folder()) != numba.config.CACHE_DIR
+
+
+def test_changed_callee_changes_the_stamp(tmp_path: Path) -> None:
+    source = Path(kernels.__file__).parents[1]
+    package = tmp_path / "masterframe"
+    shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from masterframe.kernels import cache; print(cache.stamp())"
+    stamps = [run(code, PYTHONPATH=str(tmp_path)).stdout]
+    rule = package / "kernels" / "rules" / "minmax.py"
+    rule.write_text(rule.read_text() + "\n# changed\n")
+    stamps.append(run(code, PYTHONPATH=str(tmp_path)).stdout)
+    assert stamps[0].strip() == cache.stamp()
+    assert stamps[1] != stamps[0]
+
+
+def test_registry_needs_no_numba() -> None:
+    code = "import sys, masterframe.kernels.registry; print('numba' in sys.modules)"
+    assert run(code).stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize(
+    "rejection",
+    [
+        Rejection(),
+        Rejection("none"),
+        Rejection("threshold", low=-10.0, high=60000.0),
+        Rejection("minmax", nlow=1, nhigh=2, nkeep=0),
+        Rejection(low=None, high=3.0, center="mean", deviation="std", ddof=1, max_iters=None),
+    ],
+)
+def test_rejections_that_are_valid(rejection: Rejection) -> None:
+    check_rejection(rejection)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rule": "sigmaclip"}, "no rejection rule 'sigmaclip'; did you mean 'sigma'"),
+        ({"rule": "median"}, "no rejection rule 'median'; "),
+        ({"rule": "minmax", "low": 3.0}, "'minmax' does not read low = 3.0; it reads nlow"),
+        ({"rule": "none", "nkeep": 2}, "'none' does not read nkeep = 2; it has no options"),
+        ({"low": 0.0}, "low is 0 sigmas; it must be above 0, or off"),
+        ({"high": float("nan")}, "high is not a number"),
+        ({"nkeep": -1}, "nkeep is -1; it may be 0 or more"),
+        ({"max_iters": 0}, "max_iters is 0; it may be 1 or more"),
+        ({"center": "mode"}, "center is 'mode'; it may be median, mean, first-median"),
+        ({"rule": "threshold", "low": 9.0, "high": 3.0}, "keeps nothing: low is 9, above high, 3"),
+    ],
+)
+def test_rejections_that_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_rejection(Rejection(**options))

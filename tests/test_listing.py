@@ -1,0 +1,119 @@
+"""Tables for people and documents for machines."""
+
+import json
+import math
+
+import pytest
+
+import nights
+from masterframe import inventory, listing
+from masterframe.config import load_config
+from masterframe.model import Plan, Problem
+from masterframe.run import Forecast, Outcome, Report
+from tiny import exposure
+
+
+def outcome(name, kind="science", **fields):
+    given = {"state": "made", "output": f"/out/{name}.fits", "n_frames": 1, **fields}
+    return Outcome(name=name, kind=kind, **given)
+
+
+def test_notes_that_many_share_are_said_once():
+    dark = ("no dark: none was taken",)
+    outcomes = [
+        outcome("master_bias", "bias"),
+        outcome("master_flat_V", "flat", notes=(*dark, "left out x.fits: no light")),
+        *(outcome(f"ngc_{i}", notes=dark) for i in range(3)),
+    ]
+    assert listing.merged_notes(outcomes) == [
+        "1 master flat and 3 science frames: no dark: none was taken",
+        "master_flat_V: left out x.fits: no light",
+    ]
+    biases = [outcome(name, "bias", notes=("marked",)) for name in "ab"]
+    assert listing.merged_notes(biases) == ["2 master biases: marked"]
+
+
+def test_files_left_out_for_one_reason_are_counted_where_they_are_many():
+    few = [Problem(f"/n/arc_{i}.fits", "arc") for i in range(2)]
+    many = [Problem(f"/n/s_{i}.fits", "spectrum") for i in range(listing.ONE_BY_ONE + 1)]
+    assert listing.merged_reasons([*few, *many]) == [
+        "/n/arc_0.fits: arc",
+        "/n/arc_1.fits: arc",
+        "6 files, /n/s_0.fits the first: spectrum",
+    ]
+
+
+def test_the_closing_table_has_numbers_states_and_reasons():
+    numbers = {"median": 1.23456789, "noise": math.nan, "rejlow": 0.001, "rejhigh": 0.002}
+    report = Report(
+        (
+            outcome("n/master_bias", "bias", n_frames=7, numbers=numbers, seconds=1.25),
+            outcome("n/ngc\x1b", state="blocked", reason="needs a flat"),
+        ),
+        2.0,
+    )
+    plan = Plan((), left_out=(Problem("/n/a\n.fits", "arc"),), problems=(Problem("/n/b", "empty"),))
+    text = listing.run_text(plan, report)
+    first, second = text.splitlines()[1:3]
+    assert first.split() == ["n/master_bias", "made", "7", "1.23457", "0.300", "%", "1.2"]
+    assert second.startswith("n/ngc?")
+    assert second.endswith("needs a flat")
+    assert "/n/a?.fits: arc" in text
+    assert text.splitlines()[-1] == "1 made, 1 blocked in 2.0 s"
+    document = listing.run_document(plan, report)
+    assert document["exit_code"] == 1
+    assert document["products"][0]["numbers"]["noise"] is None
+    json.dumps(document, allow_nan=False)
+
+
+def test_nothing_to_make_is_said():
+    assert "nothing to make in 0.0 s" in listing.run_text(Plan(()), Report((), 0.0))
+
+
+@pytest.fixture
+def night(tmp_path):
+    folder = nights.night(tmp_path / "night", bias=3, flat=2, science=1)
+    nights.raw(folder / "odd.fits", seed=50, IMAGETYP=None)
+    (folder / "empty.fits").touch()
+    return folder
+
+
+def test_a_scan_has_a_row_a_frame_and_counts(night):
+    scanned = inventory.scan_night([night], load_config(None))
+    lines = listing.scan_text(*scanned).splitlines()
+    assert sum("IMAGETYP = " in line for line in lines) == 6
+    assert "7 exposures: 3 bias, 2 flat, 1 unknown, 1 science" in lines
+    assert "2 problems:" in lines
+    document = listing.scan_document(*scanned)
+    assert len(document["frames"]) == 7
+    assert len(document["problems"]) == 2
+    assert document["frames"][0]["shape"] == list(nights.SHAPE)
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_plan_says_what_each_product_takes_and_costs(night):
+    _, plan = nights.make_plan(night)
+    forecast = {
+        item.name: Forecast(index == 0, "because", 1000 * index, index, 5000 * index)
+        for index, item in enumerate(plan.products)
+    }
+    text = listing.plan_text(plan, forecast)
+    lines = text.splitlines()
+    assert lines[0] == "night/master_bias_bin1x1: up to date, because"
+    assert "    bias_2.fits: IMAGETYP = 'Bias Frame'" in lines
+    assert "  bias: night/master_bias_bin1x1 (same set-up)" in lines
+    assert "  1 kB in 1 bands, 5 kB of memory" in lines
+    assert lines[-1] == "2 of 3 products to make: 3 kB to read, 10 kB peak"
+    document = listing.plan_document(plan, forecast)
+    assert [item["forecast"]["bands"] for item in document["products"]] == [0, 1, 2]
+    json.dumps(document, allow_nan=False)
+
+
+def test_the_rules_that_were_tried_are_listed():
+    tried = {"/n/a\x07.fits": (exposure("bias"), ("first: no", "second: yes"))}
+    assert listing.explain_text(tried).splitlines() == [
+        "/n/a?.fits: bias, by IMAGETYP = 'bias'",
+        "  first: no",
+        "  second: yes",
+    ]
+    assert listing.explain_document(tried)["files"][0]["tried"] == ["first: no", "second: yes"]

@@ -1,0 +1,96 @@
+"""`masterframe init`: what it writes can be read, and nothing of a header leaves its comment."""
+
+import pytest
+
+import nights
+from masterframe import template
+from masterframe.config import load_config
+from masterframe.errors import StorageError, UsageError
+from support import ROOT
+
+
+@pytest.fixture
+def night(tmp_path):
+    folder = nights.night(tmp_path / "night", bias=4, flat=2, science=3)
+    nights.raw(folder / "frame_07.fits", seed=50, IMAGETYP=None)
+    nights.raw(folder / "frame_08.fits", seed=51, IMAGETYP=None)
+    (folder / "broken.fits").write_bytes(b"no frame")
+    return folder
+
+
+def test_a_configuration_holds_the_defaults_and_says_what_was_seen(night, tmp_path):
+    output = tmp_path / "night.yaml"
+    template.write_config(night, output)
+    found, default = load_config(output), load_config(None)
+    assert found.recipes == default.recipes
+    assert found.instruments == default.instruments
+    lines = output.read_text().splitlines()
+    assert lines[0] == "# yaml-language-server: $schema=masterframe.schema.json"
+    assert "# Instrument TinyCam: 11 exposures." in lines
+    counts = {tuple(line.split()[1:]) for line in lines if line.startswith("#") and "1x1" in line}
+    assert ("3", "science", "V", "30", "1x1") in counts
+    assert ("2", "flat", "V", "2", "1x1") in counts
+    assert any(line.startswith("#   broken.fits: not FITS") for line in lines)
+
+
+def test_the_hint_for_untyped_frames_types_them(night, tmp_path):
+    output = tmp_path / "night.yaml"
+    template.write_config(night, output)
+    text = output.read_text()
+    hint = next(line for line in text.splitlines() if "frame_*.fits" in line)
+    assert "2 of them" in hint
+    followed = text.replace("types: []", "types:").replace(hint, hint.removeprefix("# "))
+    output.write_text(followed)
+    (rule,) = load_config(output).types
+    assert rule.kind == "science"
+    _, plan = nights.make_plan(night)
+    assert {item.reason for item in plan.left_out} == {"its kind is not known"}
+
+
+def test_the_template_is_the_example_that_is_shown():
+    shipped = ROOT / "src" / "masterframe" / "template.yaml"
+    assert shipped.read_text() == (ROOT / "configs" / "night.yaml").read_text()
+
+
+@pytest.mark.parametrize("hostile", ["a\nrecipes: {}\n", 'b"}}: x', "c\x1b[31m\x85instrument: x"])
+def test_a_hostile_name_stays_in_its_comment(hostile, tmp_path):
+    folder = nights.night(tmp_path / "night", bias=1, flat=0, science=0)
+    nights.raw(folder / f"{hostile}.fits", seed=9, IMAGETYP=None)
+    (folder / f"{hostile}.txt.fits").write_bytes(b"no frame")
+    output = tmp_path / "night.yaml"
+    template.write_config(folder, output)
+    assert "\x1b" not in output.read_text()
+    assert load_config(output).recipes == load_config(None).recipes
+    plain = tmp_path / "plain.yaml"
+    template.write_config(nights.night(tmp_path / "other", bias=1, flat=0, science=0), plain)
+
+    def content(path):
+        return [line for line in path.read_text().splitlines() if line and line[0] != "#"]
+
+    assert content(output) == content(plain)
+
+
+def test_an_output_that_exists_is_kept_unless_it_is_to_be_replaced(night, tmp_path):
+    output = tmp_path / "night.yaml"
+    output.write_text("mine")
+    with pytest.raises(StorageError, match="--overwrite"):
+        template.write_config(night, output)
+    assert output.read_text() == "mine"
+    template.write_config(night, output, overwrite=True)
+    assert output.read_text() != "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["night", "night.yaml"]
+
+
+def test_what_cannot_be_is_said(night, tmp_path):
+    with pytest.raises(UsageError, match="does not exist"):
+        template.write_config(tmp_path / "nothing", tmp_path / "night.yaml")
+    with pytest.raises(StorageError, match="cannot be written"):
+        template.write_config(night, tmp_path / "no" / "folder.yaml")
+
+
+def test_a_long_list_of_problems_is_cut(tmp_path):
+    for index in range(template.SHOWN + 3):
+        (tmp_path / f"{index:03d}.fits").write_bytes(bytes(index))
+    output = tmp_path / "night.yaml"
+    template.write_config(tmp_path, output)
+    assert "and 3 more" in output.read_text()
