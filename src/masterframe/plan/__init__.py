@@ -155,17 +155,27 @@ def _name(group: Group) -> str:
 
 
 def _names(groups: Sequence[Group]) -> list[str]:
-    """Return names of products that all differ: by temperature where that helps, else by hash."""
+    """Return names that all differ: by layout or temperature where that helps, else by hash."""
     plain = [_name(group) for group in groups]
-    times = Counter(name.casefold() for name in plain)
-    warmer = [
-        f"{name}_{group.temperature:.0f}C"
-        if times[name.casefold()] > 1 and group.temperature is not None
-        else name
-        for name, group in zip(plain, groups, strict=True)
-    ]
-    apart = warmer if len(set(warmer)) > len(set(plain)) else plain
-    return names.unique(apart, [_key(group) for group in groups])
+    for detail in (_layout, _warmth):
+        times = Counter(name.casefold() for name in plain)
+        longer = [
+            f"{name}_{detail(group)}" if times[name.casefold()] > 1 and detail(group) else name
+            for name, group in zip(plain, groups, strict=True)
+        ]
+        if len(set(longer)) > len(set(plain)):
+            plain = longer
+    return names.unique(plain, [_key(group) for group in groups])
+
+
+def _layout(group: Group) -> str:
+    """Return the columns and rows of the first image as it is stored."""
+    rows, columns = group.first.images[0].frame.shape
+    return f"{columns}x{rows}"
+
+
+def _warmth(group: Group) -> str:
+    return "" if group.temperature is None else f"{group.temperature:.0f}C"
 
 
 def _key(group: Group) -> str:
