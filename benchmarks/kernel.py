@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ def measure(n: int) -> list[str]:
     base = fastest(lambda: np.mean(floats, axis=0, out=mean))
     row = [f"{n:6d}", f"{base / raw.size * 1e9:8.2f}"]
     for values, applied in ((raw, LoadTerms()), (floats, LoadTerms()), (raw, terms)):
-        spent = fastest(lambda v=values, t=applied: combine_block(v, t, Recipe(), floor, rank))
+        call = partial(combine_block, values, applied, Recipe(), floor, rank)
+        spent = fastest(call)
         row.append(f"{spent / raw.size * 1e9:8.2f} {spent / base:6.1f}x")
     return row
 
