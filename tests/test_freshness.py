@@ -8,7 +8,8 @@ import pytest
 from astropy.io import fits
 
 import nights
-from masterframe import freshness, run
+from masterframe import freshness
+from masterframe.forecast import foresee
 from nights import make_plan, raw, reduce_night, states
 
 BIAS, FLAT = "master_bias_bin1x1", "master_flat_V_bin1x1"
@@ -129,8 +130,8 @@ def test_a_plan_tells_what_is_in_the_way(night, out):
     path = out / f"night/{BIAS}.fits"
     path.write_text("my notes")
     config, plan = make_plan(night)
-    forecast = run.forecast(plan, config, out, workers=2, memory=1 << 30)
-    (found,) = (item for name, item in forecast.items() if name.endswith(BIAS))
+    ahead = foresee(plan, config, out, workers=2, memory=1 << 30)
+    (found,) = (item for name, item in ahead.items() if name.endswith(BIAS))
     assert f"{path} is kept (not FITS" in found.reason
 
 

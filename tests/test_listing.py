@@ -8,8 +8,9 @@ import pytest
 import nights
 from masterframe import inventory, listing
 from masterframe.config import load_config
+from masterframe.forecast import Forecast
 from masterframe.model import Plan, Problem
-from masterframe.run import Forecast, Outcome, Report
+from masterframe.run import Outcome, Report
 from tiny import exposure
 
 

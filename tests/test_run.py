@@ -5,7 +5,7 @@ import pytest
 from astropy.io import fits
 
 import nights
-from masterframe import journal, run, simulate
+from masterframe import journal, run, runlog, simulate
 from masterframe.errors import ConfigError
 from masterframe.fits import tables
 from masterframe.model import MaskBit
@@ -249,7 +249,7 @@ def test_progress_adds_up_and_the_log_tells_of_every_product(tmp_path):
     reporter = Notes()
     outcomes = reduce_night(night, tmp_path / "out", reporter=reporter)
     assert reporter.bytes == sum(total for _, total in reporter.begun)
-    log = (tmp_path / "out" / journal.STATE_FOLDER / run.LOG_NAME).read_text()
+    log = (tmp_path / "out" / journal.STATE_FOLDER / runlog.LOG_NAME).read_text()
     assert all(f"{outcome.name}: made" in log for outcome in outcomes.values())
 
 

@@ -210,16 +210,16 @@ def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its p
 ) -> None:
     """Show what a run would make, from what, why, and what it would cost."""
     _say(as_json, f"masterframe {__version__}: planning {_listed(nights)}")
-    from masterframe import listing, run
+    from masterframe import forecast, listing, run
 
     settings = _settings(config, override, exclude)
     plan = run.plan_nights(nights, settings)
     out = run.output_folder(settings, output)
-    forecast = run.forecast(plan, settings, out, workers=workers, memory=_memory(memory))
+    ahead = forecast.foresee(plan, settings, out, workers=workers, memory=_memory(memory))
     _finish(
         as_json,
-        listing.plan_document(plan, forecast),
-        "" if as_json else listing.plan_text(plan, forecast),
+        listing.plan_document(plan, ahead),
+        "" if as_json else listing.plan_text(plan, ahead),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import xarray as xr
 
-from masterframe import fits, kernels, store
+from masterframe import fits, jobs, kernels, store
 from masterframe import stack as stacks
 from masterframe.errors import UsageError
 from masterframe.fits import masters, tables
@@ -178,7 +178,7 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
         gain=_look_up("gain", request.gain, images),
         read_noise=_look_up("read_noise", request.read_noise, images),
     )
-    image = store.ImageJob(
+    image = jobs.ImageJob(
         "", images, replace(request.recipe, noise=noise), _calibration(request, images[0])
     )
     made = _make(request.output, image, resources, request.overwrite)
@@ -249,7 +249,7 @@ def write_master(
         )
     values = stack.chunk().data  # as it is where it is lazy already
     as_stored = values.name == stacks.lazy_array(frames, values.chunks[1][0]).name
-    image = store.ImageJob(
+    image = jobs.ImageJob(
         "",
         images,
         recipe or Recipe(),
@@ -272,16 +272,16 @@ def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
 
 
 def _make(
-    path: Path, image: store.ImageJob, resources: store.Resources, overwrite: bool
+    path: Path, image: jobs.ImageJob, resources: store.Resources, overwrite: bool
 ) -> store.Made:
     for line in warnings(image.recipe, len(image.images)):
         resources.reporter.note(line)
     inputs = tuple(_describe(item) for item in image.images)
-    job = store.MasterJob(
+    job = jobs.MasterJob(
         path=path,
         images=(image,),
         inputs=inputs,
-        rank=store.canonical_rank(inputs, image.images),
+        rank=jobs.canonical_rank(inputs, image.images),
         unit=str(image.images[0].header.get("BUNIT") or "adu"),
         overwrite=overwrite,
     )
@@ -298,7 +298,7 @@ def warnings(recipe: Recipe, n_frames: int) -> list[str]:
             f"{n_frames} frames are too few for the rule {recipe.rejection.rule}, which needs "
             f"{rule.min_n}: it keeps what it cannot judge"
         )
-    elif recipe.rejection.rule == "sigma" and n_frames < store.MIN_TRUSTED and not known:
+    elif recipe.rejection.rule == "sigma" and n_frames < jobs.MIN_TRUSTED and not known:
         lines.append(
             f"{n_frames} frames give a rough MAD, and good values may be rejected: "
             "give --gain and --read-noise, or --reject none"
@@ -306,11 +306,11 @@ def warnings(recipe: Recipe, n_frames: int) -> list[str]:
     return lines
 
 
-def _describe(image: Image) -> store.Input:
+def _describe(image: Image) -> jobs.Input:
     exptime = stacks.first_value(image.header, stacks.FLOAT_COORDINATES["exptime"])
     number = stacks.to_number(exptime)
     moment = stacks.observation_time(image.header)
-    return store.Input(
+    return jobs.Input(
         path=image.frame.path,
         header=image.header,
         exptime=None if math.isnan(number) else number,

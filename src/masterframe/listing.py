@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from masterframe.console import clean, table
+from masterframe.forecast import Forecast
 from masterframe.model import Exposure, Plan, Problem, Product
-from masterframe.run import Forecast, Outcome, Report
+from masterframe.run import Outcome, Report
 from masterframe.tiling import format_bytes
 
 ONE_BY_ONE = 5

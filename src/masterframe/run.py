@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import logging
-import math
 import os
-import statistics
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import masterframe.calibrated as frames
-from masterframe import __version__, cluster, console, freshness, inventory, journal, store
+from masterframe import __version__, freshness, inventory, journal, store
 from masterframe.config import load_config
 from masterframe.errors import (
     ConfigError,
     FrameError,
     LockedError,
     MasterframeError,
-    PlanError,
     StorageError,
     UsageError,
 )
-from masterframe.fits import masters, tables
 from masterframe.model import (
-    Association,
-    Calibration,
     Config,
-    Exposure,
-    Image,
-    MasterImage,
     Plan,
     Product,
-    Recipe,
-    Rejection,
 )
 from masterframe.plan import make_plan
-
-log = logging.getLogger("masterframe")
-
-LOG_NAME = "run.log"
-"""The log file, in the private folder of an output folder; runs append to it."""
+from masterframe.products import calibrated_job, master_job
+from masterframe.runlog import log, log_file
 
 State = Literal["made", "up to date", "failed", "blocked"]
-
-FAINT = 0.05
-"""A flat whose level is below this fraction of the median level of its group saw no light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +104,7 @@ def run_plan(
     """
     began = time.monotonic()
     _check_bad_pixels(config)
-    with journal.lock(out), _log_file(out):
+    with journal.lock(out), log_file(out):
         log.info("masterframe %s: a run of %d products", __version__, len(plan.products))
         outcomes = _Walk(plan, config, out, resources, force).outcomes()
         report = Report(outcomes, time.monotonic() - began)
@@ -139,47 +119,6 @@ def _check_bad_pixels(config: Config) -> None:
             freshness.bad_pixel_frame(config.bad_pixels)
         except FrameError as error:
             raise ConfigError(f"bad_pixels: {error}") from None
-
-
-@contextmanager
-def _log_file(out: Path) -> Iterator[None]:
-    """Append to the log file of an output folder what is logged meanwhile: time, level, what."""
-    path = journal.state_folder(out) / LOG_NAME
-    try:
-        handler = _LogHandler(path, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
-    handler.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    except BaseException as error:
-        log.error("the run ends early: %s", str(error) or type(error).__name__)
-        raise
-    finally:
-        log.setLevel(level)
-        log.removeHandler(handler)
-        handler.close()
-
-
-class _LogHandler(logging.FileHandler):
-    """A log that cannot be written ends no run: a full disk is found by what matters more."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        pass
-
-
-class _LogFormatter(logging.Formatter):
-    """One line a record, in UTC, without what a header may hold to upset a terminal."""
-
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
-    def format(self, record: logging.LogRecord) -> str:
-        return console.clean(super().format(record))
 
 
 def run_night(
@@ -261,69 +200,6 @@ def check_folders(nights: Sequence[Path], out: Path) -> None:
 def output_folder(config: Config, given: Path | None) -> Path:
     """Return where products go: as given, as configured, or ``reduced`` here."""
     return Path(given or config.output or "reduced").absolute()
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a run would do with one product, and what that would cost."""
-
-    current: bool
-    """True if it is up to date."""
-    reason: str
-    """Why it would be made, kept, or cannot be made."""
-    bytes_read: int = 0
-    """Bytes of pixels that would be read."""
-    bands: int = 0
-    """Row bands it would be cut into."""
-    peak_bytes: int = 0
-    """Memory that it would take."""
-
-
-def forecast(
-    plan: Plan, config: Config, out: Path, *, workers: int | None, memory: int | None
-) -> dict[str, Forecast]:
-    """Say of every product whether it would be made, why, and at what cost; nothing is written.
-
-    Raises
-    ------
-    MemoryLimitError
-        If a product does not fit in the memory given.
-    """
-    workers = workers or config.workers or cluster.available_cores()
-    memory = memory or config.memory or cluster.default_memory()
-    remade: set[str] = set()
-    found: dict[str, Forecast] = {}
-    for product in plan.products:
-        if product.blocked:
-            found[product.name] = Forecast(False, product.blocked)
-            continue
-        state = _state(product, config, out, remade)
-        if state.current:
-            found[product.name] = Forecast(True, state.reason)
-            continue
-        remade.add(product.name)
-        frames = [exposure.images[0].frame for exposure in product.exposures]
-        tiling = store.plan_bands(
-            frames, product.recipe.recipe, len(product.uses), memory=memory, workers=workers
-        )
-        images = len(product.exposures[0].images)
-        found[product.name] = Forecast(
-            False, state.reason, images * tiling.read_bytes, tiling.bands, tiling.peak_bytes
-        )
-    return found
-
-
-def _state(
-    product: Product, config: Config, out: Path, remade: Collection[str]
-) -> freshness.Freshness:
-    """Return whether a product is up to date; not, where a file is in the way or unreadable."""
-    obstacle = freshness.in_the_way(out / product.output, force=False, thoroughly=False)
-    if obstacle:
-        return freshness.Freshness(False, obstacle)
-    try:
-        return freshness.check(product, config, out, remade)
-    except FrameError as error:
-        return freshness.Freshness(False, str(error))
 
 
 class _Walk:
@@ -446,282 +322,4 @@ def _outcome(
         n_frames=len(product.exposures),
         reason=reason,
         notes=tuple(dict.fromkeys((*product.notes, *notes))),
-    )
-
-
-def master_job(
-    product: Product, config: Config, out: Path, resources: store.Resources
-) -> store.MasterJob:
-    """Turn a product into the job that makes it: masters found, levels measured, noise resolved.
-
-    Raises
-    ------
-    MasterframeError
-        If a master or an input cannot be read, or no frame is fit to be used.
-    """
-    exposures = list(product.exposures)
-    unfit: list[store.LeftOut] = []
-    levels: list[tuple[float, ...]] = []
-    if product.recipe.scale == "level":
-        measured = _levels(product, config, out, resources)
-        exposures, levels, unfit = _fit_levels(product, measured)
-    recipe, notes = resolve_recipe(product, exposures)
-    images = tuple(
-        _image_job(product, config, out, recipe, exposures, index, levels)
-        for index in range(len(exposures[0].images))
-    )
-    inputs = tuple(_input(exposure) for exposure in exposures)
-    tokens = freshness.master_tokens(product, out)
-    path = out / product.output
-    journal.make_folder(path.parent)
-    return store.MasterJob(
-        path=path,
-        images=images,
-        inputs=inputs,
-        rank=store.canonical_rank(inputs, [exposure.images[0] for exposure in exposures]),
-        kind=product.kind,
-        unit="" if product.recipe.normalize else "adu",
-        left_out=tuple(unfit),
-        history=notes,
-        token=lambda sums: freshness.product_token(product, config, tokens, sums),
-        overwrite=True,
-    )
-
-
-def resolve_recipe(
-    product: Product, exposures: Sequence[Exposure]
-) -> tuple[Recipe, tuple[str, ...]]:
-    """Fill in what the detector says, and give up rejection where it cannot be trusted.
-
-    Fewer than ``min_frames`` frames are combined without rejection. So are fewer than five whose
-    noise is not known: the MAD of so few is too rough to tell a good value from a bad one.
-
-    Returns
-    -------
-    recipe : Recipe
-        With gain, read noise and saturation.
-    notes : tuple of str
-        What was given up, for the header and the observer.
-    """
-    recipe = product.recipe.recipe
-    image = exposures[0].images[0]
-    noise = recipe.noise
-    known = {(item.images[0].gain, item.images[0].read_noise) for item in exposures}
-    if len(known) == 1:
-        noise = replace(
-            noise,
-            gain=image.gain if noise.gain is None else noise.gain,
-            read_noise=image.read_noise if noise.read_noise is None else noise.read_noise,
-        )
-    saturation = recipe.saturation
-    if saturation is None and product.recipe.saturation == "auto":
-        saturation = image.saturation
-    recipe = replace(recipe, noise=noise, saturation=saturation)
-    count = len(exposures)
-    trusted = count >= store.MIN_TRUSTED or (noise.gain and noise.read_noise is not None)
-    if recipe.rejection.rule in ("none", "threshold"):
-        return recipe, ()
-    if count < product.recipe.min_frames:
-        why = (
-            f"{count} of at least {product.recipe.min_frames} frames: "
-            "combined without rejection, marked"
-        )
-    elif not trusted:
-        why = f"{count} frames of unknown noise: combined without rejection"
-    else:
-        return recipe, ()
-    return replace(recipe, rejection=Rejection(rule="none")), (why,)
-
-
-def _image_job(
-    product: Product,
-    config: Config,
-    out: Path,
-    recipe: Recipe,
-    exposures: Sequence[Exposure],
-    index: int,
-    levels: Sequence[Sequence[float]],
-) -> store.ImageJob:
-    images = tuple(exposure.images[index] for exposure in exposures)
-    ratios = _ratios(product, exposures)
-    calibration = calibration_of(product, config, out, index, ratios)
-    own = tuple(item[index] for item in levels)
-    if own:
-        calibration = replace(calibration, scale=tuple(1 / level for level in own))
-    return store.ImageJob(
-        name=_name(exposures[0], index),
-        images=images,
-        recipe=recipe,
-        calibration=calibration,
-        levels=own,
-        normalize=product.recipe.flat_minimum if product.recipe.normalize else None,
-        hot_sigma=product.recipe.hot_sigma,
-    )
-
-
-def _name(exposure: Exposure, index: int) -> str:
-    if len(exposure.images) == 1:
-        return ""
-    return freshness.image_name(exposure.images[index].frame)
-
-
-def _ratios(product: Product, exposures: Sequence[Exposure]) -> tuple[float, ...]:
-    """Return the dark ratio of the exposures that are used."""
-    dark = product.using("dark")
-    if dark is None or not dark.ratio:
-        return ()
-    by_path = {item.path: ratio for item, ratio in zip(product.exposures, dark.ratio, strict=True)}
-    return tuple(by_path[exposure.path] for exposure in exposures)
-
-
-def calibration_of(
-    product: Product, config: Config, out: Path, index: int, ratios: tuple[float, ...]
-) -> Calibration:
-    """Find what one image of a product is calibrated with.
-
-    Raises
-    ------
-    MasterframeError
-        If a master cannot be read or does not fit.
-    """
-    image = product.exposures[0].images[index]
-    name = _name(product.exposures[0], index)
-    found = {use.role: _master(use, out, name, image) for use in product.uses}
-    dark = product.using("dark")
-    overscan = product.recipe.subtract_overscan
-    return Calibration(
-        overscan=image.overscan if overscan else None,
-        trim=image.trim if overscan else None,
-        bias=found.get("bias"),
-        dark=found.get("dark"),
-        dark_holds_bias=bool(dark and dark.holds_bias),
-        dark_ratio=ratios,
-        flat=found.get("flat"),
-        bad_pixels=_bad_pixels(config.bad_pixels, image, trimmed=overscan),
-    )
-
-
-def _bad_pixels(path: str, image: Image, *, trimmed: bool) -> MasterImage | None:
-    """Find the bad pixels of an image, in a file of its raw shape or of its trimmed one."""
-    if not path:
-        return None
-    frame = freshness.bad_pixel_frame(path)
-    fitting = {image.frame.shape, image.shape if trimmed else image.frame.shape}
-    if frame.shape not in fitting:
-        shapes = " or ".join(f"{rows} x {columns}" for rows, columns in sorted(fitting))
-        raise PlanError(
-            f"{path}: {frame.shape[0]} x {frame.shape[1]} (rows x columns) do not fit "
-            f"{image.frame.path} with {shapes}"
-        )
-    return MasterImage(frame)
-
-
-def _master(use: Association, out: Path, name: str, image: Image) -> MasterImage:
-    path = out / f"{use.product}.fits"
-    images = masters.open_master(path)
-    if name not in images:
-        raise PlanError(f"{path}: no image {name or 'in the primary HDU'} to serve as {use.role}")
-    found = images[name]
-    if found.data.shape != image.shape:
-        raise PlanError(
-            f"{path}: {found.data.shape[0]} x {found.data.shape[1]} (rows x columns) do not fit "
-            f"{image.frame.path} with {image.shape[0]} x {image.shape[1]} after trimming"
-        )
-    return found
-
-
-def _levels(
-    product: Product, config: Config, out: Path, resources: store.Resources
-) -> list[tuple[float, ...]]:
-    """Return the level of every image of every exposure."""
-    recipe, _ = resolve_recipe(product, product.exposures)
-    ratios = _ratios(product, product.exposures)
-    by_image = [
-        store.measure_levels(
-            [exposure.images[index] for exposure in product.exposures],
-            recipe,
-            calibration_of(product, config, out, index, ratios),
-            resources,
-        )
-        for index in range(len(product.exposures[0].images))
-    ]
-    return list(zip(*by_image, strict=True))
-
-
-def _fit_levels(
-    product: Product, measured: Sequence[tuple[float, ...]]
-) -> tuple[list[Exposure], list[tuple[float, ...]], list[store.LeftOut]]:
-    """Leave out flats that saw no light, or nothing but saturation.
-
-    Raises
-    ------
-    PlanError
-        If none is left.
-    """
-    typical = [
-        statistics.median([value for value in column if value > 0] or [math.nan])
-        for column in zip(*measured, strict=True)
-    ]
-    used, levels, unfit = [], [], []
-    for exposure, own in zip(product.exposures, measured, strict=True):
-        reason = next(filter(None, map(_unfit, own, typical)), "")
-        if reason:
-            unfit.append(store.LeftOut(_input(exposure), exposure.images, reason))
-        else:
-            used.append(exposure)
-            levels.append(own)
-    if not used:
-        raise PlanError(f"no frame of {product.name} has light: {unfit[0].reason}")
-    return used, levels, unfit
-
-
-def _unfit(level: float, typical: float) -> str:
-    if math.isnan(level):
-        return "fewer than half of its pixels are unsaturated and good"
-    if not level > FAINT * typical:
-        return f"level {level:.1f} adu, the others have about {typical:.0f}"
-    return ""
-
-
-def _input(exposure: Exposure) -> store.Input:
-    return store.Input(
-        exposure.path, exposure.images[0].header, exposure.exptime, exposure.date_obs
-    )
-
-
-def calibrated_job(product: Product, config: Config, out: Path) -> frames.CalibratedJob:
-    """Turn a science product into the job that writes it.
-
-    Raises
-    ------
-    MasterframeError
-        If a master cannot be read or does not fit.
-    """
-    (exposure,) = product.exposures
-    recipe, _ = resolve_recipe(product, product.exposures)
-    ratios = _ratios(product, product.exposures)
-    images = tuple(
-        frames.CalibratedImage(
-            _name(exposure, index),
-            image,
-            calibration_of(product, config, out, index, ratios),
-            recipe,
-        )
-        for index, image in enumerate(exposure.images)
-    )
-    tokens = freshness.master_tokens(product, out)
-    frame = exposure.images[0].frame
-    return frames.CalibratedJob(
-        path=out / product.output,
-        images=images,
-        input=tables.InputRow(
-            path=exposure.path,
-            size=frame.size,
-            mtime_ns=frame.mtime_ns,
-            date_obs=exposure.date_obs,
-            exptime=exposure.exptime,
-        ),
-        token=lambda sums: freshness.product_token(product, config, tokens, sums),
-        masters=tuple((use.role, Path(use.product).name) for use in product.uses),
-        overwrite=True,
     )

@@ -1,0 +1,138 @@
+"""What a master is to be made of: every frame, every number, resolved.
+
+A job is plain data. The command ``combine`` and the walk over a plan fill it; `masterframe.store`
+carries it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from masterframe.model import Calibration, Header, Image, Recipe
+
+MIN_TRUSTED = 5
+"""Frames from which the MAD is trusted where the noise is not known otherwise."""
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """One image of a master: its frames and how they are combined and finished."""
+
+    name: str
+    """EXTNAME of the image in the master; '' where it is the only one."""
+    images: tuple[Image, ...]
+    """The frames, one an input file."""
+    recipe: Recipe
+    """How they are combined."""
+    calibration: Calibration
+    """What is taken off first, and how the frames are scaled."""
+    levels: tuple[float, ...] = ()
+    """Level of each frame (adu), where it was measured."""
+    normalize: float | None = None
+    """Divide the master by its median and mask what is below this."""
+    hot_sigma: float | None = None
+    """Mark pixels this many robust sigmas above the median as hot."""
+    changed: Any = None
+    """Dask array of lazy values (N, y, x) that stand for the stored ones of the frames."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input file of a master, as its tables and header name it."""
+
+    path: str
+    """Absolute path."""
+    header: Header
+    """Its cards; those that all inputs share go into the master."""
+    exptime: float | None = None
+    """Exposure time (s)."""
+    date_obs: str = ""
+    """Start, ISO 8601 in UTC."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An input that was planned, measured, and found unfit."""
+
+    source: Input
+    """The file."""
+    images: tuple[Image, ...]
+    """Its images, one for each of the master's."""
+    reason: str
+    """Why it was left out."""
+
+
+@dataclass(frozen=True)
+class MasterJob:
+    """A master file to be made."""
+
+    path: Path
+    """Where it goes."""
+    images: tuple[ImageJob, ...]
+    """Its images; all have one frame of each input, in the order of the inputs."""
+    inputs: tuple[Input, ...]
+    """The files that go in."""
+    rank: tuple[int, ...]
+    """Canonical place of each input."""
+    kind: str = ""
+    """bias, dark or flat; '' where it is not known."""
+    unit: str = "adu"
+    """Unit of its values; '' for a normalised flat."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Inputs that were found unfit on the way."""
+    history: tuple[str, ...] = ()
+    """Lines for HISTORY."""
+    token: Callable[[Sequence[tuple[str, int]]], str] | None = None
+    """Makes the product's token from the name and DATASUM of every input image."""
+    overwrite: bool = False
+    """Replace a file that is there."""
+
+
+def canonical_rank(inputs: Sequence[Input], images: Sequence[Image]) -> tuple[int, ...]:
+    """Return each input's place by date, name, size, header, path, whatever the order given."""
+    keys = [
+        (
+            *(item.date_obs, Path(item.path).name, image.frame.size),
+            *(str(sorted(image.header.items())), item.path),
+        )
+        for item, image in zip(inputs, images, strict=True)
+    ]
+    places = {
+        index: place for place, index in enumerate(sorted(range(len(keys)), key=keys.__getitem__))
+    }
+    return tuple(places[index] for index in range(len(keys)))
+
+
+def in_canonical_order(job: MasterJob) -> MasterJob:
+    """Return the same job with its inputs in canonical order, in which its tables list them."""
+    order = sorted(range(len(job.inputs)), key=job.rank.__getitem__)
+    if order == list(range(len(order))):
+        return job
+
+    def sort(values: Sequence[Any]) -> tuple[Any, ...]:
+        return tuple(values[index] for index in order) if values else ()
+
+    def sort_image(image: ImageJob) -> ImageJob:
+        given = image.calibration
+        return replace(
+            image,
+            images=sort(image.images),
+            levels=sort(image.levels),
+            calibration=replace(
+                given,
+                dark_ratio=sort(given.dark_ratio),
+                scale=sort(given.scale),
+                zero=sort(given.zero),
+            ),
+            changed=None if image.changed is None else image.changed[order],
+        )
+
+    return replace(
+        job,
+        images=tuple(sort_image(image) for image in job.images),
+        inputs=sort(job.inputs),
+        rank=tuple(range(len(order))),
+    )

@@ -1,0 +1,258 @@
+"""What stands in a master file besides its pixels: layout, header, and the tables on its inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe import __version__, combine, finish, fits, quantiles
+from masterframe.fits import headers, legal, masters, tables, write
+from masterframe.jobs import ImageJob, Input, MasterJob
+from masterframe.model import BandResult, Frame
+
+SPARE_ROWS = 64
+"""Trimmed rows up to which the DATASUM of an input is completed row by row, not read anew."""
+COUNTS = ("kept", "low", "high", "missing")
+
+
+class Totals:
+    """Adds up the per-frame numbers of bands, in the order of their rows."""
+
+    def __init__(self, n_frames: int) -> None:
+        self.counts = {name: np.zeros(n_frames, np.int64) for name in COUNTS}
+        self.frame_sums = np.zeros((n_frames, 2))
+        self.half_sums = np.zeros(3)
+        self.datasum: np.ndarray | None = np.zeros(n_frames, np.uint64)
+
+    def add(self, band: BandResult) -> None:
+        """Add one band: integers are exact, float sums go row by row, whatever the band height."""
+        for name in COUNTS:
+            self.counts[name] += getattr(band.frames, name)
+        for row in band.frame_sums:
+            self.frame_sums += row
+        for row in band.half_sums:
+            self.half_sums += row
+        if self.datasum is not None:
+            self.datasum = self.datasum + band.datasum if band.datasum.size else None
+
+    @property
+    def noise(self) -> NDArray[np.float64]:
+        """Standard deviation of (value - combined) of each frame (combined unit)."""
+        kept = np.maximum(self.counts["kept"], 1)
+        mean, square = (self.frame_sums / kept[:, None]).T
+        noise: NDArray[np.float64] = np.sqrt(np.maximum(square - mean**2, 0))
+        return noise
+
+    @property
+    def half_noise(self) -> float:
+        """Noise of the result from the difference of its even and odd halves; NaN without it."""
+        count, total, square = self.half_sums
+        if count < 2:
+            return math.nan
+        frames = len(self.frame_sums)
+        smaller = frames // 2  # halves of an odd number differ more than the mean of all is noisy
+        share = 2 * math.sqrt(smaller * (frames - smaller)) / frames
+        return share * math.sqrt(max(square - total**2 / count, 0) / (count - 1))
+
+    @property
+    def rejected(self) -> float:
+        """Fraction of the valid values that was rejected."""
+        low, high = (int(self.counts[name].sum()) for name in ("low", "high"))
+        valid = low + high + int(self.counts["kept"].sum())
+        return (low + high) / valid if valid else 0.0
+
+
+def facts_of(job: MasterJob) -> headers.MasterFacts:
+    """Return what the header of the master says besides what its inputs share."""
+    recipe, calibration = job.images[0].recipe, job.images[0].calibration
+    propagated = len(job.inputs) == 1 and recipe.noise.gain and recipe.noise.read_noise is not None
+    return headers.MasterFacts(
+        inputs=tuple(
+            headers.InputFacts(Path(item.path).name, item.exptime, item.date_obs)
+            for item in job.inputs
+        ),
+        recipe=recipe,
+        kind=job.kind,
+        unit=job.unit,
+        bias_subtracted=bool(calibration.bias) and not calibration.dark_holds_bias,
+        uncertainty="propagated" if propagated else "empirical",
+        version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        history=job.history,
+    )
+
+
+def plane_specs(job: MasterJob, facts: headers.MasterFacts) -> list[write.PlaneSpec]:
+    """Lay out the file: one image fills the primary HDU, several follow an empty one."""
+    base = fits.read_header(job.inputs[0].path, 0)
+    common = headers.master_header(base, [item.header for item in job.inputs])
+    legal.set_cards(common, headers.master_cards(facts))
+    if len(job.images) == 1:
+        return _image_specs(job.images[0], job.unit, common)
+    specs = [write.PlaneSpec("", "uint8", (), common)]
+    for image in job.images:
+        first = image.images[0]
+        own = headers.master_header(
+            fits.read_header(first.frame.path, first.frame.hdu),
+            [item.header for item in image.images],
+        )
+        specs += _image_specs(image, job.unit, own)
+    return specs
+
+
+def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpec]:
+    planes = combine.plane_names(image.recipe)
+    names = masters.hdu_names(image.name, planes)
+    return [
+        write.PlaneSpec(
+            names[plane],
+            str(stored_type(plane, image)),
+            image.images[0].shape if image.calibration.trim else image.images[0].frame.shape,
+            header if plane == "data" else headers.plane_header(plane, unit),
+        )
+        for plane in planes
+    ]
+
+
+def stored_type(plane: str, image: ImageJob) -> np.dtype[Any]:
+    """Return the type of a plane in the file: counts take two bytes where they fit."""
+    kind = combine.plane_type(plane, image.recipe)
+    few = kind == np.int32 and len(image.images) <= np.iinfo(np.int16).max
+    return np.dtype(np.int16) if few else kind
+
+
+def datasums_of(image: ImageJob, totals: Totals) -> list[int]:
+    """Return the DATASUM of each input: of what the bands saw, and of the rows trimmed."""
+    frames = [item.frame for item in image.images]
+    trim, height = image.calibration.trim, frames[0].shape[0]
+    if totals.datasum is None:
+        return [fits.datasum(frame) for frame in frames]
+    sums = [int(total) for total in totals.datasum]
+    trimmed = [*range(trim.y0), *range(trim.y1, height)] if trim else []
+    if len(trimmed) > SPARE_ROWS:
+        return [fits.datasum(frame) for frame in frames]
+    for row in trimmed:
+        more = fits.band_words(frames, fits.read_stack(frames, row, row + 1), row)
+        if more is None:
+            return [fits.datasum(frame) for frame in frames]
+        sums = [total + int(words) for total, words in zip(sums, more, strict=True)]
+    return [_folded(total) for total in sums]
+
+
+def _folded(total: int) -> int:
+    """Return a sum of 32-bit words as FITS wants it: carries are added again at the low end."""
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def named_sums(job: MasterJob, datasums: Sequence[Sequence[int]]) -> list[tuple[str, int]]:
+    """Return the image name and DATASUM of every input, those that were left out included."""
+    used = [
+        (image.name, total)
+        for image, totals in zip(job.images, datasums, strict=True)
+        for total in totals
+    ]
+    unused = [
+        (image.name, fits.datasum(item.images[index].frame))
+        for item in job.left_out
+        for index, image in enumerate(job.images)
+    ]
+    return used + unused
+
+
+def inputs_table(
+    job: MasterJob, totals: Sequence[Totals], datasums: Sequence[Sequence[int]]
+) -> Any:
+    """Return the table INPUTS: a row an input image, those that were left out at the end."""
+    rows = [
+        _input_row(job, image, total, sums, index)
+        for image, total, sums in zip(job.images, totals, datasums, strict=True)
+        for index in range(len(job.inputs))
+    ]
+    for item in job.left_out:
+        for image, raw in zip(job.images, item.images, strict=True):
+            row = _unused_row(item.source, image.name, raw.frame)
+            rows.append(replace(row, status=item.reason, datasum=fits.datasum(raw.frame)))
+    return tables.inputs_table(rows)
+
+
+def _unused_row(source: Input, extension: str, frame: Frame) -> tables.InputRow:
+    return tables.InputRow(
+        path=source.path,
+        extension=extension,
+        size=frame.size,
+        mtime_ns=frame.mtime_ns,
+        date_obs=source.date_obs,
+        exptime=source.exptime,
+    )
+
+
+def _input_row(
+    job: MasterJob, image: ImageJob, totals: Totals, datasums: Sequence[int], index: int
+) -> tables.InputRow:
+    calibration, counts = image.calibration, totals.counts
+    kept = int(counts["kept"][index])
+    return replace(
+        _unused_row(job.inputs[index], image.name, image.images[index].frame),
+        datasum=datasums[index],
+        level=image.levels[index] if image.levels else None,
+        scale=calibration.scale[index] if calibration.scale else 1.0,
+        zero=calibration.zero[index] if calibration.zero else 0.0,
+        kept=kept,
+        rejected_low=int(counts["low"][index]),
+        rejected_high=int(counts["high"][index]),
+        missing=int(counts["missing"][index]),
+        noise=float(totals.noise[index]) if kept else None,
+        status="used" if kept else "nothing of it was kept",
+    )
+
+
+QUALITY = {
+    "median": "median of the good pixels on every 16th row",
+    "scatter": "1.4826 MAD of the same: structure and noise",
+    "noise": "noise of the result, from its even and odd halves",
+    "rejlow": "fraction of the valid values rejected low",
+    "rejhigh": "fraction of the valid values rejected high",
+    "nmasked": "masked pixels",
+    "norm": "level by which the flat was divided (adu)",
+    "nflatlow": "pixels masked as too insensitive",
+    "nhot": "pixels marked hot",
+    "hotlevel": "bound above which a pixel is hot",
+}
+"""Numbers of the QUALITY table and what they are."""
+
+
+def quality(planes: finish.MasterPlanes, totals: Totals, norm: float) -> dict[str, float]:
+    """Measure one image of a master once it is finished."""
+    sample = planes.sample("data")  # a number for people: every 16th row tells it
+    median = quantiles.exact_median(lambda: [sample])
+    kept, low, high = (int(totals.counts[name].sum()) for name in ("kept", "low", "high"))
+    valid = max(kept + low + high, 1)
+    masked = sum(int(np.count_nonzero(planes.read("mask", rows))) for rows in planes.bands())
+    return {
+        "median": median,
+        "scatter": quantiles.robust_sigma(lambda: [sample], median),
+        "noise": totals.half_noise / norm,
+        "rejlow": low / valid,
+        "rejhigh": high / valid,
+        "nmasked": float(masked),
+    }
+
+
+def quality_table(job: MasterJob, numbers: Sequence[Mapping[str, float]]) -> Any:
+    """Return the table QUALITY: a row a number of each image."""
+    units = dict.fromkeys(("median", "scatter", "noise", "hotlevel"), job.unit)
+    rows = [
+        tables.QualityRow(name, value, units.get(name, ""), QUALITY[name], image.name)
+        for image, measured in zip(job.images, numbers, strict=True)
+        for name, value in measured.items()
+    ]
+    return tables.quality_table(rows)

@@ -1,0 +1,57 @@
+"""The log of the runs in an output folder: what was made, kept, left out or failed, and why."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from masterframe import console, journal
+from masterframe.errors import StorageError
+
+log = logging.getLogger("masterframe")
+LOG_NAME = "run.log"
+"""The log file, in the private folder of an output folder; runs append to it."""
+
+
+@contextmanager
+def log_file(out: Path) -> Iterator[None]:
+    """Append to the log file of an output folder what is logged meanwhile: time, level, what."""
+    path = journal.state_folder(out) / LOG_NAME
+    try:
+        handler = _LogHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
+    handler.setFormatter(_LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException as error:
+        log.error("the run ends early: %s", str(error) or type(error).__name__)
+        raise
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+        handler.close()
+
+
+class _LogHandler(logging.FileHandler):
+    """A log that cannot be written ends no run: a full disk is found by what matters more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        pass
+
+
+class _LogFormatter(logging.Formatter):
+    """One line a record, in UTC, without what a header may hold to upset a terminal."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return console.clean(super().format(record))
