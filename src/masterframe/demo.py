@@ -31,8 +31,7 @@ OWN = frozenset({MARKER, "night", "truth", "reduced"})
 
 DARK_SECONDS = 120.0
 NIGHT = NightSpec(
-    # No dead pixels: the few that a saturated flat leaves unsaturated would give it a level.
-    camera=Camera(shape=(480, 640), hot_fraction=1e-3, dead_fraction=0.0),
+    camera=Camera(shape=(384, 512), hot_fraction=1e-3),
     bias=12,
     darks={DARK_SECONDS: 8},
     flats={"V": 12, "B": 8},
