@@ -11,7 +11,7 @@ from masterframe import fits
 from masterframe.config import load_config
 from masterframe.inventory import explain_kind, find_files, scan_night
 from masterframe.inventory.dates import start_utc
-from masterframe.inventory.sections import checked, eso_sections, parse_section
+from masterframe.inventory.sections import checked, eso_sections
 from masterframe.model import Section
 from support import shared
 from tiny import COLUMNS, ROWS, write
@@ -318,9 +318,9 @@ def test_no_date_can_crash_the_scan(date, time, mjd):
     ],
 )
 def test_section_is_read_as_fits_writes_it(words, section):
-    assert parse_section(words) == section
+    assert Section.from_fits(words) == section
     if section:
-        assert parse_section(section.to_fits()) == section
+        assert Section.from_fits(section.to_fits()) == section
 
 
 @pytest.mark.parametrize(

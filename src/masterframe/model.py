@@ -9,6 +9,7 @@ flat divides them.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,7 @@ Header = Mapping[str, Scalar]
 
 ALGORITHM_VERSION = 1
 """Raised only when a change alters the bits of a result; part of every product's token."""
+_SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
 
 
 class MaskBit(enum.IntFlag):
@@ -62,6 +64,21 @@ class Section:
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return self.y1 - self.y0, self.x1 - self.x0
+
+    @classmethod
+    def from_fits(cls, words: str) -> Section | None:
+        """Read a section that FITS writes from 1, both ends in; None where it is none.
+
+        Examples
+        --------
+        >>> Section.from_fits("[   4:  13,   1: 520]")
+        Section(y0=0, y1=520, x0=3, x1=13)
+        """
+        found = _SECTION.fullmatch(words.strip())
+        if found is None:
+            return None
+        x0, x1, y0, y1 = (int(group) for group in found.groups())
+        return cls(y0 - 1, y1, x0 - 1, x1) if 0 < x0 <= x1 and 0 < y0 <= y1 else None
 
     def to_fits(self) -> str:
         """Return the section as FITS writes it: 1-based, inclusive, x before y."""

@@ -259,14 +259,14 @@ def _trimmed(cards: Sequence[Entry], trim: Section) -> Iterator[Entry]:
     """Yield cards as they hold for the part that is kept."""
     shift = {"1": trim.x0, "2": trim.y0}
     present = {entry.keyword: entry.value for entry in cards}
-    exact = _section(present.get("DATASEC")) == trim
+    exact = Section.from_fits(str(present.get("DATASEC"))) == trim
     for entry in cards:
         key, value, _ = entry
         if re.fullmatch(r"CRPIX[12][A-Z]?|LTV[12]", key):
             moved = _less(value, shift[re.sub(r"\D", "", key)])
             yield entry._replace(value=moved)
         elif key == "DATASEC":
-            inside = _inside(_section(value), trim)
+            inside = _inside(Section.from_fits(str(value)), trim)
             if inside:
                 yield entry._replace(value=inside.to_fits())
         elif not _SECTION.fullmatch(key) or (exact and re.fullmatch("(CCD|DET|AMP)SEC", key)):
@@ -275,15 +275,6 @@ def _trimmed(cards: Sequence[Entry], trim: Section) -> Iterator[Entry]:
         if offset and f"LTV{axis}" not in present:
             yield Entry(f"LTV{axis}", -float(offset), "pixel = raw pixel + LTV")
             yield Entry(f"LTM{axis}_{axis}", 1.0, "pixels per raw pixel")
-
-
-def _section(text: Any) -> Section | None:
-    """Return a section that FITS writes as ``[x0:x1,y0:y1]``; None where it is none."""
-    match = re.fullmatch(r"\s*\[(\d+):(\d+),(\d+):(\d+)\]\s*", str(text))
-    if match is None:
-        return None
-    x0, x1, y0, y1 = map(int, match.groups())
-    return Section(y0 - 1, y1, x0 - 1, x1)
 
 
 def _inside(section: Section | None, trim: Section) -> Section | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,8 +9,6 @@ from masterframe.matching import number, text
 from masterframe.model import Header, Section
 
 PARTS = ("overscan", "trim")
-
-_SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
 
 
 class Sections(NamedTuple):
@@ -23,21 +20,6 @@ class Sections(NamedTuple):
     """The part that is kept; None keeps all."""
     notes: tuple[str, ...] = ()
     """What was not obeyed, and why."""
-
-
-def parse_section(words: str) -> Section | None:
-    """Return a section written as FITS does, ``[x0:x1,y0:y1]`` from 1, both ends in; None if not.
-
-    Examples
-    --------
-    >>> parse_section("[   4:  13,   1: 520]")
-    Section(y0=0, y1=520, x0=3, x1=13)
-    """
-    found = _SECTION.fullmatch(words.strip())
-    if found is None:
-        return None
-    x0, x1, y0, y1 = (int(group) for group in found.groups())
-    return Section(y0 - 1, y1, x0 - 1, x1) if 0 < x0 <= x1 and 0 < y0 <= y1 else None
 
 
 def checked(words: dict[str, str], shape: tuple[int, int]) -> Sections:
@@ -98,7 +80,7 @@ def _inside(words: str, shape: tuple[int, int], notes: list[str]) -> Section | N
     if not words:
         return None
     origin, _, value = words.partition("[")
-    section = parse_section(f"[{value}") if value else None
+    section = Section.from_fits(f"[{value}") if value else None
     if section is None:
         notes.append(f"{words!r} is not obeyed: not a section like [1:1024,1:1024]")
         return None
