@@ -120,7 +120,7 @@ def test_help_names_every_command_in_a_whole_line(command):
         (["run", "{night}", "--set", "recipes.bias.lo=4"], 2, "did you mean low?"),
         (["run", "{night}", "--memory", "much"], 2, "--memory: 'much' is no size"),
         (["run", "{night}", "-o", "{out}", "--scheduler", "thread"], 2, "threads, processes"),
-        (["combine", "{night}/bias_0.fits", "-o", "{new}", "--reject", "sgma"], 2, "'sigma'?"),
+        (["combine", "{night}/bias_0.fits", "-o", "{new}", "--reject", "sgma"], 2, "mean sigma?"),
         (["combine", "{night}/bias_*.fits", "-o", "{made}"], 3, "exists"),
         (["combine", "{night}/nothing_*.fits", "-o", "{new}"], 2, "nothing_*.fits"),
         (["init", "{night}", "-o", "{made}"], 3, "--overwrite"),

@@ -1,6 +1,7 @@
 """Combining stacks: against brute force, from one read, and with the same bits whatever the way."""
 
 import itertools
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -63,8 +64,10 @@ def assert_planes_equal(planes, expected):
 
 RECIPES = [
     Recipe(noise=NO_FLOOR),
-    Recipe(Rejection(max_iters=None, low=3.0, high=2.5), noise=NO_FLOOR),
-    Recipe(Rejection(center="mean", deviation="std", ddof=1, low=2.0, high=None), noise=NO_FLOOR),
+    Recipe(Rejection(max_iters="all", low=3.0, high=2.5), noise=NO_FLOOR),
+    Recipe(
+        Rejection(center="mean", deviation="std", ddof=1, low=2.0, high=math.inf), noise=NO_FLOOR
+    ),
     Recipe(Rejection("minmax", nlow=1, nhigh=2), "median", noise=NO_FLOOR),
     Recipe(Rejection("none"), "sum", noise=NO_FLOOR, dtype="float64"),
     Recipe(Rejection("threshold", low=480.0, high=505.0), noise=NO_FLOOR),
@@ -299,7 +302,7 @@ def test_combining_raw_or_calibrated_gives_the_same_bits(tmp_path, calibration, 
     stack = mf.open_stack(write_frames(tmp_path, values), rows=6)
     for noise, rejection in [
         (Noise(gain=1.7, read_noise=4.0), Rejection()),
-        (Noise(), Rejection(max_iters=None, low=2.0, high=2.0)),
+        (Noise(), Rejection(max_iters="all", low=2.0, high=2.0)),
         (Noise(floor=0.0), Rejection("minmax", nlow=1, nhigh=2)),
     ]:
         recipe = Recipe(

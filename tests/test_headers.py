@@ -439,7 +439,7 @@ def test_nothing_kept():
         (Rejection("threshold", 10, None), {"THRLOW": 10, "THRHIGH": "off"}),
         (Rejection("minmax", nlow=1, nhigh=2), {"NLOW": 1, "NHIGH": 2, "NKEEP": 1}),
         (
-            Rejection("sigma", 3, 4, max_iters=None, deviation="std", ddof=1),
+            Rejection("sigma", 3, 4, max_iters="all", deviation="std", ddof=1),
             {"SIGLOW": 3, "SIGHIGH": 4, "NITER": "all", "REJDEV": "std", "REJDDOF": 1},
         ),
     ],

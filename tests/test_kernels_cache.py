@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import stat
@@ -14,7 +15,7 @@ import pytest
 
 from masterframe import kernels
 from masterframe.errors import UsageError
-from masterframe.kernels import cache, check_rejection
+from masterframe.kernels import cache, resolve_rejection
 from masterframe.model import Rejection
 
 SWAP = """
@@ -134,28 +135,28 @@ def test_registry_needs_no_numba() -> None:
         Rejection("none"),
         Rejection("threshold", low=-10.0, high=60000.0),
         Rejection("minmax", nlow=1, nhigh=2, nkeep=0),
-        Rejection(low=None, high=3.0, center="mean", deviation="std", ddof=1, max_iters=None),
+        Rejection(low=math.inf, high=3.0, center="mean", deviation="std", ddof=1, max_iters="all"),
     ],
 )
 def test_rejections_that_are_valid(rejection: Rejection) -> None:
-    check_rejection(rejection)
+    resolve_rejection(rejection)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "sigmaclip"}, "no rejection rule 'sigmaclip'; did you mean 'sigma'"),
-        ({"rule": "median"}, "no rejection rule 'median'; "),
+        ({"rule": "sigmaclip"}, "rejection rule sigmaclip is unknown: did you mean sigma"),
+        ({"rule": "median"}, "rejection rule median is unknown: there are none, "),
         ({"rule": "minmax", "low": 3.0}, "'minmax' does not read low = 3.0; it reads nlow"),
         ({"rule": "none", "nkeep": 2}, "'none' does not read nkeep = 2; it has no options"),
-        ({"low": 0.0}, "low is 0 sigmas; it must be above 0, or off"),
+        ({"low": 0.0}, "low is 0; it must be above 0, or off"),
         ({"high": float("nan")}, "high is not a number"),
         ({"nkeep": -1}, "nkeep is -1; it may be 0 or more"),
         ({"max_iters": 0}, "max_iters is 0; it may be 1 or more"),
-        ({"center": "mode"}, "center is 'mode'; it may be median, mean, first-median"),
+        ({"center": "mode"}, "center mode is unknown: there are median, mean"),
         ({"rule": "threshold", "low": 9.0, "high": 3.0}, "keeps nothing: low is 9, above high, 3"),
     ],
 )
 def test_rejections_that_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        check_rejection(Rejection(**options))
+        resolve_rejection(Rejection(**options))

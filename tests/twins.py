@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from masterframe.kernels import Floor, LoadTerms
+from masterframe.kernels import Floor, LoadTerms, resolve_rejection
 from masterframe.model import Recipe, Rejection
 
 GONE, KEPT, LOW, HIGH = range(4)
@@ -83,21 +83,36 @@ def reject(v: Any, rejection: Rejection, floor: Floor, frames: int) -> Any:
     return codes
 
 
+def _center(kept: Any, center: str, done: int) -> float:
+    if center == "median" or (center == "first-median" and done == 0):
+        return float(np.median(kept))
+    if center == "inner-mean" and done == 0 and kept.size > 2:
+        kept = np.sort(kept)[1:-1]
+    return math.fsum(kept) / kept.size
+
+
+def mad_correction(n: int) -> float:
+    """Factors b_n of Croux and Rousseeuw (1992)."""
+    small = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.2, 7: 1.14, 8: 1.129, 9: 1.107}
+    return small.get(n, n / (n - 0.8) if n > 9 else 1.0)
+
+
 def _clip(v: Any, codes: Any, r: Rejection, floor: Floor) -> None:
     done = 0
-    while r.max_iters is None or done < r.max_iters:
+    while r.max_iters == "all" or done < r.max_iters:
         kept = np.sort(v[codes == KEPT])
-        if not kept.size or (r.deviation == "std" and kept.size <= r.ddof):
+        if not kept.size or (r.deviation != "mad" and kept.size <= r.ddof):
             return
-        use_median = r.center == "median" or (r.center == "first-median" and done == 0)
-        c = np.median(kept) if use_median else math.fsum(kept) / len(kept)
+        c = _center(kept, r.center, done)
         if r.deviation == "mad":
-            sigma = 1.482602218505602 * np.median(np.abs(kept - np.median(kept)))
+            factor = mad_correction(kept.size) if r.mad_correction else 1.0
+            sigma = 1.482602218505602 * factor * np.median(np.abs(kept - np.median(kept)))
         else:
-            sigma = np.std(kept, ddof=r.ddof)
+            about = c if r.deviation == "rms" else math.fsum(kept) / kept.size
+            sigma = math.sqrt(((kept - about) ** 2).sum() / (kept.size - r.ddof))
         sigma = max(sigma, floor.quant, math.sqrt(floor.poisson * max(c, 0) + floor.read))
-        low = np.zeros(len(v), bool) if r.low is None else v < c - r.low * sigma
-        high = np.zeros(len(v), bool) if r.high is None else v > c + r.high * sigma
+        low = np.zeros(len(v), bool) if r.low == math.inf else v < c - r.low * sigma
+        high = np.zeros(len(v), bool) if r.high == math.inf else v > c + r.high * sigma
         low &= codes == KEPT
         high &= codes == KEPT
         if not (low | high).any() or kept.size - (low | high).sum() < r.nkeep:
@@ -135,6 +150,7 @@ def combine(
     codes = left_out(raw, values, terms)
     n, rows, nx = raw.shape
     order = np.argsort(rank, kind="stable")
+    rejection = resolve_rejection(recipe.rejection)
     values, codes = values[order].astype(float), codes[order]
     twin = Twin(
         np.empty((rows, nx)), np.empty((rows, nx)), *np.zeros((4, rows, nx), int),
@@ -146,7 +162,7 @@ def combine(
         for x in range(nx):
             column, code = values[:, y, x], codes[:, y, x]
             valid = np.flatnonzero(code == KEPT)
-            code[valid] = reject(column[valid], recipe.rejection, floor, n)
+            code[valid] = reject(column[valid], rejection, floor, n)
             kept = code == KEPT
             value, error = estimate(column[kept], recipe.estimator, floor.step)
             twin.data[y, x], twin.uncert[y, x] = value, error

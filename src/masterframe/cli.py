@@ -136,13 +136,19 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
     high: Annotated[
         str | None, typer.Option(help="Sigmas above the centre (5), largest raw value, or off.")
     ] = None,
-    center: Annotated[str, typer.Option(help="median, mean or first-median.")] = "median",
-    deviation: Annotated[str, typer.Option(help="mad (times 1.4826) or std.")] = "mad",
-    ddof: Annotated[int, typer.Option(help="0 or 1: divide the variance by n or n - 1.")] = 0,
-    max_iters: Annotated[str, typer.Option(help="Passes at most, or all.")] = "1",
-    nlow: Annotated[int, typer.Option(help="Lowest values dropped by minmax.")] = 0,
-    nhigh: Annotated[int, typer.Option(help="Highest values dropped by minmax.")] = 0,
-    nkeep: Annotated[int, typer.Option(help="Values that must be left.")] = 1,
+    center: Annotated[
+        str | None, typer.Option(help="median, mean, first-median or inner-mean.")
+    ] = None,
+    deviation: Annotated[
+        str | None, typer.Option(help="mad (times 1.4826), std, or rms about the centre.")
+    ] = None,
+    ddof: Annotated[
+        int | None, typer.Option(help="0 or 1: divide the variance by n or n - 1.")
+    ] = None,
+    max_iters: Annotated[str | None, typer.Option(help="Passes at most, or all.")] = None,
+    nlow: Annotated[int | None, typer.Option(help="Lowest values dropped by minmax.")] = None,
+    nhigh: Annotated[int | None, typer.Option(help="Highest values dropped by minmax.")] = None,
+    nkeep: Annotated[int | None, typer.Option(help="Values that must be left.")] = None,
     noise_floor: Annotated[
         str, typer.Option(help="Least sigma: auto (from quantisation and noise), or a number.")
     ] = "auto",

@@ -123,7 +123,7 @@ def combine_stack(
     """
     recipe = recipe or Recipe()
     calibration = calibration or Calibration()
-    kernels.check_rejection(recipe.rejection)
+    recipe = replace(recipe, rejection=kernels.resolve_rejection(recipe.rejection))
     data = _banded(trim_rows(da.asarray(stack.data), calibration))
     if masks is not None and masks.shape != stack.shape:
         raise UsageError(f"the masks have shape {masks.shape}, the stack {stack.shape}")

@@ -104,28 +104,27 @@ def read_options(options: Mapping[str, Any]) -> Request:
 
 
 def _rejection(options: Mapping[str, Any]) -> Rejection:
-    rule, iterations = options["reject"], options["max_iters"]
-    bounds: dict[str, float | None] = {
-        name: None if options[name] == "off" else _number(name, options[name], -math.inf)
+    iterations = options["max_iters"]
+    bounds = {
+        name: math.inf if options[name] == "off" else _number(name, options[name], -math.inf)
         for name in ("low", "high")
         if options[name] is not None
     }
-    if rule == "threshold":  # sigmas are no default for raw values: what is not given is off
-        bounds = {"low": bounds.get("low"), "high": bounds.get("high")}
+    if iterations not in (None, "all"):
+        iterations = int(_number("max_iters", iterations, 1))
     rejection = Rejection(
-        rule=rule,
-        low=bounds.get("low", 5.0),
-        high=bounds.get("high", 5.0),
+        rule=options["reject"],
+        low=bounds.get("low"),
+        high=bounds.get("high"),
         center=options["center"],
         deviation=options["deviation"],
         ddof=options["ddof"],
-        max_iters=None if iterations == "all" else int(_number("max_iters", iterations, 1)),
+        max_iters=iterations,
         nlow=options["nlow"],
         nhigh=options["nhigh"],
         nkeep=options["nkeep"],
     )
-    kernels.check_rejection(rejection)
-    return rejection
+    return kernels.resolve_rejection(rejection)
 
 
 def _number(name: str, text: str, least: float) -> float:

@@ -336,33 +336,54 @@ class Problem:
     """What is wrong or missing, in words for an observer."""
 
 
+Center = Literal["median", "mean", "first-median", "inner-mean"]
+Deviation = Literal["mad", "std", "rms"]
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """A rejection rule by name, with the options that the rules share.
 
-    A rule uses those that its docstring names and refuses others that were set.
+    A rule uses those that its docstring names and refuses others that were set. None leaves an
+    option to the default of the rule (`masterframe.kernels.resolve_rejection`).
     """
 
     rule: str = "sigma"
     """Name in the registry `masterframe.kernels.RULES`."""
-    low: float | None = 5.0
-    """Bound below the centre (sigmas; raw adu for ``threshold``); None does not reject low."""
-    high: float | None = 5.0
-    """Bound above the centre; None does not reject high."""
-    center: Literal["median", "mean", "first-median"] = "median"
-    """Centre of the bounds; first-median: the median at first, the mean from the second pass."""
-    deviation: Literal["mad", "std"] = "mad"
-    """Measure of spread: 1.4826 times the median absolute deviation, or the standard deviation."""
-    ddof: int = 0
-    """Degrees of freedom taken off n in ``deviation='std'``."""
-    max_iters: int | None = 1
-    """Passes at most; None goes on until nothing changes."""
-    nlow: int = 0
+    low: float | None = None
+    """Bound below the centre (sigmas; raw adu for ``threshold``, a fraction of the median for
+    ``percentile``); inf does not reject low."""
+    high: float | None = None
+    """Bound above the centre; inf does not reject high."""
+    center: Center | None = None
+    """Centre of the bounds; first-median: the median at first, the mean from the second pass;
+    inner-mean: at first the mean without the least and the largest value, then the mean."""
+    deviation: Deviation | None = None
+    """Measure of spread: 1.4826 times the median absolute deviation, the standard deviation, or the
+    root mean square deviation from the centre."""
+    ddof: int | None = None
+    """Degrees of freedom taken off n in ``std`` and ``rms``."""
+    max_iters: int | Literal["all"] | None = None
+    """Passes at most; ``all`` goes on until nothing changes."""
+    nlow: int | None = None
     """Values that ``minmax`` drops at the low end."""
-    nhigh: int = 0
+    nhigh: int | None = None
     """Values that ``minmax`` drops at the high end."""
-    nkeep: int = 1
+    nkeep: int | None = None
     """Values that a rule must leave; a pass that would leave fewer is not done."""
+    pclip: float | None = None
+    """Rank by which ``pclip`` measures the spread: values from the median, or a fraction of half
+    their number where it is below 1; negative: below the median."""
+    fraction: float | None = None
+    """Largest fraction of the values that ``gesd`` may reject."""
+    alpha: float | None = None
+    """Significance of the test of ``gesd``."""
+    snoise: float | None = None
+    """Sensitivity noise of ``ccd``: a fraction of the signal."""
+    mad_correction: bool | None = None
+    """Correct the median absolute deviation for its bias at few values."""
+    grow: float | None = None
+    """Values within this distance (pixels) of a rejected one, in the same frame, go with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +400,7 @@ class Noise:
     """Noise of one read (electrons)."""
 
 
-Estimator = Literal["mean", "median", "sum"]
+Estimator = Literal["mean", "median", "lmedian", "sum", "weighted", "min", "max", "trimmed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +410,9 @@ class Recipe:
     rejection: Rejection = field(default_factory=Rejection)
     """What is left out."""
     estimator: Estimator = "mean"
-    """What is made of the values that are kept."""
+    """What is made of the values that are kept; lmedian: the lower of the two middle ones."""
+    trim: float = 0.2
+    """Fraction of the kept values that ``trimmed`` leaves out at each end."""
     noise: Noise = field(default_factory=Noise)
     """The noise floor of the rejection."""
     saturation: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from masterframe.config import schema
 from masterframe.config.source import Source, Where
 from masterframe.errors import ConfigError, UsageError
-from masterframe.kernels.registry import check_rejection
+from masterframe.kernels.registry import resolve_rejection
 from masterframe.matching import FIELDS
 from masterframe.model import (
     AppliedRule,
@@ -111,18 +112,24 @@ class Converter:
         """Return how a stanza combines, its rule and options checked."""
         rejection = Rejection(
             rule=model.reject,
-            low=_or_none(model.low),
-            high=_or_none(model.high),
+            low=_or_inf(model.low),
+            high=_or_inf(model.high),
             center=model.center,
             deviation=model.deviation,
             ddof=model.ddof,
-            max_iters=None if model.max_iters == "all" else model.max_iters,
+            max_iters=model.max_iters,
             nlow=model.nlow,
             nhigh=model.nhigh,
             nkeep=model.nkeep,
+            pclip=model.pclip,
+            fraction=model.fraction,
+            alpha=model.alpha,
+            snoise=model.snoise,
+            mad_correction=model.mad_correction,
+            grow=model.grow,
         )
         try:
-            check_rejection(rejection)
+            rejection = resolve_rejection(rejection)
         except UsageError as error:
             raise self.refuse((*where, "reject"), str(error)) from None
         return Recipe(
@@ -191,6 +198,11 @@ def _keywords(found: Mapping[Any, list[schema.KeywordModel]]) -> dict[str, tuple
         name: tuple(Keyword(card.key.upper(), card.factor, card.offset) for card in cards)
         for name, cards in found.items()
     }
+
+
+def _or_inf(value: float | str | None) -> float | None:
+    """Return a number or None; infinity for ``off``."""
+    return math.inf if isinstance(value, str) else value
 
 
 def _or_none(value: float | str) -> float | None:

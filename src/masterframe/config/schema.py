@@ -20,7 +20,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from masterframe.model import Kind, Step
+from masterframe.model import Center, Deviation, Estimator, Kind, Step
 
 MasterKind = Literal["bias", "dark", "flat", "science"]
 Pattern = bool | int | FiniteFloat | str | None
@@ -100,16 +100,29 @@ class StanzaModel(Model):
     )
     min_frames: PositiveInt = Field(default=3, description="fewer are combined without rejection")
     reject: str = Field(default="sigma", description="rejection rule")
-    low: FiniteFloat | Off = Field(default=5.0, description="sigmas below the centre, or off")
-    high: FiniteFloat | Off = Field(default=5.0, description="sigmas above the centre, or off")
-    center: Literal["median", "mean", "first-median"] = "median"
-    deviation: Literal["mad", "std"] = "mad"
-    ddof: Literal[0, 1] = 0
-    max_iters: PositiveInt | Literal["all"] = 1
-    nlow: NonNegativeInt = 0
-    nhigh: NonNegativeInt = 0
-    nkeep: NonNegativeInt = 1
-    combine: Literal["mean", "median", "sum"] = "mean"
+    low: FiniteFloat | Off | None = Field(
+        default=None, description="bound below the centre, or off; the rule has a default"
+    )
+    high: FiniteFloat | Off | None = Field(
+        default=None, description="bound above the centre, or off; the rule has a default"
+    )
+    center: Center | None = None
+    deviation: Deviation | None = None
+    ddof: Literal[0, 1] | None = None
+    max_iters: PositiveInt | Literal["all"] | None = None
+    nlow: NonNegativeInt | None = None
+    nhigh: NonNegativeInt | None = None
+    nkeep: NonNegativeInt | None = None
+    pclip: FiniteFloat | None = None
+    fraction: PositiveFloat | None = None
+    alpha: PositiveFloat | None = None
+    snoise: NonNegativeFloat | None = None
+    mad_correction: bool | None = None
+    grow: NonNegativeFloat | None = Field(default=None, description="radius in pixels")
+    combine: Estimator = "mean"
+    trim: NonNegativeFloat = Field(
+        default=0.2, description="fraction that trimmed leaves out at each end"
+    )
     noise_floor: NonNegativeFloat | Literal["auto"] = "auto"
     saturation: FiniteFloat | Literal["auto", "off"] = "auto"
     min_kept: PositiveInt = 1

@@ -7,6 +7,7 @@ the trim. Cards that FITS does not allow are mended or dropped by `masterframe.f
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 from astropy.io import fits
 
 from masterframe.fits.legal import COMMENTARY, Entry, entries, lawful, quoted, to_header
-from masterframe.kernels.registry import RULES
+from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.model import Header, Image, MaskBit, Recipe, Rejection, Scalar, Section
 
 MAX_INPUT_CARDS = 999
@@ -49,7 +50,7 @@ _POINTING = re.compile(
 )
 _OURS = re.compile(
     r"ISMASTER|NCOMBINE|IMCMB\d+|TOTEXP|COMBTYPE|REJ(?:TYPE|CENT|DEV|DDOF)|SIG(?:LOW|HIGH)"
-    r"|THR(?:LOW|HIGH)|NLOW|NHIGH|NKEEP|NITER|NFLOOR|BIASSUB|UNCTYPE|MF\w+|DATE|DATE-\w+|TIMESYS"
+    r"|THR(?:LOW|HIGH)|NLOW|NHIGH|NKEEP|NITER|PCLIP|MAXFRAC|REJALPHA|SNOISE|MADCORR|REJGROW|NFLOOR|BIASSUB|UNCTYPE|MF\w+|DATE|DATE-\w+|TIMESYS"
     r"|UTYPE"
 )
 _RULE_CARDS = {
@@ -62,6 +63,12 @@ _RULE_CARDS = {
     "nlow": ("NLOW", "lowest values dropped"),
     "nhigh": ("NHIGH", "highest values dropped"),
     "nkeep": ("NKEEP", "values left at least"),
+    "pclip": ("PCLIP", "rank from the median"),
+    "fraction": ("MAXFRAC", "largest fraction rejected"),
+    "alpha": ("REJALPHA", "significance of the test"),
+    "snoise": ("SNOISE", "sensitivity noise"),
+    "mad_correction": ("MADCORR", "MAD corrected for few values"),
+    "grow": ("REJGROW", "[pix] radius of rejection"),
 }
 _RAW_CARDS = {"low": ("THRLOW", "[adu] raw values from"), "high": ("THRHIGH", "[adu] to")}
 _TIME_CARDS = ("EXPTIME", "TOTEXP", "DATE-OBS", "DATE-BEG", "DATE-END", "DATE-AVG", "TIMESYS")
@@ -301,11 +308,12 @@ def _less(value: Any, shift: int) -> Any:
 def _rejection_cards(rejection: Rejection) -> dict[str, Any]:
     names = _RULE_CARDS | (_RAW_CARDS if rejection.rule == "threshold" else {})
     cards: dict[str, Any] = {"REJTYPE": (rejection.rule, "rule of rejection")}
+    rejection = resolve_rejection(rejection)
     for option in RULES[rejection.rule].options:
         keyword, comment = names[option]
         value = getattr(rejection, option)
-        without = "all" if option == "max_iters" else "off"
-        cards[keyword] = (without if value is None else value, comment)
+        off = isinstance(value, float) and math.isinf(value)
+        cards[keyword] = ("off" if off else value, comment)
     return cards
 
 

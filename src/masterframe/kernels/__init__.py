@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from masterframe.kernels.registry import RULES, RuleSpec, check_rejection
+from masterframe.kernels.registry import RULES, RuleSpec, resolve_rejection
 
 if TYPE_CHECKING:
     from masterframe.kernels.checksum import word_sums
@@ -27,9 +27,9 @@ __all__ = [
     "LoadTerms",
     "RuleSpec",
     "calibrate_block",
-    "check_rejection",
     "combine_block",
     "efficiencies",
+    "resolve_rejection",
     "swap16",
     "swap_unsigned16",
     "warm_up",

@@ -110,13 +110,20 @@ def jit(function: Callable[..., Any]) -> Any:
     Division follows numpy (``x / 0`` is inf), as checks would keep loops from being vectorised.
     No flag of fastmath is set: each of them changes bits or loses NaN.
     """
+    with _cache_in_folder():
+        return numba.njit(nogil=True, error_model="numpy", cache=True, no_cfunc_wrapper=True)(
+            function
+        )
+
+
+@contextlib.contextmanager
+def _cache_in_folder() -> Iterator[None]:
+    """Let what is decorated meanwhile keep its code in our folder."""
     with _decorating:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(folder())
         try:
-            return numba.njit(nogil=True, error_model="numpy", cache=True, no_cfunc_wrapper=True)(
-                function
-            )
+            yield
         finally:
             numba.config.CACHE_DIR = before
 
@@ -129,6 +136,12 @@ def part(function: Callable[..., Any]) -> Any:
     return numba.njit(
         nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
     )(function)
+
+
+def pointer(signature: Any, function: Callable[..., Any]) -> Any:
+    """Compile a function for one signature, or load it; compiled code can call it by address."""
+    with _first_calls, _locked(folder() / "lock"), _cache_in_folder():
+        return numba.cfunc(signature, error_model="numpy", cache=True)(function)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +31,9 @@ from masterframe.kernels.load import (
     leave_infinite,
     leave_out,
 )
-from masterframe.kernels.registry import NONE, THRESHOLD, check_rejection
+from masterframe.kernels.registry import resolve_rejection
 from masterframe.kernels.rows import clip, distances_of_floats, distances_of_integers, majority
-from masterframe.kernels.rules import Floor, window
+from masterframe.kernels.rules import TRACED, Floor
 from masterframe.kernels.sorting import network, sort_rows
 from masterframe.kernels.terms import LoadTerms, calibration, narrowed, source, work_type
 from masterframe.model import Recipe
@@ -103,6 +103,8 @@ class Settings(NamedTuple):
     """Stands for a value left out; sorts last."""
     top: Any
     """The largest value that is none left out."""
+    rejects: bool
+    """Whether any rule is applied to the sorted values."""
     rows_at_once: bool
     """Whether the windows can be found for all lanes at once."""
 
@@ -119,10 +121,13 @@ class Room(NamedTuple):
     floats: NDArray[np.float64]
     sums: NDArray[np.float64]
     codes: NDArray[np.int8]
+    trace: NDArray[np.float64]
 
 
 @jit
-def _combine(source: Any, cal: Any, params: Any, settings: Any, room: Any, out: Any) -> None:
+def _combine(
+    source: Any, cal: Any, rule: Any, params: Any, settings: Any, room: Any, out: Any
+) -> None:  # fmt: skip
     """Combine all rows, tile by tile; `cal` is None where values are sorted as raw integers."""
     rows, nx = out.data.shape
     width = room.tile.shape[1]
@@ -132,7 +137,7 @@ def _combine(source: Any, cal: Any, params: Any, settings: Any, room: Any, out: 
             place = (y, x0, w)
             missing = _load_tile(source, cal, settings, room, out.frames, place)
             sort_rows(room.sorted, w, settings.plan)
-            _find_windows(cal, params, settings.rows_at_once, room, missing, w)
+            _find_windows(cal, rule, params, settings, room, missing, w)
             moments(room.sorted, w, room.ints, room.floats)
             write_values(room.sorted, room.ints, room.floats, settings.estimator, out.data, place)
             write_errors(room.ints, room.floats, settings, out.uncert, place)
@@ -168,7 +173,7 @@ def _load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, pla
 
 @part
 def _find_windows(
-    cal: Any, params: Any, rows_at_once: bool, room: Any, missing: int, w: int
+    cal: Any, rule: Any, params: Any, settings: Any, room: Any, missing: int, w: int
 ) -> None:
     """Find which sorted values of each lane are kept: all lanes at once, or those left one by one.
 
@@ -178,10 +183,10 @@ def _find_windows(
     s, ints, floats, column = room.sorted, room.ints, room.floats, room.column
     for i in range(w):
         ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
-    if params.rule in (NONE, THRESHOLD):
+    if not settings.rejects:
         return
     done = -1
-    if rows_at_once:
+    if settings.rows_at_once:
         done = s.shape[0]
         if missing:
             done = majority(w, ints)
@@ -199,7 +204,8 @@ def _find_windows(
             continue
         for k in range(valid):
             column[k] = s[k, i]
-        ints[LO, i], ints[HI, i] = window(column, np.int64(0), valid, params)
+        lo, hi = rule.window(column, np.int64(0), valid, params, 0.0, room.trace)
+        ints[LO, i], ints[HI, i] = lo, hi
 
 
 def combine_block(
@@ -238,11 +244,11 @@ def combine_block(
     Raises
     ------
     UsageError
-        A rejection that `check_rejection` refuses.
+        A rejection that `resolve_rejection` refuses.
     ValueError
         Shapes that do not fit.
     """
-    check_rejection(recipe.rejection)
+    recipe = replace(recipe, rejection=resolve_rejection(recipe.rejection))
     n, rows, nx = raw.shape
     if n == 0 or np.shape(rank) != (n,):
         raise ValueError(f"{n} frames with {np.shape(rank)} ranks; each frame needs one")
@@ -258,8 +264,9 @@ def combine_block(
         np.empty((rows, n, 2)), np.zeros((rows, 3)),
     )  # fmt: skip
     params = rules.params(recipe.rejection, floor, n)
+    rule = rules.compiled(recipe.rejection.rule)
     with first_call(("combine", src.raw.dtype, kind)):
-        _combine(src, cal, params, settings, _room(n, kind), out)
+        _combine(src, cal, rule, params, settings, _room(n, kind), out)
     low, high, missing = out.frames.T.copy()
     return KernelResult(
         data=out.data.astype(dtype, copy=False),
@@ -315,9 +322,10 @@ def _settings(
         step=float(floor.step),
         missing=missing,
         top=top,
+        rejects=rejection.rule not in ("none", "threshold"),
         rows_at_once=(
             rejection.rule == "sigma"
-            and rejection.center != "mean"
+            and rejection.center in ("median", "first-median")
             and rejection.deviation == "mad"
         ),
     )
@@ -334,6 +342,7 @@ def _room(n: int, kind: np.dtype[Any]) -> Room:
         floats=_aligned((12, width), np.dtype(np.float64)),
         sums=np.zeros((n, 2, PARTIALS)),
         codes=np.empty((n, width), np.int8),
+        trace=np.zeros(TRACED),
     )
 
 

@@ -1,95 +1,181 @@
-"""The rejection rules by name: what each reads, and which settings it refuses.
+"""The rejection rules by name: what each reads, its defaults, and which settings it refuses.
 
 Nothing here needs numba, so that a configuration can be checked in a few milliseconds.
 """
 
 from __future__ import annotations
 
-import difflib
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args
 
 from masterframe.errors import UsageError
-from masterframe.model import Rejection
+from masterframe.model import Center, Deviation, Rejection
+from masterframe.names import unknown
+
+MIN_N = 3
+"""Values below which the spread of a pixel says nothing of any one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleSpec:
-    """What the rest of the program knows of a rule."""
+    """What the rest of the program knows of a rule; its code is `masterframe.kernels.rules`."""
 
-    number: int
-    """Its branch in the compiled dispatcher `masterframe.kernels.rules.window`."""
-    options: tuple[str, ...]
-    """Fields of `Rejection` that it reads."""
-    min_n: int
-    """Values of a pixel below which it cannot tell a good value from a bad one."""
     summary: str
     """One line for help texts."""
+    defaults: Mapping[str, Any]
+    """The options of `Rejection` that it reads, and what each is where it is not given."""
+    min_n: int = MIN_N
+    """Values of a pixel below which it cannot tell a good value from a bad one."""
+    masks: bool = False
+    """False: it keeps a window of the sorted values; True: it marks each value."""
+    noise: bool = False
+    """Whether it needs the noise of each value: gain and read noise, or input uncertainties."""
+    rows: bool = False
+    """Whether it needs a number measured over a whole row first."""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Fields of `Rejection` that it reads."""
+        return tuple(self.defaults)
 
 
-NONE, THRESHOLD, MINMAX, SIGMA = range(4)
+_COMMON = {"nkeep": 1, "grow": 0.0}
+_SIGMAS = {"low": 3.0, "high": 3.0, "center": "median", "max_iters": "all"}
 
 RULES: dict[str, RuleSpec] = {
-    "none": RuleSpec(NONE, (), 1, "keep every value"),
-    "threshold": RuleSpec(THRESHOLD, ("low", "high"), 1, "keep raw values from low to high (adu)"),
+    "none": RuleSpec("keep every value", {}, min_n=1),
+    "threshold": RuleSpec(
+        "keep raw values from low to high (adu)",
+        {"low": -math.inf, "high": math.inf, "grow": 0.0},
+        min_n=1,
+    ),
     "minmax": RuleSpec(
-        MINMAX, ("nlow", "nhigh", "nkeep"), 2, "drop the nlow lowest and the nhigh highest values"
+        "drop the nlow lowest and the nhigh highest values",
+        {"nlow": 0, "nhigh": 0, **_COMMON},
+        min_n=2,
     ),
     "sigma": RuleSpec(
-        SIGMA,
-        ("low", "high", "center", "deviation", "ddof", "max_iters", "nkeep"),
-        3,
         "drop values beyond low and high sigmas of the centre",
+        {
+            "low": 5.0,
+            "high": 5.0,
+            "center": "median",
+            "deviation": "mad",
+            "ddof": 0,
+            "max_iters": 1,
+            "mad_correction": False,
+            **_COMMON,
+        },
+    ),
+    "avsigma": RuleSpec(
+        "as sigma, with the spread of a whole row in units of its Poisson noise",
+        {**_SIGMAS, **_COMMON},
+        rows=True,
+    ),
+    "ccd": RuleSpec(
+        "drop values beyond low and high sigmas of gain, read and sensitivity noise",
+        {**_SIGMAS, "snoise": 0.0, **_COMMON},
+        min_n=2,
+        masks=True,
+        noise=True,
+    ),
+    "percentile": RuleSpec(
+        "drop values that differ from the median by more than a fraction of it",
+        {"low": 0.2, "high": 0.1, **_COMMON},
+    ),
+    "pclip": RuleSpec(
+        "as sigma, with the distance of one ranked value from the median as the spread",
+        {"low": 3.0, "high": 3.0, "pclip": -0.5, **_COMMON},
+    ),
+    "winsorized": RuleSpec(
+        "as sigma, with the spread of values that are pulled in to 1.5 sigma",
+        {"low": 3.0, "high": 3.0, "max_iters": "all", **_COMMON},
+    ),
+    "linearfit": RuleSpec(
+        "drop values far from a line through the sorted values",
+        {"low": 5.0, "high": 5.0, "max_iters": "all", **_COMMON},
+        min_n=5,
+        masks=True,
+    ),
+    "gesd": RuleSpec(
+        "test for outliers one by one, the most extreme first (generalized ESD)",
+        {"fraction": 0.3, "alpha": 0.05, **_COMMON},
+        min_n=5,
+    ),
+    "varclip": RuleSpec(
+        "drop values beyond low and high times their own uncertainty",
+        {**_SIGMAS, **_COMMON},
+        min_n=2,
+        masks=True,
+        noise=True,
     ),
 }
-"""Every rule by name; a new one is a line here, a file and a branch of the dispatcher."""
+"""Every rule by name; a new one is a line here and a file of `masterframe.kernels.rules`."""
 
-_CHOICES = {"center": ("median", "mean", "first-median"), "deviation": ("mad", "std")}
+CENTERS: tuple[str, ...] = get_args(Center)
+DEVIATIONS: tuple[str, ...] = get_args(Deviation)
+_CHOICES = {"center": CENTERS, "deviation": DEVIATIONS}
+_LEAST = {"nlow": 0, "nhigh": 0, "nkeep": 0, "ddof": 0, "grow": 0, "snoise": 0}
 
 
-def check_rejection(rejection: Rejection) -> None:
-    """Refuse a rejection that names no rule, or sets what its rule does not read or cannot use.
+def resolve_rejection(rejection: Rejection) -> Rejection:
+    """Return a rejection with the defaults of its rule filled in.
 
     Parameters
     ----------
     rejection : Rejection
         A rule's name and its options.
 
+    Returns
+    -------
+    Rejection
+        The same, with a value for every option that the rule reads; itself where it has them.
+
     Raises
     ------
     UsageError
-        With the rule, the option and its value, and what would be valid.
+        If it names no rule, or sets what its rule does not read or cannot use; with the rule, the
+        option and its value, and what would be valid.
     """
     spec = RULES.get(rejection.rule)
     if spec is None:
-        raise UsageError(f"no rejection rule {rejection.rule!r}{_nearest(rejection.rule)}")
+        raise UsageError(unknown("rejection rule", rejection.rule, RULES))
     _refuse_unread(rejection, spec)
-    for name, choices in _CHOICES.items():
-        if getattr(rejection, name) not in choices:
-            raise UsageError(
-                f"{name} is {getattr(rejection, name)!r}; it may be {', '.join(choices)}"
-            )
-    for name in ("nlow", "nhigh", "nkeep", "ddof"):
-        if getattr(rejection, name) < 0:
-            raise UsageError(f"{name} is {getattr(rejection, name)}; it may be 0 or more")
-    if rejection.max_iters is not None and rejection.max_iters < 1:
-        raise UsageError(f"max_iters is {rejection.max_iters}; it may be 1 or more, or none")
-    _check_bounds(rejection)
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, RULES, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(RULES)}"
+    missing = {
+        name: value for name, value in spec.defaults.items() if getattr(rejection, name) is None
+    }
+    if rejection.rule == "threshold" and rejection.low == math.inf:
+        missing["low"] = -math.inf  # off
+    complete = replace(rejection, **missing) if missing else rejection
+    for name in spec.options:
+        _check_option(name, getattr(complete, name))
+    _check_bounds(complete)
+    return complete
 
 
 def _refuse_unread(rejection: Rejection, spec: RuleSpec) -> None:
     for option in fields(Rejection):
         value = getattr(rejection, option.name)
-        if option.name not in ("rule", *spec.options) and value != option.default:
+        if option.name not in ("rule", *spec.options) and value is not None:
             reads = f"it reads {', '.join(spec.options)}" if spec.options else "it has no options"
             raise UsageError(
                 f"rule {rejection.rule!r} does not read {option.name} = {value!r}; {reads}"
             )
+
+
+def _check_option(name: str, value: Any) -> None:
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise UsageError(unknown(name, value, _CHOICES[name]))
+    if name in _LEAST and not _LEAST[name] <= value < math.inf:
+        raise UsageError(f"{name} is {value}; it may be {_LEAST[name]} or more")
+    if name == "max_iters" and value != "all" and value < 1:
+        raise UsageError(f"max_iters is {value}; it may be 1 or more, or all")
+    if name in ("fraction", "alpha") and not 0 < value < 1:
+        raise UsageError(f"{name} is {value:g}; it may be above 0 and below 1")
+    if name == "pclip" and not 0 < abs(value) < math.inf:
+        raise UsageError(f"pclip is {value:g}; it may be any number but 0")
 
 
 def _check_bounds(rejection: Rejection) -> None:
@@ -97,7 +183,7 @@ def _check_bounds(rejection: Rejection) -> None:
     for name, value in (("low", low), ("high", high)):
         if value is not None and math.isnan(value):
             raise UsageError(f"{name} is not a number; leave the side off instead")
-        if rejection.rule == "sigma" and value is not None and value <= 0:
-            raise UsageError(f"{name} is {value:g} sigmas; it must be above 0, or off")
+        if rejection.rule != "threshold" and value is not None and value <= 0:
+            raise UsageError(f"{name} is {value:g}; it must be above 0, or off")
     if rejection.rule == "threshold" and low is not None and high is not None and low > high:
         raise UsageError(f"threshold keeps nothing: low is {low:g}, above high, {high:g}")

@@ -16,7 +16,7 @@ import numpy as np
 from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEAST, MIDDLE, MOST, NEAR, NEXT
 from masterframe.kernels.load import HI, LO, VALID
-from masterframe.kernels.rules.sigma import MAD_TO_SIGMA, floored
+from masterframe.kernels.rules.common import floored
 from masterframe.kernels.sorting import larger, smaller
 
 
@@ -70,9 +70,10 @@ def distances_of_integers(s: Any, w: int, n: int, floats: Any, near: Any) -> Non
 @part
 def clip(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any) -> None:
     """Set the windows by the medians and median absolute deviations of n values a lane."""
+    factor = params.mad[n]
     for i in range(w):
         c = floats[MIDDLE, i]
-        sigma = floored(MAD_TO_SIGMA * floats[NEAR, i], c, params)
+        sigma = floored(factor * floats[NEAR, i], c, params)
         floats[LEAST, i] = c - params.low * sigma
         floats[MOST, i] = c + params.high * sigma
     for k in range(n):

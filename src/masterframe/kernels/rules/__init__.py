@@ -1,19 +1,41 @@
-"""The rejection rules, one file each, and the dispatcher that calls them by number.
+"""The rejection rules, one file each, and how compiled code is given one of them.
 
-A rule is a function ``window(column, lo, hi, params) -> (lo, hi)``: of the sorted float64 values
-column[lo:hi] of one pixel it keeps a window. A new rule is a file here, a branch below, and a line
-in `masterframe.kernels.registry`.
+A rule is one of two functions of the sorted float64 values column[lo:hi] or column[:n] of a pixel:
+
+``window(column, lo, hi, params, row, trace) -> (lo, hi)``
+    keeps a window of them;
+``mask(column, noise, codes, n, params, row, trace)``
+    puts `KEPT`, `LOW` or `HIGH` into codes[:n], which hold `KEPT` when it is called. Rows of noise
+    belong to the values: ``noise[k]`` are a, b and z of the variance
+    ``a + b max(c - z, 0) + (snoise (c - z))^2`` of value k at the centre c.
+
+``params`` is a `Params`, ``row`` the number that the rule's own function ``measure`` finds for the
+whole row (`registry.RuleSpec.rows`; else 0), ``trace`` takes centre, spread and bounds of the last
+pass and the number of passes (`masterframe.kernels.rules.common.note`).
+
+A rule is compiled by itself, when it is first used, and the combination is handed its address. A
+new rule is a file here and a line in `masterframe.kernels.registry`.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 from typing import Any, NamedTuple
 
-from masterframe.kernels.cache import part
-from masterframe.kernels.registry import MINMAX, RULES, SIGMA
-from masterframe.kernels.rules import minmax, none, sigma
+import numba
+import numpy as np
+from numba.core import types
+from numpy.typing import NDArray
+
+from masterframe.kernels import cache, tables
+from masterframe.kernels.registry import CENTERS, DEVIATIONS, RULES
 from masterframe.model import Rejection
+
+KEPT, LOW, HIGH = range(3)
+TRACED = 5
+"""Numbers that a rule leaves in its trace."""
 
 
 class Floor(NamedTuple):
@@ -34,9 +56,8 @@ class Floor(NamedTuple):
 
 
 class Params(NamedTuple):
-    """A rejection and its noise floor as compiled code reads them."""
+    """A rejection and its noise floor as compiled code reads them; what is not read is 0."""
 
-    rule: int
     low: float
     high: float
     center: int
@@ -47,37 +68,80 @@ class Params(NamedTuple):
     nhigh: int
     nkeep: int
     frames: int
+    """Number of frames, present or not."""
     quant: float
     poisson: float
     read: float
+    pclip: float
+    fraction: float
+    snoise: float
+    mad: NDArray[np.float64]
+    """By what the median absolute deviation of n values is multiplied to be their sigma."""
+    critical: NDArray[np.float64]
+    """Critical value of the test ``gesd`` for n values."""
+
+
+class Rule(NamedTuple):
+    """A rule as compiled code takes it; the function that it does not have does nothing."""
+
+    window: Any
+    mask: Any
+    measure: Any
 
 
 def params(rejection: Rejection, floor: Floor, frames: int) -> Params:
-    """Return the numbers of a rejection that was checked by `registry.check_rejection`."""
+    """Return the numbers of a rejection that came from `registry.resolve_rejection`."""
     no_limit = 2**62
     return Params(
-        rule=RULES[rejection.rule].number,
-        low=math.inf if rejection.low is None else float(rejection.low),
-        high=math.inf if rejection.high is None else float(rejection.high),
-        center=("median", "mean", "first-median").index(rejection.center),
-        deviation=("mad", "std").index(rejection.deviation),
-        ddof=int(rejection.ddof),
-        max_iters=no_limit if rejection.max_iters is None else int(rejection.max_iters),
-        nlow=int(rejection.nlow),
-        nhigh=int(rejection.nhigh),
-        nkeep=int(rejection.nkeep),
+        low=_number(rejection.low),
+        high=_number(rejection.high),
+        center=CENTERS.index(rejection.center or CENTERS[0]),
+        deviation=DEVIATIONS.index(rejection.deviation or DEVIATIONS[0]),
+        ddof=int(rejection.ddof or 0),
+        max_iters=no_limit if rejection.max_iters == "all" else int(rejection.max_iters or 1),
+        nlow=int(rejection.nlow or 0),
+        nhigh=int(rejection.nhigh or 0),
+        nkeep=int(rejection.nkeep or 0),
         frames=int(frames),
         quant=float(floor.quant),
         poisson=float(floor.poisson),
         read=float(floor.read),
+        pclip=float(rejection.pclip or 0.0),
+        fraction=float(rejection.fraction or 0.0),
+        snoise=float(rejection.snoise or 0.0),
+        mad=tables.mad_factors(frames, corrected=bool(rejection.mad_correction)),
+        critical=tables.critical_values(frames, rejection.alpha or 0.0),
     )
 
 
-@part
-def window(column: Any, lo: int, hi: int, params: Any) -> Any:
-    """Return the window that the rule of params leaves of the sorted values column[lo:hi]."""
-    if params.rule == SIGMA:
-        return sigma.window(column, lo, hi, params)
-    if params.rule == MINMAX:
-        return minmax.window(column, lo, hi, params)
-    return none.window(column, lo, hi, params)  # threshold has done its work in the load step
+def _number(bound: float | None) -> float:
+    return math.inf if bound is None else float(bound)
+
+
+@functools.cache
+def _signatures() -> dict[str, Any]:
+    column, codes = types.float64[::1], types.int8[::1]
+    noise, i8, f8 = types.float64[:, ::1], types.int64, types.float64
+    pair = types.containers.UniTuple(i8, 2)
+    given = numba.typeof(params(Rejection("none"), Floor(), 1))
+    return {
+        "window": pair(column, i8, i8, given, f8, column),
+        "mask": types.void(column, noise, codes, i8, given, f8, column),
+        "measure": types.void(column, i8, given, column),
+    }
+
+
+@functools.cache
+def _pointer(name: str, what: str) -> Any:
+    function = getattr(importlib.import_module(f"{__name__}.{name}"), what)
+    return cache.pointer(_signatures()[what], function)
+
+
+def compiled(name: str) -> Rule:
+    """Return a rule by its name, compiled or loaded when it is first asked for."""
+    spec = RULES[name]
+    return Rule(
+        _pointer("none" if spec.masks or name == "threshold" else name, "window"),
+        _pointer(name if spec.masks else "none", "mask"),
+        _pointer(name if spec.rows else "none", "measure"),
+    )

@@ -8,17 +8,18 @@ is dropped.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from masterframe.kernels.cache import part
+from masterframe.kernels.rules.common import note
 
 
-@part
-def window(column: Any, lo: int, hi: int, params: Any) -> tuple[int, int]:
+def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -> tuple[int, int]:
     """Return the window without its ends."""
     n = hi - lo
     low = int(n * params.nlow / params.frames + 0.001)
     high = int(n * params.nhigh / params.frames + 0.001)
     if n - low - high < params.nkeep or low + high > n:
         return lo, hi
+    note(trace, math.nan, math.nan, -math.inf, math.inf)
     return lo + low, hi - high
