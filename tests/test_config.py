@@ -1,4 +1,5 @@
 import json
+import math
 import string
 from contextlib import suppress
 from dataclasses import replace
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from masterframe.config import json_schema, load_config
 from masterframe.errors import ConfigError
+from masterframe.kernels import resolve_rejection
 from masterframe.model import Condition, Rejection
 from support import ROOT
 
@@ -30,7 +32,7 @@ def test_defaults_are_the_workflow_of_the_design():
     assert list(config.recipes) == ["bias", "dark", "flat", "science"]
     for name, recipe in config.recipes.items():
         assert recipe.kind == recipe.name == name
-        assert recipe.recipe.rejection == Rejection("sigma", 5.0, 5.0, "median", "mad")
+        assert recipe.recipe.rejection == resolve_rejection(Rejection("sigma"))
         assert (recipe.recipe.estimator, recipe.recipe.dtype) == ("mean", "float32")
         assert recipe.min_frames == 3
     flat = config.recipes["flat"]
@@ -61,7 +63,10 @@ def test_published_schema_is_the_one_in_force():
         ("recipes:\n  flat:\n    hi: 3\n", "night.yaml:3:5: key hi is unknown: did you mean high?"),
         ("recipe: {}\n", "night.yaml:1:1: key recipe is unknown: did you mean recipes?"),
         ("tolerances: {temprature: 2}\n", "night.yaml:1:14: key temprature is unknown"),
-        ("recipes:\n  bias: {reject: sgma}\n", "night.yaml:2:10: rejection rule sgma is unknown: did"),
+        (
+            "recipes:\n  bias: {reject: sgma}\n",
+            "night.yaml:2:10: rejection rule sgma is unknown: did",
+        ),
         ("recipes:\n  bias: {low: x}\n", "night.yaml:2:10: recipes.bias.low is 'x': "),
         ("recipes:\n  bias: {min_frames: 0}\n", "recipes.bias.min_frames is 0: "),
         ("recipes:\n  bias: {min_frames: '3'}\n", "recipes.bias.min_frames is '3': "),
@@ -124,7 +129,7 @@ def test_override_goes_before_the_file(tmp_path):
         "flat"
     ]
     rejection = flat.recipe.rejection
-    assert (flat.min_frames, rejection.low, rejection.high) == (7, 4.0, None)
+    assert (flat.min_frames, rejection.low, rejection.high) == (7, 4.0, math.inf)
 
 
 @pytest.mark.parametrize(
