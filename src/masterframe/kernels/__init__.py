@@ -14,15 +14,16 @@ from masterframe.kernels.registry import RULES, RuleSpec, resolve_rejection
 if TYPE_CHECKING:
     from masterframe.kernels.checksum import word_sums
     from masterframe.kernels.combine import KernelResult, combine_block, warm_up
-    from masterframe.kernels.estimate import efficiencies
     from masterframe.kernels.load import calibrate_block
+    from masterframe.kernels.ratios import efficiencies
     from masterframe.kernels.rules import Floor
     from masterframe.kernels.swap import swap16, swap_unsigned16
-    from masterframe.kernels.terms import LoadTerms, work_type
+    from masterframe.kernels.terms import FrameTerms, LoadTerms, work_type
 
 __all__ = [
     "RULES",
     "Floor",
+    "FrameTerms",
     "KernelResult",
     "LoadTerms",
     "RuleSpec",
@@ -39,11 +40,12 @@ __all__ = [
 
 _HOMES = {
     "Floor": "rules",
+    "FrameTerms": "terms",
     "KernelResult": "combine",
     "LoadTerms": "terms",
     "calibrate_block": "load",
     "combine_block": "combine",
-    "efficiencies": "estimate",
+    "efficiencies": "ratios",
     "swap16": "swap",
     "swap_unsigned16": "swap",
     "warm_up": "combine",

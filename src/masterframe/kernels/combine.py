@@ -8,40 +8,48 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from masterframe.errors import UsageError
 from masterframe.kernels import rules
-from masterframe.kernels.cache import first_call, jit, part
+from masterframe.kernels.aside import Extras, add_aside
+from masterframe.kernels.cache import first_call, jit
 from masterframe.kernels.estimate import (
-    ESTIMATORS,
-    efficiencies,
+    TRIMMED,
     moments,
+    moments_about,
+    trim,
+    winsorize,
     write_counts,
     write_errors,
     write_values,
 )
-from masterframe.kernels.frames import PARTIALS, add_halves, add_tile, close_row
-from masterframe.kernels.load import (
-    HI,
-    HIGH,
-    LO,
-    LOW,
-    SATURATED,
-    VALID,
-    calibrate_row,
-    copy_row,
-    leave_infinite,
-    leave_out,
+from masterframe.kernels.frames import add_halves, add_tile, close_row
+from masterframe.kernels.load import FIRST, HI, LAST, LO
+from masterframe.kernels.marks import (
+    STRIP,
+    grow,
+    leave_marked,
+    make_desk,
+    make_marks,
+    mark_rows,
 )
-from masterframe.kernels.registry import resolve_rejection
-from masterframe.kernels.rows import clip, distances_of_floats, distances_of_integers, majority
-from masterframe.kernels.rules import TRACED, Floor
+from masterframe.kernels.ratios import ESTIMATORS, ratios
+from masterframe.kernels.registry import RULES, resolve_rejection
+from masterframe.kernels.rules import Floor, Rule
 from masterframe.kernels.sorting import network, sort_rows
-from masterframe.kernels.terms import LoadTerms, calibration, narrowed, source, work_type
+from masterframe.kernels.terms import (
+    FrameTerms,
+    LoadTerms,
+    calibration,
+    frame_terms,
+    narrowed,
+    source,
+    work_type,
+)
+from masterframe.kernels.tiles import Room, Settings, find_windows, load_tile, make_room
 from masterframe.model import Recipe
+from masterframe.names import unknown
 
 Array = NDArray[Any]
-SCRATCH = 2**18
-"""Bytes that the sorted values of one tile should take at most: half of a small second cache."""
-MOST_LANES, LEAST_LANES = 256, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +82,11 @@ class KernelResult:
     """Over the pixels where both halves of the frames (even and odd canonical rank) have kept
     values: their number, the sum of d and of d ** 2 with d = (mean of even - mean of odd) / 2;
     shape (rows, 3)."""
+    propagated: Array
+    """Standard deviation of the combined values by the noise of each value, shape (rows, nx); of
+    size 0 where the recipe does not ask for this plane."""
+    exposure: Array
+    """Summed exposure times of the kept values (s), likewise."""
 
 
 class Output(NamedTuple):
@@ -89,132 +102,58 @@ class Output(NamedTuple):
     half_sums: NDArray[np.float64]
 
 
-class Settings(NamedTuple):
-    """What one call does."""
-
-    order: NDArray[np.int64]
-    """Frames in canonical order."""
-    plan: NDArray[np.int32]
-    """The sorting network."""
-    efficiency: NDArray[np.float64]
-    estimator: int
-    step: float
-    missing: Any
-    """Stands for a value left out; sorts last."""
-    top: Any
-    """The largest value that is none left out."""
-    rejects: bool
-    """Whether any rule is applied to the sorted values."""
-    rows_at_once: bool
-    """Whether the windows can be found for all lanes at once."""
-
-
-class Room(NamedTuple):
-    """Memory that one call works in, tile after tile."""
-
-    tile: Array
-    """Values of a tile in canonical order, shape (N, lanes)."""
-    sorted: Array
-    near: NDArray[np.uint16]
-    column: NDArray[np.float64]
-    ints: NDArray[np.int32]
-    floats: NDArray[np.float64]
-    sums: NDArray[np.float64]
-    codes: NDArray[np.int8]
-    trace: NDArray[np.float64]
-
-
 @jit
 def _combine(
-    source: Any, cal: Any, rule: Any, params: Any, settings: Any, room: Any, out: Any
+    source: Any, cal: Any, rule: Any, settings: Any, room: Any, out: Any, extras: Any
 ) -> None:  # fmt: skip
-    """Combine all rows, tile by tile; `cal` is None where values are sorted as raw integers."""
-    rows, nx = out.data.shape
-    width = room.tile.shape[1]
-    for y in range(rows):
+    """Combine rows, tile by tile.
+
+    `cal` is None where values are sorted as raw integers. `extras` is None for the common case;
+    else what is rejected has been marked before, and rules have nothing to do here.
+    """
+    nx, width = out.data.shape[1], room.tile.shape[1]
+    s, ints, floats = room.sorted, room.ints, room.floats
+    window = (LO, HI)
+    if settings.estimator == TRIMMED:
+        window = (FIRST, LAST)
+    for y in range(settings.first, settings.last):
+        line = y - settings.top_margin
         for x0 in range(0, nx, width):
             w = min(width, nx - x0)
-            place = (y, x0, w)
-            missing = _load_tile(source, cal, settings, room, out.frames, place)
-            sort_rows(room.sorted, w, settings.plan)
-            _find_windows(cal, rule, params, settings, room, missing, w)
-            moments(room.sorted, w, room.ints, room.floats)
-            write_values(room.sorted, room.ints, room.floats, settings.estimator, out.data, place)
-            write_errors(room.ints, room.floats, settings, out.uncert, place)
-            write_counts(room.ints, out.counts, place)
+            place, goal = (y, x0, w), (line, x0, w)
+            missing = load_tile(source, cal, settings, room, out.frames, place)
+            if extras is not None and extras.marks.codes.size:
+                leave_marked(extras.marks, settings, room, out.frames, place, extras.first)
+            sort_rows(s, w, settings.plan)
+            find_windows(cal, rule, settings, room, missing, w, 0.0)
+            if settings.estimator == TRIMMED:
+                trim(ints, w, settings.trim)
+            moments(s, w, ints, floats, window)
+            if extras is not None and extras.marks.codes.size:
+                pivots = extras.marks.pivot[y - extras.first, x0 : x0 + w]
+                moments_about(s, w, ints, floats, window, pivots)
+            write_values(s, ints, floats, settings.estimator, window, out.data, goal)
+            if settings.tails or settings.estimator == TRIMMED:
+                winsorize(s, w, ints, floats, settings.tails, window)
+            write_errors(ints, floats, settings, window, out.uncert, goal)
+            if extras is not None:
+                add_aside(extras, settings, room, out, place, line)
+            write_counts(ints, out.counts, goal)
             add_tile(room, w, settings.top, settings.order, out.frames)
-            add_halves(w, room.ints, room.floats, out.half_sums, y)
-        close_row(settings.order, room.sums, out.frame_sums, y)
+            add_halves(w, ints, floats, out.half_sums, line)
+        close_row(settings.order, room.sums, out.frame_sums, line)
 
 
-@part
-def _load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, place: Any) -> int:
-    """Load a tile in canonical order, and a copy to be sorted; return how many values it lacks."""
-    tile, s, ints, sign = room.tile, room.sorted, room.ints, settings.missing
-    y, x0, w = place
-    n, missing = tile.shape[0], 0
-    for i in range(w):
-        ints[VALID, i] = n
-        ints[SATURATED, i] = 0
-        ints[LOW, i] = 0
-        ints[HIGH, i] = 0
-    for k in range(n):
-        frame = settings.order[k]
-        row = (frame, y, x0, w)
-        copy_row(tile, k, source, row)
-        if cal is not None:
-            calibrate_row(tile, k, cal, row)
-            missing += leave_infinite(tile, k, sign, ints, frames, frame, w)
-        missing += leave_out(tile, k, sign, source, ints, frames, row)
-        for i in range(w):
-            s[k, i] = tile[k, i]
-    return missing
-
-
-@part
-def _find_windows(
-    cal: Any, rule: Any, params: Any, settings: Any, room: Any, missing: int, w: int
-) -> None:
-    """Find which sorted values of each lane are kept: all lanes at once, or those left one by one.
-
-    At once go those with as many values as most of them, for one pass; it is the last one where it
-    changed nothing.
-    """
-    s, ints, floats, column = room.sorted, room.ints, room.floats, room.column
-    for i in range(w):
-        ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
-    if not settings.rejects:
-        return
-    done = -1
-    if settings.rows_at_once:
-        done = s.shape[0]
-        if missing:
-            done = majority(w, ints)
-        if done > 0:
-            if cal is None:
-                distances_of_integers(s, w, done, floats, room.near)
-            else:
-                distances_of_floats(s, w, done, floats)
-            clip(s, w, done, ints, floats, params)
-        if not missing and params.max_iters == 1:
-            return
-    for i in range(w):
-        valid = np.int64(ints[VALID, i])
-        if valid == done and (params.max_iters == 1 or ints[HI, i] - ints[LO, i] == valid):
-            continue
-        for k in range(valid):
-            column[k] = s[k, i]
-        lo, hi = rule.window(column, np.int64(0), valid, params, 0.0, room.trace)
-        ints[LO, i], ints[HI, i] = lo, hi
-
-
-def combine_block(
+def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by name alone
     raw: Array,
     terms: LoadTerms,
     recipe: Recipe,
     floor: Floor,
     rank: NDArray[np.integer[Any]],
     dtype: DTypeLike = np.float32,
+    *,
+    frames: FrameTerms = FrameTerms(),  # noqa: B008 - it cannot be changed
+    margin: tuple[int, int] = (0, 0),
 ) -> KernelResult:
     """Calibrate and combine N frames of raw values pixel by pixel.
 
@@ -228,46 +167,104 @@ def combine_block(
     terms : LoadTerms
         What is applied in the load step; the thresholds of the rule ``threshold`` are here.
     recipe : Recipe
-        Rejection and estimator; nothing else of it is read.
+        Rejection, estimator, its trim and the optional planes ``propagated`` and ``exposure``;
+        nothing else of it is read.
     floor : Floor
         The noise floor.
     rank : ndarray of int, shape (N,)
         Canonical rank of each frame: the order of equal values and of sums over frames.
     dtype : dtype
         float32 or float64, the type of the planes written.
+    frames : FrameTerms
+        Noise, weights and exposure times, where rule, estimator or planes need them.
+    margin : (int, int)
+        Rows above and below those of the result that raw and all terms hold: ``grow`` takes values
+        with rejected ones there. As many as its radius, fewer only at the edge of the image.
 
     Returns
     -------
     KernelResult
-        Planes, and the numbers of the frames in the order given.
+        Planes, and the numbers of the frames in the order given, without the margin.
 
     Raises
     ------
     UsageError
-        A rejection that `resolve_rejection` refuses.
+        A rejection that `resolve_rejection` refuses, an unknown estimator, a trim that leaves
+        nothing.
     ValueError
-        Shapes that do not fit.
+        Shapes that do not fit; terms of the frames that are missing.
     """
     recipe = replace(recipe, rejection=resolve_rejection(recipe.rejection))
-    n, rows, nx = raw.shape
+    _check_estimator(recipe)
+    n, shape = raw.shape[0], (raw.shape[1] - sum(margin), raw.shape[2])
     if n == 0 or np.shape(rank) != (n,):
         raise ValueError(f"{n} frames with {np.shape(rank)} ranks; each frame needs one")
+    if min(*margin, shape[0]) < 0:
+        raise ValueError(f"margins of {margin} rows do not fit {raw.shape[1]} rows")
     work = work_type(raw.dtype, dtype)
     raw = narrowed(raw, terms, work)
-    kind = raw.dtype if _whole(raw, terms, work) else work
-    src = source(raw, terms)
-    cal = calibration(terms, raw.shape, kind) if kind.kind == "f" else None
-    settings = _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)
-    out = Output(
-        np.empty((rows, nx), work), np.empty((rows, nx), work),
-        np.empty((4, rows, nx), np.int32), np.zeros((n, 3), np.int64),
-        np.empty((rows, n, 2)), np.zeros((rows, 3)),
+    common = _is_common(recipe)
+    kind = raw.dtype if common and _whole(raw, terms, work) else work
+    call = _Call(
+        source(raw, terms),
+        calibration(terms, raw.shape, kind) if kind.kind == "f" else None,
+        rules.compiled(recipe.rejection.rule),
+        _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)._replace(
+            first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0]
+        ),
+        make_room(n, kind),
+        Output(
+            np.empty(shape, work), np.empty(shape, work),
+            np.empty((4, *shape), np.int32), np.zeros((n, 3), np.int64),
+            np.empty((shape[0], n, 2)), np.zeros((shape[0], 3)),
+        ),
     )  # fmt: skip
-    params = rules.params(recipe.rejection, floor, n)
-    rule = rules.compiled(recipe.rejection.rule)
-    with first_call(("combine", src.raw.dtype, kind)):
-        _combine(src, cal, rule, params, settings, _room(n, kind), out)
+    extras = None if common else _extras(recipe, frames, raw.shape, shape, call)
+    if extras is None or not (call.settings.rejects or recipe.rejection.grow):
+        _run(call, extras)
+    else:
+        _mark_and_run(call, extras, recipe, raw.shape)
+    return _result(call.out, extras, np.dtype(dtype))
+
+
+class _Call(NamedTuple):
+    """What compiled code is given."""
+
+    source: Any
+    cal: Any
+    rule: Rule
+    settings: Settings
+    room: Room
+    out: Output
+
+
+def _run(call: _Call, extras: Extras | None) -> None:
+    kinds = call.source.raw.dtype, call.room.tile.dtype, extras is None
+    with first_call(("combine", *kinds)):
+        _combine(*call, extras)
+
+
+def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int, ...]) -> None:
+    """Mark some rows of values and combine them, then the next."""
+    n, rows, nx = shape
+    radius, settings = recipe.rejection.grow or 0.0, call.settings
+    reach = int(radius)
+    height = max(STRIP // (n * nx + 1), 1 + 4 * reach)
+    for first in range(settings.first, settings.last, height):
+        last = min(first + height, settings.last)
+        above, below = max(first - reach, 0), min(last + reach, rows)
+        marks = make_marks((n, below - above, nx))
+        wider = settings._replace(first=above, last=below)
+        with first_call(("mark", call.source.raw.dtype, call.room.tile.dtype)):
+            mark_rows(*call[:3], wider, call.room, extras.desk, marks)
+        grow(marks, radius, settings.params.nkeep)
+        inner = settings._replace(first=first, last=last, rejects=False)
+        _run(call._replace(settings=inner), extras._replace(marks=marks, first=above))
+
+
+def _result(out: Output, extras: Extras | None, dtype: np.dtype[Any]) -> KernelResult:
     low, high, missing = out.frames.T.copy()
+    none = np.empty((0, 0))
     return KernelResult(
         data=out.data.astype(dtype, copy=False),
         uncert=out.uncert.astype(dtype, copy=False),
@@ -275,12 +272,59 @@ def combine_block(
         low=out.counts[1],
         high=out.counts[2],
         saturated=out.counts[3],
-        kept=rows * nx - low - high - missing,
+        kept=out.data.size - low - high - missing,
         rej_low=low,
         rej_high=high,
         missing=missing,
         frame_sums=out.frame_sums,
         half_sums=out.half_sums,
+        propagated=(extras.propagated if extras else none).astype(dtype),
+        exposure=(extras.exposure if extras else none).astype(dtype),
+    )
+
+
+def _check_estimator(recipe: Recipe) -> None:
+    if recipe.estimator not in ESTIMATORS:
+        raise UsageError(unknown("estimator", recipe.estimator, ESTIMATORS))
+    if not 0 <= recipe.trim < 0.5:
+        raise UsageError(f"trim is {recipe.trim:g}; it may be 0 or more, and below 0.5")
+
+
+def _is_common(recipe: Recipe) -> bool:
+    """Whether windows of the sorted values, and sums of them in sorted order, are all it takes."""
+    spec = RULES[recipe.rejection.rule]
+    return not (
+        spec.masks
+        or spec.rows
+        or recipe.rejection.grow
+        or recipe.estimator == "weighted"
+        or {"propagated", "exposure"} & set(recipe.planes)
+    )
+
+
+def _extras(
+    recipe: Recipe, frames: FrameTerms, raw: tuple[int, ...], shape: tuple[int, int], call: _Call
+) -> Extras:
+    """Return what compiled code needs beyond the common case.
+
+    Raises
+    ------
+    ValueError
+        Terms of the frames that do not fit, or are missing.
+    """
+    spec, planes = RULES[recipe.rejection.rule], recipe.planes
+    if (spec.noise or "propagated" in planes) and not (frames.noise.size or frames.variance.size):
+        what = f"rule {recipe.rejection.rule!r}" if spec.noise else "the plane 'propagated'"
+        raise ValueError(f"{what} needs the noise of the frames or the variance of the values")
+    if "exposure" in planes and not frames.exptime.size:
+        raise ValueError("the plane 'exposure' needs the exposure times of the frames")
+    terms = frame_terms(frames, raw)
+    return Extras(
+        make_marks((0, 0, 0)),
+        first=0,
+        desk=make_desk(spec, terms, call.room.tile.shape[1], raw[0]),
+        propagated=np.empty(shape if "propagated" in planes else (0, 0)),
+        exposure=np.empty(shape if "exposure" in planes else (0, 0)),
     )
 
 
@@ -314,11 +358,14 @@ def _settings(
     else:
         missing = kind.type(np.iinfo(kind).max)
         top = kind.type(int(missing) - 1) if _leaves_out(terms) else missing
+    n = len(order)
     return Settings(
+        params=rules.params(rejection, floor, n),
         order=order.astype(np.int64),
-        plan=network(len(order)),
-        efficiency=efficiencies(len(order)),
+        plan=network(n),
+        ratio=ratios(recipe.estimator, n),
         estimator=ESTIMATORS.index(recipe.estimator),
+        trim=float(recipe.trim),
         step=float(floor.step),
         missing=missing,
         top=top,
@@ -328,30 +375,11 @@ def _settings(
             and rejection.center in ("median", "first-median")
             and rejection.deviation == "mad"
         ),
+        tails=rejection.rule == "minmax",
+        first=0,
+        last=0,
+        top_margin=0,
     )
-
-
-def _room(n: int, kind: np.dtype[Any]) -> Room:
-    width = min(max(SCRATCH // (n * kind.itemsize) // 32 * 32, LEAST_LANES), MOST_LANES)
-    return Room(
-        tile=_aligned((n, width), kind),
-        sorted=_aligned((n, width), kind),
-        near=_aligned((2, width), np.dtype(np.uint16)),
-        column=np.empty(n),
-        ints=_aligned((8, width), np.dtype(np.int32)),
-        floats=_aligned((12, width), np.dtype(np.float64)),
-        sums=np.zeros((n, 2, PARTIALS)),
-        codes=np.empty((n, width), np.int8),
-        trace=np.zeros(TRACED),
-    )
-
-
-def _aligned(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
-    """Return room that begins on a cache line: vectors that straddle two cost half the speed."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    room = np.empty(size + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def warm_up() -> None:

@@ -17,10 +17,11 @@ from masterframe.kernels.terms import LoadTerms, calibration, narrowed, source, 
 
 Array = NDArray[Any]
 
-LO, HI, VALID, SATURATED, LOW, HIGH, EVEN, ODD = range(8)
+LO, HI, VALID, SATURATED, LOW, HIGH, EVEN, ODD, FIRST, LAST, TAIL_LOW, TAIL_HIGH = range(12)
 """Rows of the whole numbers of each lane (pixel of a tile): the window that is kept of its sorted
-values, how many values it has, how many frames are saturated, how many values the thresholds
-rejected, and how many values of the even and the odd frames are kept."""
+values, how many values it has, how many frames are saturated, how many values were rejected before
+sorting, how many values of the even and the odd frames are kept, the window that is averaged, and
+how many values the rule dropped at each end before they were sorted."""
 REJECTED_LOW, REJECTED_HIGH, MISSING = range(3)
 """Columns of the numbers of each frame."""
 

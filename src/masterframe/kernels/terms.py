@@ -48,6 +48,22 @@ class LoadTerms(NamedTuple):
         )
 
 
+class FrameTerms(NamedTuple):
+    """What is known of N frames beside their values; an array of size 0 is absent."""
+
+    noise: Array = _ABSENT
+    """a, b and z of each frame, shape (N, 3): the variance of a value where c is expected is
+    ``a + b max(c - z, 0)`` (combined unit squared); a = (scale read_noise / gain) ** 2,
+    b = scale / gain, z = the zero added."""
+    variance: Array = _ABSENT
+    """Variance of each value, shape (N, rows, nx) (combined unit squared); takes the place of a,
+    and divides the weights."""
+    weights: Array = _ABSENT
+    """Weight of each frame, shape (N,); absent: 1."""
+    exptime: Array = _ABSENT
+    """Exposure time of each frame, shape (N,) (s)."""
+
+
 class Calibration(NamedTuple):
     """The terms as compiled code reads them: of the work type, read-only, contiguous."""
 
@@ -134,6 +150,23 @@ def source(raw: Array, terms: LoadTerms) -> Source:
     )  # fmt: skip
 
 
+def frame_terms(frames: FrameTerms, shape: tuple[int, ...]) -> FrameTerms:
+    """Return the terms of the frames for compiled code.
+
+    Raises
+    ------
+    ValueError
+        A term whose shape does not fit raw values of this shape, (N, rows, nx).
+    """
+    n = shape[0]
+    return FrameTerms(
+        _term(frames, "noise", (n, 3), np.float64),
+        _term(frames, "variance", shape, np.float64),
+        _term(frames, "weights", (n,), np.float64),
+        _term(frames, "exptime", (n,), np.float64),
+    )
+
+
 def narrowed(raw: Array, terms: LoadTerms, work: np.dtype[Any]) -> Array:
     """Return raw values in one of the few types that are compiled: uint16 or the work type.
 
@@ -168,7 +201,9 @@ def _flattened(raw: Array) -> tuple[Array, int, int]:
     return flat, strides[0] // size, strides[1] // size
 
 
-def _term(terms: LoadTerms, name: str, shape: tuple[int, ...], kind: DTypeLike) -> Array:
+def _term(
+    terms: LoadTerms | FrameTerms, name: str, shape: tuple[int, ...], kind: DTypeLike
+) -> Array:
     array = np.asarray(getattr(terms, name))
     if not array.size:
         return _locked(np.empty((0,) * len(shape), kind))

@@ -1,0 +1,172 @@
+"""What is summed in canonical frame order: the weighted mean, propagated noise, exposure time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe.kernels.cache import part
+from masterframe.kernels.estimate import (
+    APART,
+    LEVEL,
+    MIDDLE,
+    NEAR,
+    NEXT,
+    SQUARES,
+    SUM,
+    TOTAL,
+    TRIMMED,
+    WEIGHTED,
+)
+from masterframe.kernels.load import FIRST, HI, LAST, LO
+from masterframe.kernels.marks import Desk, Marks, find_places, noise_of
+
+WEIGHT, CENTER, SHARES, PRESENT = MIDDLE, NEAR, NEXT, APART
+"""Rows of the real numbers of each lane that are free for the weighted mean: sum of the weights,
+the mean, sum of the squared shares in it, how many values have a weight."""
+
+
+class Extras(NamedTuple):
+    """What a combination does that the common one does not."""
+
+    marks: Marks
+    """What was rejected before; no codes: nothing."""
+    first: int
+    """Row of the raw values that the first row of the marks belongs to."""
+    desk: Desk
+    propagated: NDArray[np.float64]
+    """Standard deviations, shape (rows, nx); of size 0 where they are not wanted."""
+    exposure: NDArray[np.float64]
+    """Sums of the exposure times, shape (rows, nx); of size 0 where they are not wanted."""
+
+
+@part
+def weight_of(terms: Any, frame: int, y: int, x: int) -> float:
+    """Return the weight of a value; 0 where it is no positive finite number."""
+    weight = 1.0
+    if terms.weights.size:
+        weight = terms.weights[frame]
+    if terms.variance.size:
+        weight /= terms.variance[frame, y, x]
+    return weight if 0.0 < weight < math.inf else 0.0
+
+
+@part
+def weigh(room: Any, settings: Any, terms: Any, out: Any, place: Any, line: int) -> None:
+    """Write weighted means and their standard deviations.
+
+    With the shares p of the n values in the mean c the variance is sum p^2 (x - c)^2 / (1 - p): HC2
+    of J. G. MacKinnon and H. White (1985). It has no bias where weights are inverse variances, and
+    is s^2 / n where they are equal. It is at least that of the step.
+    """
+    tile, floats, order = room.tile, room.floats, settings.order
+    y, x0, w = place
+    for row in (WEIGHT, CENTER, SHARES, PRESENT, SQUARES):
+        for i in range(w):
+            floats[row, i] = 0.0
+    for k in range(tile.shape[0]):
+        for i in range(w):
+            if tile[k, i] <= settings.top:
+                weight = weight_of(terms, order[k], y, x0 + i)
+                floats[WEIGHT, i] += weight
+                floats[CENTER, i] += weight * float(tile[k, i])
+                floats[PRESENT, i] += 1.0 if weight > 0.0 else 0.0
+    for i in range(w):
+        floats[CENTER, i] /= floats[WEIGHT, i]
+        out.data[line, x0 + i] = floats[CENTER, i]
+        floats[LEVEL, i] = out.data[line, x0 + i]
+    for k in range(tile.shape[0]):
+        for i in range(w):
+            if tile[k, i] <= settings.top:
+                share = weight_of(terms, order[k], y, x0 + i) / floats[WEIGHT, i]
+                apart = float(tile[k, i]) - floats[CENTER, i]
+                floats[SQUARES, i] += share * share * apart * apart / (1.0 - share)
+                floats[SHARES, i] += share * share
+    least = settings.step**2 / 12.0
+    for i in range(w):
+        variance = max(floats[SQUARES, i], least * floats[SHARES, i])
+        enough = floats[PRESENT, i] > 1.5
+        out.uncert[line, x0 + i] = math.sqrt(variance) if enough else math.nan
+
+
+@part
+def propagate(room: Any, settings: Any, extras: Any, place: Any, line: int) -> None:
+    """Write the standard deviations that the noise of the values gives the combined ones.
+
+    The variance of each value is that at the combined value: ``a + b max(c - z, 0)``. The mean's is
+    their sum over n^2, the weighted mean's that of the squared shares times them, the sum's their
+    sum; any other is the mean's times the square of the ratio of their standard deviations for
+    normal data.
+    """
+    tile, floats, ints, used = room.tile, room.floats, room.ints, room.codes
+    terms, kind, ratio = extras.desk.terms, settings.estimator, settings.ratio
+    y, x0, w = place
+    _mark_used(room, settings, extras.desk, w)
+    for i in range(w):
+        floats[TOTAL, i] = 0.0
+        floats[WEIGHT, i] = 0.0
+    for k in range(tile.shape[0]):
+        for i in range(w):
+            if not used[k, i]:
+                continue
+            a, b, z = noise_of(terms, settings.order[k], y, x0 + i)
+            variance = a + b * max(floats[LEVEL, i] - z, 0.0)
+            weight = 1.0
+            if kind == WEIGHTED:
+                weight = weight_of(terms, settings.order[k], y, x0 + i)
+            if weight > 0.0:
+                floats[TOTAL, i] += weight * weight * variance
+                floats[WEIGHT, i] += weight
+    for i in range(w):
+        error = math.sqrt(floats[TOTAL, i])
+        if kind != SUM:
+            error /= floats[WEIGHT, i]
+        if ratio.size:
+            error *= ratio[ints[HI, i] - ints[LO, i]]
+        extras.propagated[line, x0 + i] = error if ints[HI, i] > ints[LO, i] else math.nan
+
+
+@part
+def _mark_used(room: Any, settings: Any, desk: Any, w: int) -> None:
+    """Mark the values that are averaged: those kept, without the ends for a trimmed mean."""
+    tile, ints, used = room.tile, room.ints, room.codes
+    for k in range(tile.shape[0]):
+        for i in range(w):
+            used[k, i] = tile[k, i] <= settings.top
+    if settings.estimator != TRIMMED:
+        return
+    for i in range(w):
+        n = np.int64(ints[HI, i])
+        if ints[FIRST, i] == 0 or n == 0:
+            continue
+        for k in range(n):
+            room.column[k] = room.sorted[k, i]
+        find_places(tile, i, room.column, n, desk)
+        for k in range(tile.shape[0]):
+            used[k, i] = ints[FIRST, i] <= desk.places[k] < ints[LAST, i]
+
+
+@part
+def expose(room: Any, settings: Any, extras: Any, place: Any, line: int) -> None:
+    """Write the summed exposure times of the values kept."""
+    tile, exptime, x0 = room.tile, extras.desk.terms.exptime, place[1]
+    for i in range(place[2]):
+        extras.exposure[line, x0 + i] = 0.0
+    for k in range(tile.shape[0]):
+        for i in range(place[2]):
+            if tile[k, i] <= settings.top:
+                extras.exposure[line, x0 + i] += exptime[settings.order[k]]
+
+
+@part
+def add_aside(extras: Any, settings: Any, room: Any, out: Any, place: Any, line: int) -> None:
+    """Write what is summed in frame order for a tile."""
+    if settings.estimator == WEIGHTED:
+        weigh(room, settings, extras.desk.terms, out, place, line)
+    if extras.propagated.size:
+        propagate(room, settings, extras, place, line)
+    if extras.exposure.size:
+        expose(room, settings, extras, place, line)
