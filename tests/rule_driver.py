@@ -1,0 +1,74 @@
+"""Runs a compiled rejection rule on many pixels, by its address as the combination does.
+
+``run(rejection, values, noise=..., floor=...)`` takes float64 values of shape (pixels, frames) with
+frames in canonical order and NaN where a value is missing, and for rules that mark single values
+``noise`` of shape (pixels, frames, 3): a, b and z of each value. All pixels together are one row of
+an image, for rules that measure a row first. It gives a `Driven`: what became of each value, in
+the order given, and the trace of each pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from masterframe.kernels import Floor, resolve_rejection, rules
+from masterframe.model import Rejection
+
+MISSING = -1
+
+
+class Driven(NamedTuple):
+    codes: Any
+    """`rules.KEPT`, `rules.LOW`, `rules.HIGH` or `MISSING`, shape (pixels, frames)."""
+    trace: Any
+    """Centre, spread, bounds of the last pass, and the number of passes, shape (pixels, 5)."""
+
+    def counts(self) -> Any:
+        """Kept, low and high values of each pixel, shape (pixels, 3)."""
+        return np.stack([(self.codes == code).sum(1) for code in range(3)], axis=1)
+
+
+@numba.njit
+def _measure(rule: Any, columns: Any, counts: Any, params: Any) -> float:
+    sums = np.zeros(2)
+    for i in range(len(columns)):
+        rule.measure(columns[i], counts[i], params, sums)
+    return np.sqrt(sums[0] / sums[1]) if sums[1] != 0.0 else 0.0
+
+
+@numba.njit
+def _apply(
+    rule: Any, columns: Any, noise: Any, counts: Any, params: Any, row: float, room: Any
+) -> None:
+    codes, trace = room
+    for i in range(len(columns)):
+        n = counts[i]
+        rule.mask(columns[i], noise[i], codes[i], n, params, row, trace[i])
+        lo, hi = rule.window(columns[i], np.int64(0), n, params, row, trace[i])
+        codes[i, :lo] = rules.LOW
+        codes[i, hi:n] = rules.HIGH
+
+
+def run(rejection: Rejection, values: Any, noise: Any = None, floor: Floor = Floor()) -> Driven:
+    """Apply a rule to every pixel."""
+    values = np.atleast_2d(np.asarray(values, np.float64))
+    pixels, frames = values.shape
+    order = np.argsort(values, axis=1, kind="stable")  # NaN last
+    columns = np.take_along_axis(values, order, 1)
+    if noise is None:
+        noise = np.zeros((pixels, frames, 3))
+    noise = np.take_along_axis(np.asarray(noise, np.float64), order[:, :, None], 1)
+    counts = np.isfinite(values).sum(1)
+    rejection = resolve_rejection(rejection)
+    params = rules.params(rejection, floor, frames)
+    rule = rules.compiled(rejection.rule)
+    codes, trace = np.zeros((pixels, frames), np.int8), np.zeros((pixels, rules.TRACED))
+    row = _measure(rule, columns, counts, params)
+    _apply(rule, columns, np.ascontiguousarray(noise), counts, params, row, (codes, trace))
+    codes[np.isnan(columns)] = MISSING
+    back = np.empty_like(codes)
+    np.put_along_axis(back, order, codes, 1)
+    return Driven(back, trace)
