@@ -98,3 +98,19 @@ def cut(column: Any, lo: int, hi: int, least: float, most: float) -> tuple[int, 
     while b > a and column[b - 1] > most:
         b -= 1
     return a, b
+
+
+@part
+def narrowed(
+    column: Any, lo: int, hi: int, c: float, sigma: float, params: Any, trace: Any
+) -> tuple[int, int]:  # fmt: skip
+    """Do one pass: return the window within ``low`` and ``high`` sigmas of the centre c.
+
+    It is the window given where fewer than ``nkeep`` values would be left.
+    """
+    least, most = c - params.low * sigma, c + params.high * sigma
+    note(trace, c, sigma, least, most)
+    a, b = cut(column, lo, hi, least, most)
+    if b - a < params.nkeep:
+        return lo, hi
+    return a, b

@@ -21,12 +21,11 @@ from masterframe.kernels.rules.common import (
     MAD,
     RMS,
     center_of,
-    cut,
     floored,
     mad,
     mean_of,
     median_of,
-    note,
+    narrowed,
     rms_about,
 )
 
@@ -44,11 +43,7 @@ def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -
             sigma = rms_about(column, lo, hi, c, params.ddof)
         else:
             sigma = rms_about(column, lo, hi, mean_of(column, lo, hi), params.ddof)
-        sigma = floored(sigma, c, params)
-        least, most = c - params.low * sigma, c + params.high * sigma
-        note(trace, c, sigma, least, most)
-        a, b = cut(column, lo, hi, least, most)
-        if b - a < params.nkeep or b - a == n:
+        lo, hi = narrowed(column, lo, hi, c, floored(sigma, c, params), params, trace)
+        if hi - lo == n:
             break
-        lo, hi = a, b
     return lo, hi

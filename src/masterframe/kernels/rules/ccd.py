@@ -1,0 +1,93 @@
+"""``ccd``: values beyond ``low`` or ``high`` sigmas of their own noise are dropped.
+
+At the centre c of the values still kept, the variance of a value is
+``a + b max(c - z, 0) + (snoise max(c - z, 0))^2``: with the factor f and the summand z that its
+frame was scaled by, its gain g and its read noise r, a = (f r / g)^2 and b = f / g, so that the
+noise is that of the raw signal. A value x is dropped where (x - c)^2 is larger than the square of
+its bound times its variance; the noise of quantised values is the least sigma. A value on a bound
+is kept. Passes follow each other until nothing changes, ``max_iters`` are done, fewer than 2 values
+are left, or a pass would leave fewer than ``nkeep``, and is not done; what was dropped never comes
+back. The centre inner-mean leaves out the least and the largest value in every pass, not in the
+first alone.
+
+Where all frames have the same noise this is the ccdclip of IRAF's imcombine (``iccclip.gx``), centre
+median for its mclip=yes, inner-mean for mclip=no, and with ``low`` off its crreject. Where they
+have not, IRAF with mclip=yes looks from both ends for the first value that is kept and at none
+behind it; here, as there with mclip=no, every value is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from masterframe.kernels.cache import part
+from masterframe.kernels.rules import HIGH, KEPT, LOW
+from masterframe.kernels.rules.common import FIRST_MEDIAN, INNER_MEAN, MEDIAN, mean_of, note
+from masterframe.kernels.sorting import larger
+
+LEAST_N = 2
+"""Values of which one may be dropped: the noise is known beforehand."""
+
+
+def mask(
+    column: Any, noise: Any, codes: Any, n: int, params: Any, row: float, trace: Any
+) -> None:  # fmt: skip
+    """Mark what is dropped of the sorted values column[:n]."""
+    left = n
+    for done in range(params.max_iters):
+        if left < LEAST_N:
+            break
+        c = _center(column, codes, (n, left), params.center, done)
+        beyond, total = 0, 0.0
+        for k in range(n):
+            if codes[k] == KEPT:
+                variance = _variance(noise, k, c, params)
+                beyond += _side(column[k] - c, variance, params) != KEPT
+                total += variance
+        sigma = math.sqrt(total / left)
+        note(trace, c, sigma, c - params.low * sigma, c + params.high * sigma)
+        if beyond == 0 or left - beyond < params.nkeep:
+            break
+        for k in range(n):
+            if codes[k] == KEPT:
+                codes[k] = _side(column[k] - c, _variance(noise, k, c, params), params)
+        left -= beyond
+
+
+@part
+def _variance(noise: Any, k: int, c: float, params: Any) -> float:
+    """Return the variance of value k at the centre c."""
+    signal = larger(c - noise[k, 2], 0.0)
+    variance = noise[k, 0] + noise[k, 1] * signal + (params.snoise * signal) ** 2
+    return larger(variance, params.quant**2)
+
+
+@part
+def _side(distance: float, variance: float, params: Any) -> int:
+    """Return what becomes of a value; a bound that is no number (off, variance 0) drops nothing."""
+    bound = params.low if distance < 0.0 else params.high
+    if distance * distance > bound * bound * variance:
+        return LOW if distance < 0.0 else HIGH
+    return KEPT
+
+
+@part
+def _center(column: Any, codes: Any, size: tuple[int, int], kind: int, done: int) -> float:
+    """Return the centre of the values left; size is how many there were and how many are left."""
+    n, left = size
+    median = kind == MEDIAN or (kind == FIRST_MEDIAN and done == 0)
+    first, end = 0, left  # ranks among the values left, of those to be averaged
+    if median:
+        first, end = (left - 1) // 2, left // 2 + 1
+    elif kind == INNER_MEAN and left > 2:
+        first, end = 1, left - 1
+    if left == n:
+        return mean_of(column, first, end)
+    rank, total = 0, 0.0
+    for k in range(n):
+        if codes[k] == KEPT:
+            if first <= rank < end:
+                total += column[k]
+            rank += 1
+    return total / (end - first)
