@@ -18,6 +18,7 @@ from masterframe.kernels import Floor, resolve_rejection, rules
 from masterframe.model import Rejection
 
 MISSING = -1
+NO_FLOOR = Floor()
 
 
 class Driven(NamedTuple):
@@ -52,7 +53,7 @@ def _apply(
         codes[i, hi:n] = rules.HIGH
 
 
-def run(rejection: Rejection, values: Any, noise: Any = None, floor: Floor = Floor()) -> Driven:
+def run(rejection: Rejection, values: Any, noise: Any = None, floor: Floor = NO_FLOOR) -> Driven:
     """Apply a rule to every pixel."""
     values = np.atleast_2d(np.asarray(values, np.float64))
     pixels, frames = values.shape

@@ -15,6 +15,8 @@ from masterframe.kernels import Floor
 from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.model import Rejection
 
+NO_FLOOR = Floor()
+
 
 def mean(values: Any) -> float:
     """Summed upwards, as the definition of every centre has it."""
@@ -63,7 +65,7 @@ def passes(values: Any, rejection: Rejection, judge: Any, least: int) -> Any:
     return codes
 
 
-def sigma(values: Any, rejection: Rejection, floor: Floor = Floor()) -> Any:
+def sigma(values: Any, rejection: Rejection, floor: Floor = NO_FLOOR) -> Any:
     """sigclip: rms about the centre, n - 1; at least 3 values in every pass."""
 
     def judge(kept: Any, places: Any, done: int) -> Any:
@@ -86,7 +88,7 @@ def row_factor(pixels: Any, rejection: Rejection) -> float:
     return math.sqrt(squares / (number - 1)) if number else 0.0
 
 
-def avsigma(values: Any, rejection: Rejection, row: float, floor: Floor = Floor()) -> Any:
+def avsigma(values: Any, rejection: Rejection, row: float, floor: Floor = NO_FLOOR) -> Any:
     def judge(kept: Any, places: Any, done: int) -> Any:
         c = center(kept, rejection.center, done)
         return beyond(kept, c, floored(row * math.sqrt(max(c, 1.0)), c, floor), rejection)
@@ -94,7 +96,7 @@ def avsigma(values: Any, rejection: Rejection, row: float, floor: Floor = Floor(
     return passes(values, rejection, judge, least=3)
 
 
-def ccd(values: Any, rejection: Rejection, noise: Any, floor: Floor = Floor()) -> Any:
+def ccd(values: Any, rejection: Rejection, noise: Any, floor: Floor = NO_FLOOR) -> Any:
     """Also varclip: a, b and z of each value in the rows of noise."""
     noise = np.asarray(noise, float)
     snoise = rejection.snoise or 0.0
@@ -117,7 +119,7 @@ def ccd(values: Any, rejection: Rejection, noise: Any, floor: Floor = Floor()) -
 
 
 def pclip(
-    values: Any, rejection: Rejection, floor: Floor = Floor(), frames: int = 0, iraf: bool = False
+    values: Any, rejection: Rejection, floor: Floor = NO_FLOOR, frames: int = 0, iraf: bool = False
 ) -> Any:
     """One pass; with iraf=True the rank is of all frames and a value on a bound goes."""
     n, ordered = len(values), np.sort(values)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rule_driver
 import rule_twins
 from masterframe.kernels import RULES, Floor, resolve_rejection
-from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.model import Rejection
 
 MANY = settings(deadline=None, max_examples=150, derandomize=True)

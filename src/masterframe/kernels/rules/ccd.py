@@ -10,9 +10,9 @@ are left, or a pass would leave fewer than ``nkeep``, and is not done; what was 
 back. The centre inner-mean leaves out the least and the largest value in every pass, not in the
 first alone.
 
-Where all frames have the same noise this is the ccdclip of IRAF's imcombine (``iccclip.gx``), centre
-median for its mclip=yes, inner-mean for mclip=no, and with ``low`` off its crreject. Where they
-have not, IRAF with mclip=yes looks from both ends for the first value that is kept and at none
+Where all frames have the same noise this is the ccdclip of IRAF's imcombine (``iccclip.gx``),
+centre median for its mclip=yes, inner-mean for mclip=no, and with ``low`` off its crreject. Where
+they have not, IRAF with mclip=yes looks from both ends for the first value that is kept and at none
 behind it; here, as there with mclip=no, every value is looked at.
 """
 
@@ -60,7 +60,7 @@ def _variance(noise: Any, k: int, c: float, params: Any) -> float:
     """Return the variance of value k at the centre c."""
     signal = larger(c - noise[k, 2], 0.0)
     variance = noise[k, 0] + noise[k, 1] * signal + (params.snoise * signal) ** 2
-    return larger(variance, params.quant**2)
+    return float(larger(variance, params.quant**2))
 
 
 @part
@@ -83,7 +83,7 @@ def _center(column: Any, codes: Any, size: tuple[int, int], kind: int, done: int
     elif kind == INNER_MEAN and left > 2:
         first, end = 1, left - 1
     if left == n:
-        return mean_of(column, first, end)
+        return float(mean_of(column, first, end))
     rank, total = 0, 0.0
     for k in range(n):
         if codes[k] == KEPT:

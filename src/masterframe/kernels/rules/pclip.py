@@ -10,8 +10,8 @@ sigma from the median: the default bounds are at 2 sigma.
 
 This is the pclip of IRAF's imcombine (``icombine.x``, ``icpclip.gx``) but for three things: a value
 on a bound is kept, as by all rules, while IRAF drops it; where values are missing, the fraction is
-one of those present, while IRAF takes the rank that belongs to all frames, which is an extreme where
-few are left; and ``nkeep`` undoes the pass.
+one of those present, while IRAF takes the rank that belongs to all frames, an extreme where few are
+left; and ``nkeep`` undoes the pass.
 """
 
 from __future__ import annotations
@@ -47,4 +47,5 @@ def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -
     if sigma == 0.0:
         note(trace, c, sigma, -math.inf, math.inf)
         return lo, hi
-    return narrowed(column, lo, hi, c, sigma, params, trace)
+    lo, hi = narrowed(column, lo, hi, c, sigma, params, trace)
+    return lo, hi
