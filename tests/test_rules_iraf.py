@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rule_driver
 import rule_twins
 from masterframe.kernels import RULES, Floor, resolve_rejection
+from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.model import Rejection
 
 MANY = settings(deadline=None, max_examples=150, derandomize=True)
@@ -113,3 +115,125 @@ def test_rule_equals_its_twin(rejection: Rejection, data: Pixels, floor: Floor) 
     values, noise = data.make()
     found = rule_driver.run(rejection, values, noise, floor)
     np.testing.assert_array_equal(found.codes, twin(rejection, values, noise, floor))
+
+
+def ready(rejection: Rejection, data: Pixels) -> tuple[Any, Any, rule_driver.Driven]:
+    values, noise = data.make()
+    return values, noise, rule_driver.run(rejection, values, noise)
+
+
+@MANY
+@given(rejection=rejections(), data=pixels)
+def test_infinite_bounds_reject_nothing(rejection: Rejection, data: Pixels) -> None:
+    off = replace(rejection, low=math.inf, high=math.inf)
+    assert ready(off, data)[2].counts()[:, 1:].sum() == 0
+
+
+@MANY
+@given(rejection=rejections(), data=pixels)
+def test_a_side_that_is_off_rejects_nothing(rejection: Rejection, data: Pixels) -> None:
+    assert ready(replace(rejection, low=math.inf), data)[2].counts()[:, 1].sum() == 0
+    assert ready(replace(rejection, high=math.inf), data)[2].counts()[:, 2].sum() == 0
+
+
+@MANY
+@given(rejection=rejections(), data=pixels, nkeep=st.integers(0, 6))
+def test_nkeep_values_are_left(rejection: Rejection, data: Pixels, nkeep: int) -> None:
+    values, _, found = ready(replace(rejection, nkeep=nkeep), data)
+    there = np.isfinite(values).sum(1)
+    assert (found.counts()[:, 0] >= np.minimum(there, nkeep)).all()
+
+
+@MANY
+@given(rejection=rejections(), data=pixels)
+def test_low_and_high_lie_on_their_sides(rejection: Rejection, data: Pixels) -> None:
+    values, _, found = ready(rejection, data)
+    one = ready(replace(rejection, max_iters=1), data)[2] if rejection.max_iters else found
+    center = one.trace[:, :1]
+    assert not ((one.codes == LOW) & (values >= center)).any()
+    assert not ((one.codes == HIGH) & (values <= center)).any()
+
+
+@MANY
+@given(rejection=rejections(), data=pixels, passes=st.integers(1, 4))
+def test_nothing_comes_back(rejection: Rejection, data: Pixels, passes: int) -> None:
+    if rejection.rule == "pclip":  # one pass
+        return
+    fewer = ready(replace(rejection, max_iters=passes), data)[2].codes
+    more = ready(replace(rejection, max_iters=passes + 1), data)[2].codes
+    gone = (fewer == LOW) | (fewer == HIGH)
+    np.testing.assert_array_equal(more[gone], fewer[gone])
+
+
+@MANY
+@given(rejection=rejections(), data=pixels, power=st.sampled_from([-3, 2, 5]))
+def test_a_power_of_two_scales_all(rejection: Rejection, data: Pixels, power: int) -> None:
+    """Noise scaled as the values; avsigma has the unit of the data in its noise, where c < 1."""
+    values, noise, found = ready(rejection, data)
+    if rejection.rule == "avsigma":
+        values = values + 64.0 * max(0.0, 16.0 - np.nanmin(values, initial=0.0))
+        found = rule_driver.run(rejection, values, noise)
+    factor = 2.0**power
+    scaled = rule_driver.run(rejection, values * factor, noise * (factor**2, factor, factor))
+    np.testing.assert_array_equal(scaled.codes, found.codes)
+
+
+@MANY
+@given(rejection=rejections(("sigma", "varclip", "ccd", "pclip")), data=pixels)
+def test_a_constant_shifts_all(rejection: Rejection, data: Pixels) -> None:
+    """Whole numbers and centres that are halves keep every sum exact."""
+    whole = replace(data, whole=True, kind="equal")
+    values, noise = whole.make()
+    center = "median" if rejection.center else None
+    rejection = replace(rejection, center=center)
+    found = rule_driver.run(rejection, values, noise)
+    moved = rule_driver.run(rejection, values + 1024.0, noise + np.array([0.0, 0.0, 1024.0]))
+    np.testing.assert_array_equal(moved.codes, found.codes)
+
+
+@MANY
+@given(rejection=rejections(), level=st.sampled_from([-3.0, 0.0, 7.25]), n=st.integers(1, 6))
+def test_equal_values_stay(rejection: Rejection, level: float, n: int) -> None:
+    """Also without any noise at all."""
+    found = rule_driver.run(rejection, np.full((5, n), level), np.zeros((5, n, 3)))
+    assert (found.codes == KEPT).all()
+
+
+@pytest.mark.parametrize("name", ["sigma", "avsigma", "ccd", "varclip", "pclip"])
+def test_one_value_stays_and_none_is_no_error(name: str) -> None:
+    values = np.array([[np.nan, np.nan], [np.nan, 3.0]])
+    found = rule_driver.run(Rejection(name), values, np.zeros((2, 2, 3)))
+    assert found.codes.tolist() == [[-1, -1], [-1, 0]]
+
+
+def test_ccd_rejects_one_of_two_values() -> None:
+    """The cosmic ray of crreject: two frames are enough where the noise is known."""
+    noise = np.broadcast_to([25.0, 0.5, 0.0], (1, 2, 3))
+    found = rule_driver.run(Rejection("ccd", low=math.inf), [[100.0, 300.0]], noise)
+    assert found.codes.tolist() == [[KEPT, HIGH]]
+
+
+def test_each_value_has_its_own_noise() -> None:
+    """A noisy frame is forgiven what a quiet one is not, also between values that are kept."""
+    values = [[90.0, 95.0, 100.0, 101.0, 99.0]]
+    noise = np.zeros((1, 5, 3))
+    noise[0, :, 0] = [100.0, 1.0, 1.0, 1.0, 1.0]
+    for name in ("varclip", "ccd"):
+        found = rule_driver.run(Rejection(name, low=3.0, high=3.0), values, noise)
+        assert found.codes.tolist() == [[KEPT, LOW, KEPT, KEPT, KEPT]]
+
+
+def test_negative_signal_has_no_sensitivity_noise() -> None:
+    """Nor Poisson noise: below zero the read noise is all there is, as in IRAF."""
+    noise = np.broadcast_to([4.0, 1.0, 0.0], (1, 5, 3))
+    values = [[-100.0, -101.0, -99.0, -100.0, -93.0]]
+    found = rule_driver.run(Rejection("ccd", snoise=0.5), values, noise)
+    assert found.codes.tolist() == [[KEPT, KEPT, KEPT, KEPT, HIGH]]
+
+
+def test_the_trace_tells_the_last_pass() -> None:
+    values, noise = [[10.0, 11.0, 12.0, 13.0, 100.0]], np.broadcast_to([4.0, 0, 0], (1, 5, 3))
+    found = rule_driver.run(Rejection("ccd", low=3.0, high=2.0), values, noise)
+    assert found.trace.tolist() == [[11.5, 2.0, 5.5, 15.5, 2.0]]
+    found = rule_driver.run(Rejection("pclip", low=3.0, high=2.0, pclip=-1.0), values)
+    assert found.trace.tolist() == [[12.0, 1.0, 9.0, 14.0, 1.0]]
