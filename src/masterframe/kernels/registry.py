@@ -92,17 +92,18 @@ RULES: dict[str, RuleSpec] = {
     "winsorized": RuleSpec(
         "as sigma, with the spread of values that are pulled in to 1.5 sigma",
         {"low": 3.0, "high": 3.0, "max_iters": "all", **_COMMON},
+        min_n=4,
     ),
     "linearfit": RuleSpec(
         "drop values far from a line through the sorted values",
-        {"low": 5.0, "high": 5.0, "max_iters": "all", **_COMMON},
-        min_n=5,
+        {"low": 8.0, "high": 8.0, "max_iters": "all", **_COMMON},
+        min_n=22,
         masks=True,
     ),
     "gesd": RuleSpec(
         "test for outliers one by one, the most extreme first (generalized ESD)",
         {"fraction": 0.3, "alpha": 0.05, **_COMMON},
-        min_n=5,
+        min_n=4,
     ),
     "varclip": RuleSpec(
         "drop values beyond low and high times their own uncertainty",

@@ -59,6 +59,17 @@ def rms_about(column: Any, lo: int, hi: int, center: float, ddof: int) -> float:
 
 
 @part
+def sums_about(column: Any, lo: int, hi: int, origin: float) -> tuple[float, float]:
+    """Return the sums of the distances from an origin and of their squares."""
+    total, squares = 0.0, 0.0
+    for k in range(lo, hi):
+        d = column[k] - origin
+        total += d
+        squares += d * d
+    return total, squares
+
+
+@part
 def mad(column: Any, lo: int, hi: int, median: float) -> float:
     """Return the median absolute deviation: two fingers walk from the middle to both sides.
 
