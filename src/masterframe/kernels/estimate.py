@@ -21,7 +21,7 @@ from masterframe.kernels.load import (
 from masterframe.kernels.ratios import ESTIMATORS
 from masterframe.kernels.sorting import larger, smaller
 
-MEAN, MEDIAN, SUM, LMEDIAN, WEIGHTED, MIN, MAX, TRIMMED = range(len(ESTIMATORS))
+MEAN, MEDIAN, LMEDIAN, SUM, WEIGHTED, MIN, MAX, TRIMMED = range(len(ESTIMATORS))
 
 TOTAL, SQUARES, PIVOT, LEVEL, MIDDLE, NEAR, NEXT, LEAST, MOST, APART, EVENS, ODDS = range(12)
 """Rows of the real numbers of each lane: sum of the kept values, and of the squares of their
