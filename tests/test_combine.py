@@ -28,7 +28,9 @@ from masterframe.model import (
     Rejection,
     Section,
 )
+from masterframe.tiling import Tiling
 from stacks import count_bytes, raw_frames, write_frames
+from twins import KEPT
 from twins import combine as twin
 
 N, ROWS, COLUMNS = SHAPE = (9, 26, 31)
@@ -506,3 +508,108 @@ def test_a_master_of_changed_frames(tall_paths, tmp_path):
 
 def test_nothing_is_left_in_dasks_settings(stack):
     assert dask.config.get("scheduler", None) is None
+
+
+GROWING = Recipe(Rejection(low=2.5, high=2.5, grow=2.3), noise=NO_FLOOR, planes=ALL_PLANES)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 13])
+def test_growth_crosses_the_borders_of_bands(paths, rows):
+    """A rejected value takes its neighbours with it, whichever band they are in."""
+    whole = mf.open_stack(paths, rows=ROWS).mf.combine(GROWING).compute()
+    alone = mf.open_stack(paths, rows=ROWS).mf.combine(
+        replace(GROWING, rejection=replace(GROWING.rejection, grow=0.0))
+    )
+    assert int(whole["count"].sum()) < int(alone["count"].sum())
+    bands = mf.open_stack(paths, rows=rows)
+    with count_bytes() as read:
+        banded = bands.mf.combine(GROWING).compute(scheduler="synchronous")
+    for name in whole:
+        assert banded[name].values.tobytes() == whole[name].values.tobytes(), name
+    margins = 2 * 2 * (-(-ROWS // rows) - 1)  # rows on both sides of each border
+    assert read.bytes <= N * (ROWS + margins) * COLUMNS * 2
+
+
+def test_growth_writes_the_same_master_in_any_bands(paths, tmp_path):
+    made = []
+    for rows in (3, 26):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store, "plan_image", lambda *_, rows=rows: fixed_bands(rows))
+            path = tmp_path / f"{rows}.fits"
+            mf.write_master(path, mf.open_stack(paths), GROWING)
+        made.append(contents(path))
+    assert made[0] == made[1]
+
+
+def fixed_bands(rows):
+    return Tiling(rows, -(-ROWS // rows), 4, 0, N * ROWS * COLUMNS * 2)
+
+
+NOISE = Noise(floor=0.0, step=1.0, gain=2.0, read_noise=6.0)
+
+
+def test_propagated_and_exposure_planes(stack):
+    recipe = Recipe(Rejection(low=3.0, high=3.0), noise=NOISE, planes=("propagated", "exposure"))
+    scale = tuple(np.linspace(0.8, 1.2, N))
+    calibration = Calibration(scale=scale, zero=(3.0,) * N)
+    times = np.linspace(1, 9, N)
+    known = stack.assign_coords(exptime=("frame", times)).assign_attrs(above_bias=1)
+    planes = known.mf.combine(recipe, calibration).compute()
+    expected = twin(
+        VALUES,
+        LoadTerms(scale=np.asarray(scale), zero=np.full(N, 3.0)),
+        recipe,
+        Floor(step=float(np.median(scale))),
+        np.arange(N),
+        np.float32,
+    )
+    kept = expected.codes == KEPT
+    np.testing.assert_allclose(planes["exposure"], (kept * times[:, None, None]).sum(0), rtol=1e-6)
+    f = np.asarray(scale)[:, None, None]
+    signal = np.maximum(expected.data - 3.0, 0)
+    each = (f * 6.0 / 2.0) ** 2 + f / 2.0 * signal
+    propagated = np.sqrt((each * kept).sum(0)) / kept.sum(0)
+    np.testing.assert_allclose(planes["propagated"], propagated, rtol=1e-5)
+
+
+def test_what_nobody_knows_is_asked_for(stack):
+    for recipe, said in (
+        (Recipe(Rejection("ccd")), "rule ccd needs gain and read noise: gain is not known"),
+        (Recipe(Rejection("varclip")), "rule varclip needs gain and read noise"),
+        (Recipe(planes=("propagated",)), "plane propagated needs gain and read noise"),
+        (Recipe(planes=("exposure",)), "plane exposure needs the exposure time"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            mf.combine_stack(stack.drop_vars("exptime"), recipe)
+
+
+def test_values_are_judged_by_their_own_uncertainty(stack):
+    rng = np.random.default_rng(6)
+    sigma = rng.uniform(1, 40, SHAPE)
+    flat_scale = tuple(np.linspace(0.9, 1.1, N))
+    recipe = Recipe(Rejection("varclip", low=2.0, high=2.0, max_iters=1), noise=NO_FLOOR)
+    combined = combine.combine_stack(
+        stack,
+        recipe,
+        Calibration(scale=flat_scale),
+        uncertainties=da.from_array(sigma, chunks=(4, 9, 11)),
+    )
+    planes = combined.dataset.compute()
+    scale = np.asarray(flat_scale, np.float32)[:, None, None]
+    values = VALUES.astype(np.float32) * scale
+    own = sigma * np.asarray(flat_scale)[:, None, None]
+    kept = np.abs(values - np.median(values, axis=0)) <= 2 * own
+    np.testing.assert_array_equal(planes["count"], kept.sum(0))
+
+
+@pytest.mark.parametrize("rule", sorted(kernels.RULES))
+def test_every_rule_gives_the_same_bits_in_any_bands(stack, rule):
+    bound = 2.0 if rule == "linearfit" else None
+    rejection = Rejection(rule, low=bound, high=bound)
+    recipe = Recipe(rejection, noise=replace(NOISE, floor="auto"), planes=ALL_PLANES)
+    whole = stack.chunk({"y": -1}).mf.combine(recipe).compute(scheduler="synchronous")
+    bands = stack.mf.combine(recipe).compute(num_workers=3)
+    for name in whole:
+        assert bands[name].values.tobytes() == whole[name].values.tobytes(), name
+    rejected = int(whole["rejlow"].sum() + whole["rejhigh"].sum())
+    assert (rejected == 0) == (rule in ("none", "threshold", "minmax"))

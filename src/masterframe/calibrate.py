@@ -122,6 +122,27 @@ def applied(calibration: Calibration) -> list[MasterImage]:
     return [master for master in (bias, calibration.dark, calibration.flat) if master]
 
 
+def scaled_uncertainty(sigma: Raw, row0: int, calibration: Calibration) -> NDArray[np.float64]:
+    """Return standard deviations of raw values as those of the calibrated and scaled values.
+
+    Parameters
+    ----------
+    sigma : array (N, rows, raw columns)
+        Standard deviations (adu), rows trimmed.
+    row0 : int
+        First row in the trimmed image.
+    calibration : Calibration
+        What is applied to the values.
+    """
+    scaled = trim_columns(sigma, calibration).astype(np.float64)
+    if calibration.flat:
+        rows = row0, row0 + sigma.shape[1]
+        scaled /= _flat_rows(calibration.flat, rows, np.dtype(np.float64))
+    if calibration.scale:
+        scaled *= np.asarray(calibration.scale)[:, None, None]
+    return scaled
+
+
 def shared_variance(data: NDArray[Any], row0: int, calibration: Calibration) -> NDArray[np.float64]:
     """Return the variance that the masters bring into calibrated values, for all frames alike.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -31,6 +32,20 @@ STEP_FRAMES, STEP_ROWS = 8, 16
 """Frames and rows a frame in which the quantisation step is looked for."""
 PLANE_TYPES = {"mask": np.uint8, "count": np.int32, "rejlow": np.int32, "rejhigh": np.int32}
 """Types of the planes that are no values; the others have the recipe's."""
+
+
+@dataclass(frozen=True)
+class FrameFacts:
+    """What is known of the N frames of a stack besides their pixels; empty where it is not."""
+
+    rank: tuple[int, ...] = ()
+    """Canonical place of each frame, which makes the result independent of the order given."""
+    sources: tuple[Frame, ...] = ()
+    """Where the frames are stored, for the partial DATASUM of the bytes read."""
+    weights: tuple[float, ...] = ()
+    """Weight of each frame for the estimator ``weighted``."""
+    exptimes: tuple[float, ...] = ()
+    """Exposure times (s) for the plane ``exposure``."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +104,9 @@ def combine_stack(
     recipe: Recipe | None = None,
     calibration: Calibration | None = None,
     *,
-    rank: Sequence[int] | None = None,
+    facts: FrameFacts | None = None,
     masks: da.Array | None = None,
-    sources: Sequence[Frame] = (),
+    uncertainties: da.Array | None = None,
 ) -> Combined:
     """Combine the frames of a stack, lazily.
 
@@ -103,13 +118,14 @@ def combine_stack(
         How; by default values beyond 5 sigma of the median are left out and the rest averaged.
     calibration : Calibration, optional
         What is taken from the raw values first.
-    rank : sequence of int, optional
-        Canonical place of each frame, which makes the result independent of the order given; by
-        default from the coordinates ``time`` and ``path``, else the order given.
+    facts : FrameFacts, optional
+        What is known of the frames; by default from the coordinates ``time``, ``path`` and
+        ``exptime`` of the stack.
     masks : dask array (frame, y, x) of bool, optional
         Values to leave out (True).
-    sources : sequence of Frame, optional
-        Where the frames are stored, for the partial DATASUM of the bytes read.
+    uncertainties : dask array (frame, y, x), optional
+        Standard deviations of the raw values (adu), for the rule ``varclip``, for inverse-variance
+        weights and for the plane ``propagated``; by default gain and read noise tell them.
 
     Returns
     -------
@@ -119,33 +135,38 @@ def combine_stack(
     Raises
     ------
     UsageError
-        If the rule or its options are unknown or do not fit.
+        If the rule or its options are unknown or do not fit, or need what is not known.
     """
     recipe = recipe or Recipe()
     calibration = calibration or Calibration()
+    facts = facts or FrameFacts(tuple(canonical_rank(stack)), exptimes=stack_exptimes(stack))
     recipe = replace(recipe, rejection=kernels.resolve_rejection(recipe.rejection))
+    _check_known(recipe, facts, uncertainties is not None)
     data = _banded(trim_rows(da.asarray(stack.data), calibration))
-    if masks is not None and masks.shape != stack.shape:
-        raise UsageError(f"the masks have shape {masks.shape}, the stack {stack.shape}")
-    step = recipe.noise.step or quantisation_step(stack, sources)
+    row_chunks = data.chunks[1]
+    spans = band_spans(row_chunks, math.floor(recipe.rejection.grow or 0))
     job = _BandJob(
         recipe=recipe,
         calibration=calibration,
-        rank=tuple(canonical_rank(stack) if rank is None else rank),
+        facts=facts,
         scale=calibration.scale or stack_scale(stack),
         above_bias=is_above_bias(calibration) or bool(stack.attrs.get("above_bias")),
-        sources=tuple(sources),
-        row_offset=calibration.trim.y0 if calibration.trim else 0,
+        spans=spans,
     )
-    blocks = [data]
-    if masks is not None:
-        blocks.append(trim_rows(masks, calibration).rechunk(data.chunks))
-    row_chunks = data.chunks[1]
+    blocks: list[da.Array | None] = [with_margins(data, spans)]
+    for name, other in (("masks", masks), ("uncertainties", uncertainties)):
+        if other is None:
+            blocks.append(None)
+            continue
+        if other.shape != stack.shape:
+            raise UsageError(f"the {name} have shape {other.shape}, the stack {stack.shape}")
+        rows = trim_rows(other, calibration).rechunk(data.chunks)
+        blocks.append(with_margins(rows, spans))
     bands = da.map_blocks(
         combine_band,
         *blocks,
         job=job,
-        step=step,
+        step=recipe.noise.step or quantisation_step(stack, facts.sources),
         drop_axis=0,
         chunks=((1,) * len(row_chunks), (1,)),
         dtype=object,
@@ -154,6 +175,41 @@ def combine_stack(
     )
     width = calibration.trim.shape[1] if calibration.trim else data.shape[2]
     return Combined(bands, row_chunks, width, recipe, data.shape[0])
+
+
+def _check_known(recipe: Recipe, facts: FrameFacts, uncertain: bool) -> None:
+    """Refuse a recipe that needs numbers of the frames that nobody gave."""
+    noise, rule = recipe.noise, recipe.rejection.rule
+    if not uncertain and not (noise.gain and noise.read_noise is not None):
+        given = f"gain is {noise.gain or 'not known'}, read noise {noise.read_noise or 'not known'}"
+        for what, needed in (
+            (f"the rule {rule}", kernels.RULES[rule].noise),
+            ("the plane propagated", "propagated" in recipe.planes),
+        ):
+            if needed:
+                raise UsageError(f"{what} needs gain and read noise: {given}; give both")
+    if "exposure" in recipe.planes and not facts.exptimes:
+        raise UsageError("the plane exposure needs the exposure time of every frame")
+
+
+def band_spans(row_chunks: Sequence[int], reach: int) -> tuple[BandSpan, ...]:
+    """Return where each band lies, with the rows beside it that `reach` pixels of growth need."""
+    height, row0, spans = sum(row_chunks), 0, []
+    for rows in row_chunks:
+        spans.append(BandSpan(row0, rows, min(reach, row0), min(reach, height - row0 - rows)))
+        row0 += rows
+    return tuple(spans)
+
+
+def with_margins(data: da.Array, spans: Sequence[BandSpan]) -> da.Array:
+    """Return the rows of all bands with their margins, one chunk a band.
+
+    Rows that two bands need stand in both, so that the array is higher than the stack.
+    """
+    if not any(span.above or span.below for span in spans):
+        return data
+    parts = [data[:, span.row0 - span.above : span.row0 + span.rows + span.below] for span in spans]
+    return da.concatenate([part.rechunk({1: -1}) for part in parts], axis=1)
 
 
 def trim_rows(data: da.Array, calibration: Calibration) -> da.Array:
@@ -182,6 +238,12 @@ def canonical_rank(stack: xr.DataArray) -> list[int]:
     for place, index in enumerate(order):
         rank[index] = place
     return rank
+
+
+def stack_exptimes(stack: xr.DataArray) -> tuple[float, ...]:
+    """Return the exposure times that a stack holds (s); empty where one is not known."""
+    times = stack.coords["exptime"].values if "exptime" in stack.coords else np.array([np.nan])
+    return tuple(times.tolist()) if np.isfinite(times).all() else ()
 
 
 def stack_scale(stack: xr.DataArray) -> tuple[float, ...]:
@@ -222,22 +284,35 @@ def sampled_step(sample: NDArray[Any], unit: float) -> float:
     return float(max(np.gcd.reduce(whole, axis=None), 1)) * unit
 
 
+class BandSpan(NamedTuple):
+    """Rows of one band in the combined image."""
+
+    row0: int
+    """First row."""
+    rows: int
+    """Rows of the result."""
+    above: int
+    """Rows read before the first."""
+    below: int
+    """Rows read after the last."""
+
+
 @dataclass(frozen=True)
 class _BandJob:
     """What is the same for every band."""
 
     recipe: Recipe
     calibration: Calibration
-    rank: tuple[int, ...]
+    facts: FrameFacts
     scale: tuple[float, ...]
     above_bias: bool
-    sources: tuple[Frame, ...]
-    row_offset: int
+    spans: tuple[BandSpan, ...]
 
 
 def combine_band(
     block: NDArray[Any],
-    mask: NDArray[Any] | None = None,
+    mask: NDArray[Any] | None,
+    uncertainty: NDArray[Any] | None,
     *,
     job: _BandJob,
     step: float,
@@ -248,9 +323,11 @@ def combine_band(
     Parameters
     ----------
     block : array (N, rows, raw columns)
-        Raw values.
-    mask : array of the same shape, bool, optional
+        Raw values, the margins of the band among them.
+    mask : array of the same shape, bool, or None
         Values to leave out.
+    uncertainty : array of the same shape, or None
+        Standard deviations of the raw values (adu).
     job : _BandJob
         What is the same for every band.
     step : float
@@ -263,28 +340,68 @@ def combine_band(
     object array (1, 1)
         The `BandResult`.
     """
-    row0 = block_info[0]["array-location"][1][0] if block_info else 0
+    span = job.spans[block_info[0]["chunk-location"][1]]
     recipe, calibration = job.recipe, job.calibration
-    terms = calibrate.load_terms(block, row0, calibration, recipe, mask)
+    first = span.row0 - span.above
+    terms = calibrate.load_terms(block, first, calibration, recipe, mask)
     result = kernels.combine_block(
         calibrate.trim_columns(block, calibration),
         terms,
         recipe,
         noise_floor(recipe.noise, step, job.scale, job.above_bias),
-        np.asarray(job.rank),
+        np.asarray(job.facts.rank),
         np.dtype(recipe.dtype),
+        frames=frame_terms(job, uncertainty, first),
+        margin=(span.above, span.below),
     )
+    inner = slice(span.above, span.above + span.rows)
+    offset = calibration.trim.y0 if calibration.trim else 0
     band = BandResult(
-        row0=row0,
-        planes=_planes(result, row0, terms, job),
+        row0=span.row0,
+        planes=_planes(result, span.row0, terms.bad[inner], job),
         frames=FrameCounts(result.kept, result.rej_low, result.rej_high, result.missing),
         frame_sums=result.frame_sums,
         half_sums=result.half_sums,
-        datasum=_partial_datasum(block, row0 + job.row_offset, job.sources),
+        datasum=_partial_datasum(block[:, inner], span.row0 + offset, job.facts.sources),
     )
     boxed = np.empty((1, 1), object)
     boxed[0, 0] = band
     return boxed
+
+
+def frame_terms(job: _BandJob, uncertainty: NDArray[Any] | None, first: int) -> kernels.FrameTerms:
+    """Return what the kernel needs to know of the frames besides their pixels.
+
+    The variance of a value at the centre c is ``scale^2 (g s + rn^2) / g^2`` with the signal
+    s = (c - zero) / scale (adu, above the bias), or the square of its calibrated uncertainty.
+
+    Parameters
+    ----------
+    job : _BandJob
+        What is the same for every band.
+    uncertainty : array (N, rows, raw columns), or None
+        Standard deviations of the raw values (adu).
+    first : int
+        First row of the uncertainties in the trimmed image.
+    """
+    recipe, calibration, facts = job.recipe, job.calibration, job.facts
+    count = len(facts.rank)
+    noise = np.zeros((count, 3))
+    gain, read_noise = recipe.noise.gain, recipe.noise.read_noise
+    if gain and read_noise is not None:
+        scale = np.asarray(job.scale) if job.scale else np.ones(count)
+        noise[:, 0] = (scale * read_noise / gain) ** 2
+        if job.above_bias or recipe.rejection.rule == "ccd":  # which takes values as signal
+            noise[:, 1] = scale / gain
+        noise[:, 2] = calibration.zero or 0.0
+    terms = kernels.FrameTerms(
+        noise=noise, weights=np.asarray(facts.weights), exptime=np.asarray(facts.exptimes)
+    )
+    if uncertainty is None:
+        return terms
+    noise[:, 1] = 0.0  # all noise is in the uncertainties
+    sigma = calibrate.scaled_uncertainty(uncertainty, first, calibration)
+    return terms._replace(variance=sigma**2)
 
 
 def noise_floor(
@@ -310,24 +427,35 @@ def noise_floor(
 
 
 def _planes(
-    result: kernels.KernelResult, row0: int, terms: kernels.LoadTerms, job: _BandJob
+    result: kernels.KernelResult, row0: int, bad: NDArray[np.bool_], job: _BandJob
 ) -> dict[str, NDArray[Any]]:
-    recipe, calibration = job.recipe, job.calibration
-    variance = _measured_variance(result, recipe.noise, job.scale)
-    if calibrate.applied(calibration):
-        variance += calibrate.shared_variance(result.data, row0, calibration)
+    recipe = job.recipe
+    shared = _shared_variance(result, row0, job)
+    variance = _measured_variance(result, recipe.noise, job.scale) + shared
     planes: dict[str, Callable[[], NDArray[Any]]] = {
         "data": lambda: result.data,
         "uncert": lambda: np.sqrt(variance),
-        "mask": lambda: _mask(result, terms, len(job.rank), recipe),
+        "mask": lambda: _mask(result, bad, len(job.facts.rank), recipe),
         "count": lambda: result.count,
         "rejlow": lambda: result.low,
         "rejhigh": lambda: result.high,
+        "exposure": lambda: result.exposure,
+        "propagated": lambda: np.sqrt(result.propagated.astype(np.float64) ** 2 + shared),
     }
     return {
         name: planes[name]().astype(plane_type(name, recipe), copy=False)
         for name in plane_names(recipe)
     }
+
+
+def _shared_variance(result: kernels.KernelResult, row0: int, job: _BandJob) -> NDArray[np.float64]:
+    """Return the variance of what the masters bring into the result; a sum has it n times."""
+    if not calibrate.applied(job.calibration):
+        return np.zeros(result.data.shape)
+    if job.recipe.estimator != "sum":
+        return calibrate.shared_variance(result.data, row0, job.calibration)
+    kept = np.maximum(result.count, 1)
+    return kept**2 * calibrate.shared_variance(result.data / kept, row0, job.calibration)
 
 
 def _measured_variance(
@@ -344,13 +472,13 @@ def _measured_variance(
 
 
 def _mask(
-    result: kernels.KernelResult, terms: kernels.LoadTerms, n_frames: int, recipe: Recipe
+    result: kernels.KernelResult, bad: NDArray[np.bool_], n_frames: int, recipe: Recipe
 ) -> NDArray[np.uint8]:
     mask = np.where(result.count == 0, np.uint8(MaskBit.NO_VALUE), np.uint8(0))
     mask[result.saturated == n_frames] |= np.uint8(MaskBit.SATURATED)
     mask[(result.count > 0) & (result.count < recipe.min_kept)] |= np.uint8(MaskBit.FEW_KEPT)
-    if terms.bad.size:
-        mask[terms.bad] |= np.uint8(MaskBit.BAD)
+    if bad.size:
+        mask[bad] |= np.uint8(MaskBit.BAD)
     return mask
 
 

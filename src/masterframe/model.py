@@ -411,8 +411,6 @@ class Recipe:
     """What is left out."""
     estimator: Estimator = "mean"
     """What is made of the values that are kept; lmedian: the lower of the two middle ones."""
-    trim: float = 0.2
-    """Fraction of the kept values that ``trimmed`` leaves out at each end."""
     noise: Noise = field(default_factory=Noise)
     """The noise floor of the rejection."""
     saturation: float | None = None
@@ -423,6 +421,8 @@ class Recipe:
     """Type of the calibrated values and of the planes written."""
     planes: tuple[str, ...] = ()
     """Optional planes: rejlow, rejhigh, exposure, propagated."""
+    trim: float = 0.2
+    """Fraction of the kept values that the estimator ``trimmed`` leaves out at each end."""
 
 
 @dataclass(frozen=True, slots=True)

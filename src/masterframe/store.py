@@ -327,7 +327,7 @@ def _make_image(
     lazy = xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x"))
     recipe = _with_step(image.recipe, combine.quantisation_step(lazy, sources), resources)
     combined = combine.combine_stack(
-        lazy, recipe, image.calibration, rank=job.rank, sources=sources
+        lazy, recipe, image.calibration, facts=combine.FrameFacts(job.rank, sources)
     )
     names = masters.hdu_names(image.name, combined.planes)
     totals = masterfile.Totals(len(frames))
