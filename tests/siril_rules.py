@@ -8,6 +8,7 @@ stops rejecting (``stopped``); what goes before it stops is not known then.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -98,6 +99,12 @@ def linearfit(values: Any, low: float, high: float) -> Outcome:
         v = v[codes == 0]
 
 
+@functools.cache
+def _critical(n: int, alpha: float) -> float:
+    t = stats.t.ppf(1 - alpha / (2 * n), n - 2)
+    return float((n - 1) * t / math.sqrt(n * (n - 2 + t * t)))
+
+
 def gesd(values: Any, fraction: float, alpha: float) -> Outcome:
     """``rej g``: the first two are outliers unseen, and high ones are looked for in a wrong place.
 
@@ -109,9 +116,7 @@ def gesd(values: Any, fraction: float, alpha: float) -> Outcome:
     for _ in range(int(v.size * np.float32(fraction))):
         n = rest.size
         below, above = rest.mean() - rest[0], rest[-1] - rest.mean()
-        t = stats.t.ppf(1 - alpha / (2 * n), n - 2)
-        critical = (n - 1) * t / math.sqrt(n * (n - 2 + t * t))
-        significant = max(below, above) > critical * rest.std(ddof=1)
+        significant = max(below, above) > _critical(n, alpha) * rest.std(ddof=1)
         if above > below:
             found.append((rest[-1], n - 1, significant))
             rest = rest[:-1]
