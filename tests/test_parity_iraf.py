@@ -19,7 +19,14 @@ from astropy.io import fits
 import iraf
 import rule_driver
 import rule_twins
-from masterframe.kernels import Floor, LoadTerms, combine_block, resolve_rejection
+from iraf_scaling import factors
+from masterframe.kernels import (
+    Floor,
+    FrameTerms,
+    LoadTerms,
+    combine_block,
+    resolve_rejection,
+)
 from masterframe.kernels.rules import KEPT
 from masterframe.model import Recipe, Rejection
 from support import shared
@@ -27,6 +34,7 @@ from support import shared
 pytestmark = pytest.mark.system
 
 SHAPE = (9, 34)
+NO_TERMS, NO_FRAMES = LoadTerms(), FrameTerms()
 GAIN, READ_NOISE, SNOISE = 1.5, 8.0, 0.01
 CCD = {"gain": str(GAIN), "rdnoise": str(READ_NOISE), "snoise": str(SNOISE)}
 NOISE = np.array([(READ_NOISE / GAIN) ** 2, 1 / GAIN, 0.0])
@@ -72,6 +80,19 @@ def undone(rejection: Rejection, values: Any, noise: Any = NOISE) -> Any:
 def mean(values: Any, kept: Any, weights: Any = 1.0) -> Any:
     used = np.where(kept, weights, 0.0)
     return (np.where(kept, values, 0.0) * used).sum(0) / used.sum(0)
+
+
+def block(
+    values: Any,
+    rejection: Rejection,
+    estimator: Any,
+    terms: LoadTerms = NO_TERMS,
+    frames: FrameTerms = NO_FRAMES,
+) -> Any:
+    """Combine by the whole kernel, in double precision."""
+    recipe = Recipe(rejection=rejection, estimator=estimator)
+    order = np.arange(len(values))
+    return combine_block(values, terms, recipe, Floor(), order, np.float64, frames=frames)
 
 
 CASES = {
@@ -284,69 +305,47 @@ def test_missing_values(tmp_path: Path, reject: str) -> None:
     np.testing.assert_allclose(made.data[same], mean(inside, codes == KEPT)[same], rtol=1e-7)
 
 
-@pytest.mark.parametrize("n", [2, 3, 12, 101])
 @pytest.mark.parametrize("combine", ["average", "median", "sum"])
-@pytest.mark.parametrize("reject", ["none", "minmax", "sigclip", "mean sigclip"])
-def test_combination(tmp_path: Path, n: int, combine: str, reject: str) -> None:
-    """Values and counts of the whole kernel."""
+@pytest.mark.parametrize("reject", ["none", "minmax", "pclip", *CASES])
+@pytest.mark.parametrize(("n", "mclip"), [(2, True), (3, True), (12, False), (101, True)])
+def test_whole_kernel(tmp_path: Path, combine: str, reject: str, n: int, mclip: bool) -> None:
+    """Values and counts of a block, also where the rule is one that marks values."""
     values = frames(n, "uint16", hits=0.03 if n > 5 else 0.0)
-    iraf.write(tmp_path, values)
-    options: dict[str, Any] = {"reject": "sigclip", "combine": combine, **DOUBLE}
+    theirs: dict[str, Any] = {"reject": reject, "nlow": n // 7, "nhigh": n // 4}
     ours = Rejection("none")
-    if reject == "none":
-        options["reject"] = "none"
+    if reject in CASES:
+        ours, theirs = settings(reject, mclip, 2.0, 2.5)
     elif reject == "minmax":
-        options |= {"reject": "minmax", "nlow": n // 7, "nhigh": n // 4}
         ours = Rejection("minmax", nlow=n // 7, nhigh=n // 4)
-    else:
-        ours, theirs = settings("sigclip", reject == "sigclip", 2.0, 2.5)
-        options |= theirs
-    made = iraf.imcombine(tmp_path, "out", **options)
-    result = block(values, ours, {"average": "mean"}.get(combine, combine))
+    elif reject == "pclip":
+        theirs |= {"lsigma": 2.51, "hsigma": math.pi}  # no value is on a bound
+        ours = Rejection("pclip", low=2.51, high=math.pi)
+    iraf.write(tmp_path, values)
+    made = iraf.imcombine(tmp_path, "out", combine=combine, **theirs, **DOUBLE)
+    noise = FrameTerms(noise=np.tile(NOISE, (n, 1)))
+    result = block(values, ours, {"average": "mean"}.get(combine, combine), frames=noise)
     np.testing.assert_array_equal(n - made.rejected, result.count)
     np.testing.assert_allclose(made.data, result.data, rtol=1e-7)
 
 
-def block(values: Any, rejection: Rejection, estimator: Any, **terms: Any) -> Any:
-    recipe = Recipe(rejection=rejection, estimator=estimator)
-    order = np.arange(len(values))
-    return combine_block(values, LoadTerms(**terms), recipe, Floor(), order, np.float64)
-
-
-def test_median_after_grow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("radius", [1.0, 1.5, 2.0, 3.0])
+def test_grow(tmp_path: Path, radius: float) -> None:
     """IRAF grows as we do, but its median takes the middle of what is no longer sorted."""
     values = frames(11, "float32", hits=0.01)
     ours, theirs = settings("sigclip", True, 3.0, 3.0)
+    ours = replace(ours, grow=radius)
     iraf.write(tmp_path, values)
     average, median = (
-        iraf.imcombine(tmp_path, combine, combine=combine, grow=2.0, **theirs, **DOUBLE)
+        iraf.imcombine(tmp_path, combine, combine=combine, grow=radius, **theirs, **DOUBLE)
         for combine in ("average", "median")
     )
-    gone = grown(codes_of(ours, values) != KEPT, 2)
-    np.testing.assert_array_equal(average.rejected, gone.sum(0))
-    np.testing.assert_array_equal(median.rejected, gone.sum(0))
-    np.testing.assert_allclose(average.data, mean(values, ~gone), rtol=1e-7)
-    true = np.nanmedian(np.where(gone, np.nan, values), 0)
-    wrong = ~np.isclose(median.data, true, rtol=1e-7)
-    assert wrong.mean() > 0.25
-    assert not wrong[(gone.sum(0) == 0)].any()
-
-
-def grown(gone: Any, radius: int) -> Any:
-    """Pixels within a radius of those that are gone, frame by frame."""
-    rows, nx = gone.shape[1:]
-    padded = np.pad(gone, ((0, 0), (radius, radius), (radius, radius)))
-    disc = [
-        (dy, dx)
-        for dy in range(-radius, radius + 1)
-        for dx in range(-radius, radius + 1)
-        if dy * dy + dx * dx <= radius * radius
-    ]
-    shifted = [
-        padded[:, radius + dy : radius + dy + rows, radius + dx : radius + dx + nx]
-        for dy, dx in disc
-    ]
-    return np.any(shifted, axis=0)
+    result = block(values, ours, "mean")
+    np.testing.assert_array_equal(11 - average.rejected, result.count)
+    np.testing.assert_array_equal(11 - median.rejected, result.count)
+    np.testing.assert_allclose(average.data, result.data, rtol=1e-7)
+    wrong = ~np.isclose(median.data, block(values, ours, "median").data, rtol=1e-7)
+    assert wrong.mean() > 0.2
+    assert not wrong[average.rejected == 0].any()
 
 
 def test_lower_median(tmp_path: Path) -> None:
@@ -359,3 +358,97 @@ def test_lower_median(tmp_path: Path) -> None:
         made = iraf.imcombine(folder, "out", combine="lmedian", **DOUBLE)
         expected = values.min(0) if n == 2 else np.median(values.astype(float), 0)
         np.testing.assert_allclose(made.data, expected, rtol=1e-7)
+
+
+EXPOSED, COMBINED = np.array([10.0, 12, 15, 20, 8, 30]), np.array([1, 1, 2, 1, 3, 1])
+GIVEN: dict[str, Any] = {
+    "scale": np.array([1.0, 1.5, 0.8, 2, 1, 0.7]),
+    "zero": np.array([5.0, -10, 0, 100, 3, 7]),
+    "weight": np.array([2.0, 1, 3, 1, 0.5, 1]),
+}
+
+
+def scaled_frames(shape: tuple[int, int] = (40, 50)) -> Any:
+    rng = np.random.default_rng(5)
+    levels = 400.0 + 150 * np.arange(6)[:, None, None]
+    return rng.normal(levels, 7, (6, *shape)).round().astype(np.uint16)
+
+
+def scaled(folder: Path, wanted: dict[str, str], **options: Any) -> tuple[Any, Any]:
+    """Combine frames by IRAF, and return its result and the factors it should have used."""
+    values = scaled_frames()
+    cards = [
+        {
+            "EXPTIME": exposed,
+            "NCOMBINE": int(combined),
+            **{key: given[k] for key, given in GIVEN.items()},
+        }
+        for k, (exposed, combined) in enumerate(zip(EXPOSED, COMBINED, strict=True))
+    ]
+    iraf.write(folder, values, cards)
+    words = {
+        key: {"file": iraf.numbers(folder, key, GIVEN[key]), "key": f"!{key}"}.get(word, word)
+        for key, word in wanted.items()
+    }
+    made = iraf.imcombine(folder, "out", expname="EXPTIME", **words, **options, **DOUBLE)
+    told = {k: GIVEN[k] if word in ("file", "key") else word for k, word in wanted.items()}
+    return made, factors(values, exposed=EXPOSED, combined=COMBINED, **told)
+
+
+@pytest.mark.parametrize("scale", ["none", "mean", "median", "mode", "exposure", "file", "key"])
+@pytest.mark.parametrize("zero", ["none", "mean", "median", "mode", "file", "key"])
+def test_scale_zero_weight(tmp_path: Path, scale: str, zero: str) -> None:
+    """Scaled values are v scale + zero with 1 / s and -z, and weighted in the kernel."""
+    for weight in ("none", "mean", "exposure", "file", "key"):
+        folder = tmp_path / weight
+        folder.mkdir()
+        made, (s, z, w) = scaled(folder, {"scale": scale, "zero": zero, "weight": weight})
+        result = block(
+            scaled_frames(), Rejection("none"), "weighted",
+            LoadTerms(scale=1 / s, zero=-z), FrameTerms(weights=w),
+        )  # fmt: skip
+        np.testing.assert_allclose(made.data, result.data, rtol=2e-7)
+
+
+def test_sampled_statistics(tmp_path: Path) -> None:
+    """Large frames are sampled; a mean is summed in float32 and good to 2e-5 alone."""
+    rng = np.random.default_rng(6)
+    values = rng.normal([[[900]], [[700]], [[1000]]], 9, (3, 400, 410)).round().astype(np.uint16)
+    iraf.write(tmp_path, values)
+    for scale, close in (("median", 1e-7), ("mode", 1e-7), ("mean", 3e-5)):
+        made = iraf.imcombine(tmp_path, scale, scale=scale, **DOUBLE)
+        s = factors(values, scale, "none", "none", 1, 1).scale
+        np.testing.assert_allclose(made.data, (values / s[:, None, None]).mean(0), rtol=close)
+
+
+@pytest.mark.parametrize("n", [6, 25])
+@pytest.mark.parametrize("mclip", [True, False])
+def test_scaled_noise(tmp_path: Path, n: int, mclip: bool) -> None:
+    """Each value is judged by the noise of its own frame: sigscale in IRAF, always here.
+
+    ``sigscale=0`` never corrects, though IRAF's help says that it always does: then the noise of
+    the scaled value, as if it were a raw one, is taken for all frames.
+    """
+    rng = np.random.default_rng(n)
+    given, added = rng.uniform(0.5, 2, n), rng.uniform(-50, 50, n)
+    raw = rng.poisson(600 * GAIN / given[:, None, None], (n, *SHAPE)) / GAIN
+    raw += rng.normal(0, READ_NOISE / GAIN, raw.shape) - added[:, None, None]
+    raw[rng.random(raw.shape) < 0.03] += 200
+    raw = raw.clip(0).astype(np.float32)
+    ours, theirs = settings("ccdclip", mclip, 2.5, 2.5)
+    iraf.write(tmp_path, raw)
+    theirs |= {"scale": iraf.numbers(tmp_path, "scales", given)}
+    theirs |= {"zero": iraf.numbers(tmp_path, "zeros", added), **DOUBLE}
+    s = given[0] / given
+    zero = added / s
+    noise = np.stack([(READ_NOISE / GAIN / s) ** 2, 1 / (GAIN * s), zero], axis=1)
+    terms = LoadTerms(scale=1 / s, zero=zero)
+    own = block(raw, ours, "mean", terms, FrameTerms(noise=noise))
+    alike = block(raw, ours, "mean", terms, FrameTerms(noise=np.tile(NOISE, (n, 1))))
+    corrected = iraf.imcombine(tmp_path, "own", sigscale=0.1, **theirs)
+    plain = iraf.imcombine(tmp_path, "alike", sigscale=0.0, **theirs)
+    np.testing.assert_array_equal(n - corrected.rejected, own.count)
+    np.testing.assert_array_equal(n - plain.rejected, alike.count)
+    np.testing.assert_allclose(corrected.data, own.data, rtol=2e-7)
+    np.testing.assert_allclose(plain.data, alike.data, rtol=2e-7)
+    assert (own.count != alike.count).any()
