@@ -30,7 +30,7 @@ LAYERS = (
     {"store"},
     {"explain", "quality", "config", "report", "products", "forecast", "xarray_api"},
     {"run", "direct"},
-    {"demo", "doctor", "listing", "template"},
+    {"compat", "demo", "doctor", "listing", "template"},
     {"cli"},
     {"__main__"},
 )
@@ -42,10 +42,14 @@ HOMES = {
     "numpy": ANYWHERE,
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
-    "astropy": {"fits", "simulate"},  # two writers: a fault in one cannot hide in the other
+    "astropy": {
+        "compat",
+        "fits",
+        "simulate",
+    },  # two writers: a fault in one cannot hide in the other
     "distributed": {"cluster"},
     "dask_jobqueue": {"cluster"},
-    "dask": {"stack", "combine", "store", "xarray_api"},
+    "dask": {"compat", "stack", "combine", "store", "xarray_api"},
     "xarray": {"stack", "combine", "store", "xarray_api", "direct"},
     "matplotlib": {"report"},
     "jinja2": {"report"},

@@ -1,0 +1,170 @@
+"""What happens to one row band of all frames: scale, leave out, combine, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe import kernels
+from masterframe.compat.clipping import FunctionClip, Limits, Step
+from masterframe.compat.frames import Frames
+from masterframe.kernels.tables import mad_factors
+from masterframe.model import Estimator, Recipe, Rejection
+
+Array = NDArray[Any]
+_NONE = Rejection("none")
+_NO_FLOOR = kernels.Floor(quant=0.0, poisson=0.0, read=0.0, step=0.0)
+
+
+class Band(NamedTuple):
+    """Rows of the combined image."""
+
+    data: Array
+    """Combined values; NaN where nothing was left."""
+    uncert: Array
+    """Their standard deviation; NaN where one value tells nothing of it."""
+    count: Array
+    """Values that were combined."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for every band."""
+
+    frames: Frames
+    """The frames, in canonical order."""
+    method: Estimator
+    """mean, median or sum."""
+    steps: tuple[Step, ...]
+    """What leaves values out, each step of those that the steps before it kept."""
+    work: np.dtype[Any]
+    """float32 or float64: in which values are scaled."""
+    scale: Array
+    """Factor of each frame; size 0: 1."""
+    weights: Array | None
+    """Weights, shape (N,) or (N, rows, columns) of the whole image."""
+    spread: Callable[..., Any] | None
+    """What gives the spread of the values of a pixel, by the user."""
+
+
+def combine_band(job: Job, y0: int, y1: int) -> Band:
+    """Combine rows y0 to y1."""
+    raw, mask = job.frames.read(y0, y1)
+    values = kernels.calibrate_block(
+        raw, kernels.LoadTerms(scale=job.scale, frame_mask=mask), job.work
+    )
+    weights = None if job.weights is None else _weights_of(job.weights, values, y0, y1)
+    steps, last = job.steps, _NONE
+    if steps and isinstance(steps[-1], Rejection):
+        *steps, last = steps  # the engine rejects and combines at once
+    for step in steps:
+        values = _apply(step, values, raw)
+    result = _run(values, last, job.method)
+    if weights is None and job.spread is None and job.method != "median":
+        return Band(result.data, result.uncert, result.count)
+    kept = _kept(values, result)
+    if weights is not None:
+        kept[weights == 0] = np.nan
+    count = np.asarray((~np.isnan(kept)).sum(axis=0))
+    data = result.data if weights is None else _weighted(kept, weights, job.method)
+    return Band(data, _uncertainty(job, kept, weights, data, count), count)
+
+
+def _apply(step: Step, values: Array, raw: Array) -> Array:
+    """Return the values, NaN where a step leaves one out."""
+    if isinstance(step, Rejection):
+        return _kept(values, _run(values, step, "median"))
+    left_out = step.left_out(raw if isinstance(step, Limits) else values)
+    return np.where(left_out, values.dtype.type(np.nan), values)
+
+
+def _run(values: Array, rejection: Rejection, method: Estimator) -> kernels.KernelResult:
+    recipe = Recipe(rejection, method)
+    rank = np.arange(len(values))
+    return kernels.combine_block(values, kernels.LoadTerms(), recipe, _NO_FLOOR, rank, values.dtype)
+
+
+def _kept(values: Array, result: kernels.KernelResult) -> Array:
+    """Return the values that a rejection kept, NaN for the others.
+
+    It keeps a window of the sorted values, equal ones in the order of their frames; how many it
+    rejected at the low side is where that begins.
+    """
+    kept = values.copy()
+    touched = result.low + result.high > 0
+    columns = values[:, touched]
+    order = np.argsort(columns, axis=0, kind="stable")  # NaN last
+    place = np.empty_like(order)
+    np.put_along_axis(place, order, np.arange(len(values))[:, np.newaxis], axis=0)
+    first = result.low[touched]
+    inside = (place >= first) & (place < first + result.count[touched])
+    kept[:, touched] = np.where(inside, columns, np.nan)
+    return kept
+
+
+def _weights_of(weights: Array, values: Array, y0: int, y1: int) -> Array:
+    """Return the weights of a band, of the shape of its values."""
+    rows = weights[:, y0:y1] if weights.ndim == 3 else weights[:, np.newaxis, np.newaxis]
+    return np.broadcast_to(rows, values.shape).astype(np.float64)
+
+
+def _weighted(kept: Array, weights: Array, method: Estimator) -> Array:
+    present = np.where(np.isnan(kept), 0.0, weights)
+    total = _sum(np.where(np.isnan(kept), 0.0, kept) * present)
+    weight = _sum(present)
+    with np.errstate(invalid="ignore"):  # nothing left: no value
+        return np.where(weight > 0, total if method == "sum" else total / weight, np.nan)
+
+
+def _sum(terms: Array) -> Array:
+    """Return the sums over frames, to the bit the same for any order of them."""
+    total = np.zeros(terms.shape[1:])
+    for part in np.sort(terms, axis=0):
+        total += part
+    return total
+
+
+def _uncertainty(job: Job, kept: Array, weights: Array | None, data: Array, count: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if job.spread is not None:
+            spread = np.asarray(np.ma.getdata(job.spread(kept, axis=0)), np.float64)
+            spread = spread / np.sqrt(count)
+            return spread * count if job.method == "sum" else spread
+        if weights is not None:
+            return _weighted_error(kept, weights, job.method)
+    if job.method == "median":
+        return _median_error(kept, data, count)
+    raise AssertionError(job)
+
+
+def _weighted_error(kept: Array, weights: Array, method: Estimator) -> Array:
+    """Return the standard error of a weighted mean or sum from the scatter about the mean.
+
+    sum of (w (x - m))**2 over (sum of w)**2, times n / (n - 1): right whether all values have the
+    same noise or each its own, and s / sqrt(n) for equal weights.
+    """
+    mean = _weighted(kept, weights, "mean")
+    present = np.where(np.isnan(kept), 0.0, weights)
+    apart = np.where(np.isnan(kept), 0.0, kept - mean) * present
+    count = (present > 0).sum(axis=0)
+    error = np.sqrt(_sum(apart**2) * count / np.maximum(count - 1, 1))
+    if method != "sum":
+        error = error / _sum(present)
+    return np.where(count > 1, error, np.nan)
+
+
+def _median_error(kept: Array, median: Array, count: Array) -> Array:
+    """Return the standard error of a median from the median absolute deviation.
+
+    Robust as the median itself: 1.4826 MAD, corrected for few values, times the standard deviation
+    of a median over that of a mean, over sqrt(n).
+    """
+    mad = _run(np.abs(kept - median), _NONE, "median").data
+    n = len(kept)
+    factors = mad_factors(n, corrected=True) * kernels.efficiencies(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(count > 1, mad * factors[count] / np.sqrt(count), np.nan)
