@@ -238,7 +238,11 @@ PLANTED = {
     ),
     "light package late": ("config.py", "def load():\n    import yaml", "inside a function"),
     "far from home": ("store.py", "import numba", "numba is at home only in kernels"),
-    "far from home, late": ("run.py", "def go():\n    import astropy.io.fits", "only in fits"),
+    "far from home, late": (
+        "run.py",
+        "def go():\n    import astropy.io.fits",
+        "only in compat, fits",
+    ),
     "unknown package": ("run.py", "import scipy.ndimage", "scipy is not in the table"),
     "unknown module": ("misc.py", "", "misc is in no layer"),
     "cycle": ("fits/cards.py", "from masterframe.fits import scan", "cycle: "),

@@ -10,25 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe import kernels
-from masterframe.compat.clipping import FunctionClip, Limits, Step
+from masterframe.compat.clipping import KEEP_ALL, Limits, Step
 from masterframe.compat.frames import Frames
 from masterframe.kernels.tables import mad_factors
 from masterframe.model import Estimator, Recipe, Rejection
 
 Array = NDArray[Any]
-_NONE = Rejection("none")
 _NO_FLOOR = kernels.Floor(quant=0.0, poisson=0.0, read=0.0, step=0.0)
 
 
 class Band(NamedTuple):
-    """Rows of the combined image."""
+    """Rows of the combined image; arrays of shape (rows, columns)."""
 
     data: Array
     """Combined values; NaN where nothing was left."""
     uncert: Array
     """Their standard deviation; NaN where one value tells nothing of it."""
-    count: Array
-    """Values that were combined."""
+    empty: Array
+    """Whether nothing was left."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +38,16 @@ class Job:
     """The frames, in canonical order."""
     method: Estimator
     """mean, median or sum."""
-    steps: tuple[Step, ...]
-    """What leaves values out, each step of those that the steps before it kept."""
+    before: tuple[Step, ...]
+    """What leaves values out first, each step of those that the steps before it kept."""
+    last: Rejection
+    """The last rejection: the engine rejects and combines at once."""
     work: np.dtype[Any]
     """float32 or float64: in which values are scaled."""
     scale: Array
     """Factor of each frame; size 0: 1."""
     weights: Array | None
-    """Weights, shape (N,) or (N, rows, columns) of the whole image."""
+    """Weights, shape (N,) or (N, rows, columns) of whole frames; zero leaves a value out."""
     spread: Callable[..., Any] | None
     """What gives the spread of the values of a pixel, by the user."""
 
@@ -58,20 +59,16 @@ def combine_band(job: Job, y0: int, y1: int) -> Band:
         raw, kernels.LoadTerms(scale=job.scale, frame_mask=mask), job.work
     )
     weights = None if job.weights is None else _weights_of(job.weights, values, y0, y1)
-    steps, last = job.steps, _NONE
-    if steps and isinstance(steps[-1], Rejection):
-        *steps, last = steps  # the engine rejects and combines at once
-    for step in steps:
+    for step in job.before:
         values = _apply(step, values, raw)
-    result = _run(values, last, job.method)
+    result = _run(values, job.last, job.method)
     if weights is None and job.spread is None and job.method != "median":
-        return Band(result.data, result.uncert, result.count)
+        return Band(result.data, result.uncert, result.count == 0)
     kept = _kept(values, result)
     if weights is not None:
         kept[weights == 0] = np.nan
-    count = np.asarray((~np.isnan(kept)).sum(axis=0))
     data = result.data if weights is None else _weighted(kept, weights, job.method)
-    return Band(data, _uncertainty(job, kept, weights, data, count), count)
+    return Band(data, _uncertainty(job, kept, weights, data), _count(kept) == 0)
 
 
 def _apply(step: Step, values: Array, raw: Array) -> Array:
@@ -113,10 +110,10 @@ def _weights_of(weights: Array, values: Array, y0: int, y1: int) -> Array:
 
 
 def _weighted(kept: Array, weights: Array, method: Estimator) -> Array:
+    """Return the weighted mean or sum of the kept values, NaN without any."""
     present = np.where(np.isnan(kept), 0.0, weights)
-    total = _sum(np.where(np.isnan(kept), 0.0, kept) * present)
-    weight = _sum(present)
-    with np.errstate(invalid="ignore"):  # nothing left: no value
+    total, weight = _sum(np.nan_to_num(kept) * present), _sum(present)
+    with np.errstate(invalid="ignore"):  # nothing left
         return np.where(weight > 0, total if method == "sum" else total / weight, np.nan)
 
 
@@ -128,17 +125,24 @@ def _sum(terms: Array) -> Array:
     return total
 
 
-def _uncertainty(job: Job, kept: Array, weights: Array | None, data: Array, count: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        if job.spread is not None:
-            spread = np.asarray(np.ma.getdata(job.spread(kept, axis=0)), np.float64)
-            spread = spread / np.sqrt(count)
-            return spread * count if job.method == "sum" else spread
-        if weights is not None:
-            return _weighted_error(kept, weights, job.method)
-    if job.method == "median":
-        return _median_error(kept, data, count)
-    raise AssertionError(job)
+def _uncertainty(job: Job, kept: Array, weights: Array | None, data: Array) -> Array:
+    if job.spread is not None:
+        return _given_error(job.spread, kept, job.method)
+    if weights is not None:
+        return _weighted_error(kept, weights, job.method)
+    return _median_error(kept, data)
+
+
+def _given_error(spread: Callable[..., Any], kept: Array, method: Estimator) -> Array:
+    """Return what ccdproc makes of the spread that a function gives."""
+    values = np.asarray(np.ma.getdata(spread(kept, axis=0)), np.float64)
+    root = np.sqrt(_count(kept))
+    with np.errstate(divide="ignore", invalid="ignore"):  # nothing left
+        return values * root if method == "sum" else values / root
+
+
+def _count(kept: Array) -> NDArray[np.int64]:
+    return np.asarray((~np.isnan(kept)).sum(axis=0))
 
 
 def _weighted_error(kept: Array, weights: Array, method: Estimator) -> Array:
@@ -147,24 +151,22 @@ def _weighted_error(kept: Array, weights: Array, method: Estimator) -> Array:
     sum of (w (x - m))**2 over (sum of w)**2, times n / (n - 1): right whether all values have the
     same noise or each its own, and s / sqrt(n) for equal weights.
     """
-    mean = _weighted(kept, weights, "mean")
     present = np.where(np.isnan(kept), 0.0, weights)
-    apart = np.where(np.isnan(kept), 0.0, kept - mean) * present
-    count = (present > 0).sum(axis=0)
+    apart = np.nan_to_num(kept - _weighted(kept, weights, "mean")) * present
+    count = _count(kept)
     error = np.sqrt(_sum(apart**2) * count / np.maximum(count - 1, 1))
     if method != "sum":
-        error = error / _sum(present)
+        error /= np.maximum(_sum(present), np.finfo(np.float64).tiny)  # nothing left
     return np.where(count > 1, error, np.nan)
 
 
-def _median_error(kept: Array, median: Array, count: Array) -> Array:
+def _median_error(kept: Array, median: Array) -> Array:
     """Return the standard error of a median from the median absolute deviation.
 
     Robust as the median itself: 1.4826 MAD, corrected for few values, times the standard deviation
     of a median over that of a mean, over sqrt(n).
     """
-    mad = _run(np.abs(kept - median), _NONE, "median").data
-    n = len(kept)
-    factors = mad_factors(n, corrected=True) * kernels.efficiencies(n)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(count > 1, mad * factors[count] / np.sqrt(count), np.nan)
+    mad = _run(np.abs(kept - median), KEEP_ALL, "median").data
+    n_frames, count = len(kept), np.maximum(_count(kept), 1)
+    factors = mad_factors(n_frames, corrected=True) * kernels.efficiencies(n_frames)
+    return np.where(_count(kept) > 1, mad * factors[count] / np.sqrt(count), np.nan)

@@ -7,6 +7,7 @@ Nothing of ccdproc is imported. What follows is ccdproc 2.5.1.
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -42,7 +43,7 @@ VALUE_BYTES = 40
 ranked where something is rejected, and its weight."""
 
 
-def combine(  # noqa: PLR0913  the parameters of ccdproc.combine
+def combine(  # noqa: PLR0913, PLR0917  the parameters of ccdproc.combine
     img_list: Any,
     output_file: str | os.PathLike[str] | None = None,
     method: str = "average",
@@ -60,7 +61,7 @@ def combine(  # noqa: PLR0913  the parameters of ccdproc.combine
     sigma_clip_high_thresh: float | None = 3,
     sigma_clip_func: str | Callable[..., Any] = np.ma.mean,
     sigma_clip_dev_func: str | Callable[..., Any] = np.ma.std,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
     combine_uncertainty_function: Callable[..., Any] | None = None,
     overwrite_output: bool = False,
     **ccdkwargs: Any,
@@ -184,25 +185,21 @@ def combine(  # noqa: PLR0913  the parameters of ccdproc.combine
     template = read_whole(items[0], reader)
     frames = open_frames(items, template, reader)
     n_frames = len(items)
-    steps: list[clipping.Step] = []
+    clips: list[clipping.Step] = []
     if clip_extrema:
-        steps.append(clipping.extrema(nlow, nhigh, n_frames))
+        clips.append(clipping.extrema(nlow, nhigh, n_frames))
     if minmax_clip:
-        steps.append(clipping.limits(minmax_clip_min, minmax_clip_max))
+        clips.append(clipping.limits(minmax_clip_min, minmax_clip_max))
     if sigma_clip:
-        steps.append(
-            clipping.sigma(
-                sigma_clip_low_thresh,
-                sigma_clip_high_thresh,
-                sigma_clip_func,
-                sigma_clip_dev_func,
-            )
-        )
+        bounds = sigma_clip_low_thresh, sigma_clip_high_thresh
+        clips.append(clipping.sigma(*bounds, sigma_clip_func, sigma_clip_dev_func))
+    before, last = clipping.split(clips)
     kind = np.dtype(np.float64 if dtype is None else dtype)
     job = Job(
         frames=frames,
         method=METHODS[method],
-        steps=tuple(steps),
+        before=before,
+        last=last,
         work=np.dtype(np.float32 if kind == np.float32 else np.float64),
         scale=_scales(scale, frames),
         weights=_weights(weights, frames, method),
@@ -222,7 +219,7 @@ def _reader_options(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(given)
 
 
-_PARAMETERS = tuple(combine.__annotations__)[:-2]  # without those of the reader and the result
+_PARAMETERS = tuple(inspect.signature(combine).parameters)[:-1]
 
 
 def _check_output(path: str | os.PathLike[str] | None, overwrite: bool) -> None:
@@ -299,11 +296,11 @@ def _result(
     template: nddata.CCDData, bands: Sequence[Band], kind: np.dtype[Any], n_frames: int
 ) -> nddata.CCDData:
     """Return the combined image in the likeness of the first frame."""
-    data, uncert, count = (np.concatenate(part) for part in zip(*bands, strict=True))
+    data, uncert, empty = (np.concatenate(part) for part in zip(*bands, strict=True))
     whole = kind.kind in "iu"
     result = template.copy()
     result.data = (np.nan_to_num(data) if whole else data).astype(kind)
-    result.mask = count == 0
+    result.mask = empty
     result.uncertainty = nddata.StdDevUncertainty(uncert.astype(np.float64 if whole else kind))
     result.meta["NCOMBINE"] = n_frames
     return result

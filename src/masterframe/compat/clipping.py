@@ -7,9 +7,9 @@ function is called with the values of a band and axis 0, as astropy's `sigma_cli
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from astropy.stats import mad_std, median_absolute_deviation
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from masterframe.compat.refusals import ArgumentError
 from masterframe.kernels.tables import MAD_TO_SIGMA
-from masterframe.model import Center, Deviation, Rejection
+from masterframe.model import Rejection
 from masterframe.names import unknown
 
 Values = NDArray[np.floating[Any]]
@@ -32,19 +32,29 @@ def _mad(values: Values, axis: int) -> Any:
     return median_absolute_deviation(values, axis=axis, ignore_nan=True)
 
 
-_CENTERS: Mapping[str, tuple[Center, Statistic]] = {
-    **dict.fromkeys(("mean", "average", "nanmean"), ("mean", np.nanmean)),
-    **dict.fromkeys(("median", "nanmedian"), ("median", np.nanmedian)),
+class Known(NamedTuple):
+    """A centre or deviation."""
+
+    rule: Any
+    """Its name in the rule ``sigma``; None where the rule has none such."""
+    sigmas: float
+    """How many of the rule's sigmas one deviation is."""
+    function: Statistic
+    """The same as a function that ignores NaN."""
+
+
+_MEAN, _MEDIAN = Known("mean", 1.0, np.nanmean), Known("median", 1.0, np.nanmedian)
+_STD, _MAD_STD = Known("std", 1.0, np.nanstd), Known("mad", 1.0, _mad_std)
+_MAD = Known("mad", (1 + 2**-50) / MAD_TO_SIGMA, _mad)  # rounded up: a value on the bound is kept
+_CENTERS = {
+    **dict.fromkeys(("mean", "average", "nanmean"), _MEAN),
+    **dict.fromkeys(("median", "nanmedian"), _MEDIAN),
 }
-"""Centres by name: of the rule ``sigma``, and as a function that ignores NaN."""
-_DEVIATIONS: Mapping[str, tuple[Deviation, float, Statistic]] = {
-    **dict.fromkeys(("std", "nanstd"), ("std", 1.0, np.nanstd)),
-    **dict.fromkeys(("mad_std", "sigma_func"), ("mad", 1.0, _mad_std)),
-    **dict.fromkeys(
-        ("median_absolute_deviation", "median_abs_deviation"), ("mad", 1 / MAD_TO_SIGMA, _mad)
-    ),
+_DEVIATIONS = {
+    **dict.fromkeys(("std", "nanstd"), _STD),
+    **dict.fromkeys(("mad_std", "sigma_func"), _MAD_STD),
+    **dict.fromkeys(("median_absolute_deviation", "median_abs_deviation"), _MAD),
 }
-"""Deviations by name: of the rule ``sigma``, how many of its sigmas one is, and as a function."""
 _PACKAGES = ("numpy", "bottleneck", "astropy", "scipy", "ccdproc")
 """Packages whose functions of these names are what the names say."""
 
@@ -102,8 +112,15 @@ class FunctionClip:
         return np.asarray((values < low) | (values > high))
 
 
-Step = Rejection | Limits | FunctionClip
+Step: TypeAlias = Rejection | Limits | FunctionClip
 """One way of leaving values out."""
+KEEP_ALL = Rejection("none")
+
+
+def split(steps: Sequence[Step]) -> tuple[tuple[Step, ...], Rejection]:
+    """Return the steps that come first, and the rejection that is done as values are combined."""
+    last = steps[-1] if steps else KEEP_ALL
+    return (tuple(steps[:-1]), last) if isinstance(last, Rejection) else (tuple(steps), KEEP_ALL)
 
 
 def extrema(nlow: int | None, nhigh: int | None, n_frames: int) -> Rejection:
@@ -145,34 +162,31 @@ def sigma(
     ArgumentError
         If a name is unknown; with the nearest known one.
     """
-    for name, given, words in (
-        ("sigma_clip_func", func, ("mean", "median")),
-        ("sigma_clip_dev_func", dev_func, ("std", "mad_std")),
-    ):
-        if not callable(given) and given not in words:
-            raise ArgumentError(unknown(name, given, words))
+    center = _look_up("sigma_clip_func", func, _CENTERS, ("mean", "median"))
+    deviation = _look_up("sigma_clip_dev_func", dev_func, _DEVIATIONS, ("std", "mad_std"))
     below, above = (math.inf if given is None else abs(given) for given in (low, high))
-    center = _CENTERS.get(_origin(func))
-    deviation = _DEVIATIONS.get(_origin(dev_func))
-    if center and deviation:
-        return Rejection(
-            "sigma",
-            low=below * deviation[1],
-            high=above * deviation[1],
-            center=center[0],
-            deviation=deviation[0],
-            ddof=0,
-            max_iters=1,
-            nkeep=0,
-        )
-    return FunctionClip(
-        below, above, center[-1] if center else func, deviation[-1] if deviation else dev_func
+    if not (center.rule and deviation.rule):
+        return FunctionClip(below, above, center.function, deviation.function)
+    return Rejection(
+        "sigma",
+        low=below * deviation.sigmas,
+        high=above * deviation.sigmas,
+        center=center.rule,
+        deviation=deviation.rule,
+        ddof=0,
+        max_iters=1,
+        nkeep=0,
     )
 
 
-def _origin(statistic: str | Statistic) -> str:
-    """Return the name of a statistic that the tables may know; '' for functions of others."""
-    if isinstance(statistic, str):
-        return statistic
-    package = str(getattr(statistic, "__module__", "")).split(".", maxsplit=1)[0]
-    return str(getattr(statistic, "__name__", "")) if package in _PACKAGES else ""
+def _look_up(
+    name: str, given: str | Statistic, table: Mapping[str, Known], words: Sequence[str]
+) -> Known:
+    """Return what is known of a statistic; of a function of others, itself."""
+    if isinstance(given, str):
+        if given not in words:
+            raise ArgumentError(unknown(name, given, words))
+        return table[given]
+    package = str(getattr(given, "__module__", "")).split(".", maxsplit=1)[0]
+    function = str(getattr(given, "__name__", "")) if package in _PACKAGES else ""
+    return table.get(function, Known(None, 1.0, given))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from astropy.nddata import CCDData
@@ -20,7 +20,7 @@ from masterframe.model import Frame, Header
 from masterframe.stack import FrameStack, observation_time
 
 Array = NDArray[Any]
-Item = CCDData | str | os.PathLike[str]
+Item: TypeAlias = CCDData | str | os.PathLike[str]
 _NO_MASK: Array = np.zeros((0, 0, 0), np.bool_)
 _LAZY = {"unit", "hdu", "hdu_mask", "hdu_uncertainty", "hdu_flags", "hdu_psf"}
 _LAZY |= {"key_uncertainty_type", "memmap", "format"}
@@ -63,7 +63,8 @@ class Frames:
 
     def whole(self, index: int) -> Array:
         """Return all values of one frame."""
-        return self.values[index : index + 1, 0 : self.shape[1]][0]
+        (values,) = self.values[index : index + 1, 0 : self.shape[1]]
+        return np.asarray(values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +88,8 @@ class Held:
     def __getitem__(self, key: tuple[slice, slice]) -> Array:
         """Return rows of frames in one block."""
         frames, rows = key
-        return np.stack([array[rows] for array in self.arrays[frames]]).astype(
-            self.dtype, copy=False
-        )
+        blocks = [array[rows] for array in self.arrays[frames]]
+        return np.stack(blocks).astype(self.dtype, copy=False)
 
 
 def list_of(given: Any) -> list[Item]:
