@@ -148,16 +148,19 @@ def _count(kept: Array) -> NDArray[np.int64]:
 def _weighted_error(kept: Array, weights: Array, method: Estimator) -> Array:
     """Return the standard error of a weighted mean or sum from the scatter about the mean.
 
-    sum of (w (x - m))**2 over (sum of w)**2, times n / (n - 1): right whether all values have the
-    same noise or each its own, and s / sqrt(n) for equal weights.
+    With p the weights over their sum: sum of p**2 (x - m)**2 / (1 - 2 p + sum of p**2). The
+    variance of x - m is that of x times the divisor where all values have the same noise, so that
+    this is unbiased then, and s**2 / n for equal weights; as every value speaks for its own noise,
+    it holds nearly as well where weights are inverse variances.
     """
     present = np.where(np.isnan(kept), 0.0, weights)
-    apart = np.nan_to_num(kept - _weighted(kept, weights, "mean")) * present
-    count = _count(kept)
-    error = np.sqrt(_sum(apart**2) * count / np.maximum(count - 1, 1))
-    if method != "sum":
-        error /= np.maximum(_sum(present), np.finfo(np.float64).tiny)  # nothing left
-    return np.where(count > 1, error, np.nan)
+    weight = _sum(present)
+    with np.errstate(divide="ignore", invalid="ignore"):  # one value, or none
+        parts = present / weight
+        apart = np.nan_to_num(kept - _weighted(kept, weights, "mean"))
+        error = np.sqrt(_sum((parts * apart) ** 2 / (1 - 2 * parts + _sum(parts**2))))
+    error[_count(kept) < 2] = np.nan
+    return error * weight if method == "sum" else error
 
 
 def _median_error(kept: Array, median: Array) -> Array:

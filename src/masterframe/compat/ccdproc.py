@@ -38,9 +38,11 @@ READER_OPTIONS = (
     *("character_as_bytes", "ignore_blank", "checksum", "output_verify"),
 )
 """Options of `astropy.nddata.fits_ccddata_reader` and of `astropy.io.fits.open` below it."""
-VALUE_BYTES = 40
-"""Bytes that a value of a band takes on its way, as measured: as read and scaled, sorted and
-ranked where something is rejected, and its weight."""
+VALUE_BYTES = 96
+"""Bytes that a value of a band takes at most, as measured: scaled, ranked where something is
+rejected, weighted."""
+RESULT_BYTES = 17
+"""Bytes of a pixel of the result, of which there are two: in bands, and whole."""
 
 
 def combine(  # noqa: PLR0913, PLR0917  the parameters of ccdproc.combine
@@ -270,7 +272,7 @@ def _weights(given: Any, frames: Frames, method: str) -> NDArray[np.float64] | N
 
 def _compute(job: Job, mem_limit: float) -> list[Band]:
     """Combine all bands, as many at once as the memory allows."""
-    rows, workers = _plan(job.frames, mem_limit)
+    rows, workers = _plan(job, mem_limit)
     height = job.frames.shape[1]
     task = dask.delayed(partial(combine_band, job), pure=False)
     bands = [
@@ -281,13 +283,13 @@ def _compute(job: Job, mem_limit: float) -> list[Band]:
     return list(dask.compute(*bands, num_workers=workers, **local))
 
 
-def _plan(frames: Frames, mem_limit: float) -> tuple[int, int]:
+def _plan(job: Job, mem_limit: float) -> tuple[int, int]:
     """Return the rows of a band, and how many bands may be combined at once."""
-    n_frames, height, width = frames.shape
-    row = n_frames * width * (frames.itemsize + VALUE_BYTES)
-    free = mem_limit - 2 * 17 * height * width  # result: two floats and a mask, bands and whole
+    n_frames, height, width = job.frames.shape
+    row = n_frames * width * (job.frames.itemsize + VALUE_BYTES)
+    free = mem_limit - 2 * RESULT_BYTES * height * width
     workers = int(min(max(free // row, 1), CPU_COUNT))
-    work = tiling.Work(n_frames, (height, width), frames.itemsize, 0, 0, 0)
+    work = tiling.Work(n_frames, (height, width), job.frames.itemsize, 0, 0, 0)
     best = tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=workers).rows
     return int(min(max(free // (workers * row), 1), best)), workers
 
