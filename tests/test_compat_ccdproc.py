@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import ccdproc
+import distributed
 import numpy as np
 import pytest
 from astropy import units as u
@@ -339,6 +340,68 @@ def test_all_ways_of_naming_files(night):
     for way in ways:
         np.testing.assert_array_equal(combine(way).data, expected.data)
     assert combine(files[0]).data.sum() == fits.getdata(files[0]).sum()
+
+
+@pytest.mark.parametrize("name", ["frame.fits.gz", "frame.fits.fz"])
+def test_compressed_files(tmp_path, name):
+    values, files = raw_frames((4, 46, 31)), []
+    for number, frame in enumerate(values):
+        image = fits.CompImageHDU(frame) if name.endswith("fz") else fits.PrimaryHDU(frame)
+        files.append(str(tmp_path / f"{number}_{name}"))
+        image.writeto(files[-1])
+    given = {"unit": "adu", "hdu": 1 if name.endswith("fz") else 0, "method": "median"}
+    ours = combine(files, mem_limit=2e5, **given)
+    np.testing.assert_array_equal(ours.data, np.median(values, axis=0))
+    assert_same(ours, ccdproc.combine(files, **given))
+
+
+@pytest.mark.parametrize("hdu", ["left", "RIGHT", 1, 2])
+def test_images_by_name_and_number(tmp_path, hdu):
+    files = []
+    for number in range(3):
+        images = [
+            fits.ImageHDU(np.full((4, 5), 10.0 * k + number), name=n)
+            for k, n in enumerate(("LEFT", "right"))
+        ]
+        files.append(str(tmp_path / f"{number}.fits"))
+        fits.HDUList([fits.PrimaryHDU(), *images]).writeto(files[-1])
+    given = {"unit": "adu", "hdu": hdu}
+    assert_same(combine(files, **given), ccdproc.combine(files, **given))
+    before = counter.bytes
+    combine(files, **given)
+    assert counter.bytes - before == 3 * 4 * 5 * 8
+    combine(files, ignore_missing_end=True, **given)  # read by astropy
+    assert counter.bytes - before == 3 * 4 * 5 * 8
+
+
+def test_the_active_client_is_used(night):
+    scale = [1, 2, 3, 4, 5, 6, 7]
+    expected = combine(night["masked"], sigma_clip=True, scale=scale)
+    cluster = distributed.LocalCluster(
+        n_workers=1,
+        processes=False,
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+    )
+    with cluster, distributed.Client(cluster) as client:
+        found = combine(night["masked"], sigma_clip=True, scale=scale, mem_limit=4e5)
+        labels = client.run_on_scheduler(lambda dask_scheduler: [*dask_scheduler.task_prefixes])
+    assert "mf-combine" in labels
+    np.testing.assert_array_equal(found.data, expected.data)
+
+
+def test_a_scale_function_is_called_in_the_order_given(night):
+    files = night["plain"][::-1]
+    seen = []
+
+    def scale(values):
+        seen.append(values.copy())
+        return len(seen)
+
+    ours = combine(files, scale=scale)
+    for values, path in zip(seen, files, strict=True):
+        np.testing.assert_array_equal(values, fits.getdata(path))
+    np.testing.assert_array_equal(ours.data, combine(files, scale=np.arange(1, 8)).data)
 
 
 @pytest.mark.parametrize("method", METHODS)

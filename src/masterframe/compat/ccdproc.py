@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dask
 import numpy as np
@@ -24,7 +25,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from masterframe import tiling
 from masterframe.compat import clipping
 from masterframe.compat.bands import Band, Job, combine_band
-from masterframe.compat.frames import Frames, Held, list_of, open_frames, read_whole
+from masterframe.compat.frames import Frames, list_of, open_frames, read_whole
 from masterframe.compat.refusals import ArgumentError, ArgumentTypeError, OutputExistsError
 from masterframe.model import Estimator
 from masterframe.names import unknown
@@ -74,7 +75,7 @@ def combine(  # noqa: PLR0913, PLR0917  the parameters of ccdproc.combine
     ----------
     img_list : list, ndarray, iterable or str
         FITS files or `CCDData`; in a text names are separated by commas. Files are read band by
-        band, whatever their number.
+        band, whatever their number; whole with options of `astropy.io.fits.open`.
     output_file : path, optional
         FITS file to write.
     method : {'average', 'median', 'sum'}
@@ -245,11 +246,10 @@ def _scales(given: Any, frames: Frames) -> NDArray[np.float64]:
                 f"scale has shape {factors.shape}; a function or one number for each of the "
                 f"{n_frames} frames would do"
             )
-        factors = factors[list(frames.order)]
-    for index, factor in zip(frames.order, factors, strict=True):
+    for number, factor in enumerate(factors, 1):
         if not math.isfinite(factor):
-            raise ArgumentError(f"the scale of frame {index + 1} is {factor:g}")
-    return factors
+            raise ArgumentError(f"the scale of frame {number} is {factor:g}")
+    return factors[list(frames.order)]
 
 
 def _weights(given: Any, frames: Frames, method: str) -> NDArray[np.float64] | None:
@@ -272,25 +272,27 @@ def _weights(given: Any, frames: Frames, method: str) -> NDArray[np.float64] | N
 
 def _compute(job: Job, mem_limit: float) -> list[Band]:
     """Combine all bands, as many at once as the memory allows."""
-    rows, workers = _plan(job, mem_limit)
-    height = job.frames.shape[1]
+    rows, workers = _plan(job.frames, mem_limit)
+    height, name = job.frames.shape[1], f"mf-combine-{uuid4().hex}"
     task = dask.delayed(partial(combine_band, job), pure=False)
     bands = [
-        task(y, min(y + rows, height), dask_key_name=f"mf-combine-{id(job)}-{y}")
-        for y in range(0, height, rows)
+        task(y, min(y + rows, height), dask_key_name=f"{name}-{y}") for y in range(0, height, rows)
     ]
-    local = {"scheduler": "threads"} if isinstance(job.frames.values, Held) else {}
-    return list(dask.compute(*bands, num_workers=workers, **local))
+    here = job.frames.in_memory or job.weights is not None  # what is large does not travel
+    where = {"scheduler": "threads", "num_workers": workers} if here else {"num_workers": workers}
+    return list(dask.compute(*bands, **where))
 
 
-def _plan(job: Job, mem_limit: float) -> tuple[int, int]:
+def _plan(frames: Frames, mem_limit: float) -> tuple[int, int]:
     """Return the rows of a band, and how many bands may be combined at once."""
-    n_frames, height, width = job.frames.shape
-    row = n_frames * width * (job.frames.itemsize + VALUE_BYTES)
+    n_frames, height, width = frames.shape
+    row = n_frames * width * (frames.itemsize + VALUE_BYTES)
     free = mem_limit - 2 * RESULT_BYTES * height * width
     workers = int(min(max(free // row, 1), CPU_COUNT))
-    work = tiling.Work(n_frames, (height, width), job.frames.itemsize, 0, 0, 0)
-    best = tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=workers).rows
+    best = -(-height // workers)  # a compressed file is unpacked from its start for every band
+    if not frames.compressed:
+        work = tiling.Work(n_frames, (height, width), frames.itemsize, 0, 0, 0)
+        best = tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=workers).rows
     return int(min(max(free // (workers * row), 1), best)), workers
 
 

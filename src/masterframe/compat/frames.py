@@ -48,6 +48,18 @@ class Frames:
         """Bytes of a value."""
         return self.values.dtype.itemsize
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether values are held, not read."""
+        return isinstance(self.values, Held)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether any file must be unpacked."""
+        return isinstance(self.values, FrameStack) and any(
+            frame.offset < 0 for frame in self.values.frames
+        )
+
     def read(self, y0: int, y1: int) -> tuple[Array, Array]:
         """Return rows of the values, and of the masks: where True, or of size 0 without any."""
         values = self.values[:, y0:y1]
@@ -61,8 +73,9 @@ class Frames:
                 rows[:] = mask[y0:y1]
         return values, masks
 
-    def whole(self, index: int) -> Array:
-        """Return all values of one frame."""
+    def whole(self, given: int) -> Array:
+        """Return all values of one frame, by its place in the list that was given."""
+        index = self.order.index(given)
         (values,) = self.values[index : index + 1, 0 : self.shape[1]]
         return np.asarray(values)
 
@@ -177,8 +190,7 @@ def _find(path: str, reader: Mapping[str, Any]) -> _File | None:
     image = _image_of(scan, reader.get("hdu", 0))
     if image is None or image.frame is None:
         return None
-    wanted = str(reader.get("hdu_mask", "MASK")).upper()
-    mask = next((item for item in scan.hdus if item.extname.upper() == wanted), None)
+    mask = _named(scan, reader.get("hdu_mask", "MASK"))
     if mask is not None and mask.frame is None:
         return None
     header = {**scan.hdus[0].header, **image.header}
@@ -189,8 +201,15 @@ def _image_of(scan: FileScan, hdu: object) -> HduScan | None:
     first = scan.hdus[0]
     if hdu == 0 and first.frame is None and not first.reason:
         return next((item for item in scan.hdus if item.frame), None)
-    wanted = hdu.upper() if isinstance(hdu, str) else hdu
-    return next((item for item in scan.hdus if wanted in (item.index, item.extname.upper())), None)
+    if isinstance(hdu, int):
+        return next((item for item in scan.hdus if item.index == hdu), None)
+    return _named(scan, hdu)
+
+
+def _named(scan: FileScan, name: object) -> HduScan | None:
+    """Return the first HDU of a name; None without one, or where no name is given."""
+    wanted = name.upper() if isinstance(name, str) else None
+    return next((item for item in scan.hdus if item.extname.upper() == wanted), None)
 
 
 def _opened(files: Sequence[_File], template: CCDData, reader: Mapping[str, Any]) -> Frames:
