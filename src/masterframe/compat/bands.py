@@ -51,38 +51,55 @@ class Job:
     spread: Callable[..., Any] | None
     """What gives the spread of the values of a pixel, by the user."""
 
+    @property
+    def engine_only(self) -> bool:
+        """Whether the engine gives both the value and the error that is stated."""
+        return self.weights is None and self.spread is None and self.method != "median"
+
 
 def combine_band(job: Job, y0: int, y1: int) -> Band:
     """Combine rows y0 to y1."""
-    raw, mask = job.frames.read(y0, y1)
-    values = kernels.calibrate_block(
-        raw, kernels.LoadTerms(scale=job.scale, frame_mask=mask), job.work
-    )
-    weights = None if job.weights is None else _weights_of(job.weights, values, y0, y1)
+    values, mask = job.frames.read(y0, y1)
+    terms = kernels.LoadTerms(scale=job.scale, frame_mask=mask)
+    if job.before or not job.engine_only:
+        values, terms = _prepared(job, values, terms), kernels.LoadTerms()
+    result = _run(values, job.last, job.method, job.work, terms)
+    if job.engine_only:
+        return Band(result.data, result.uncert, result.count == 0)
+    kept, data, weights = _kept(values, result), result.data, None
+    if job.weights is not None:
+        weights = _weights_of(job.weights, values, y0, y1)
+        kept[weights == 0] = np.nan
+        data = _weighted(kept, weights, job.method)
+    return Band(data, _uncertainty(job, kept, weights, data), _count(kept) == 0)
+
+
+def _prepared(job: Job, raw: Array, terms: kernels.LoadTerms) -> Array:
+    """Return the scaled values, NaN where they are masked or one of the first steps is against."""
+    values = kernels.calibrate_block(raw, terms, job.work)
     for step in job.before:
         values = _apply(step, values, raw)
-    result = _run(values, job.last, job.method)
-    if weights is None and job.spread is None and job.method != "median":
-        return Band(result.data, result.uncert, result.count == 0)
-    kept = _kept(values, result)
-    if weights is not None:
-        kept[weights == 0] = np.nan
-    data = result.data if weights is None else _weighted(kept, weights, job.method)
-    return Band(data, _uncertainty(job, kept, weights, data), _count(kept) == 0)
+    return values
 
 
 def _apply(step: Step, values: Array, raw: Array) -> Array:
     """Return the values, NaN where a step leaves one out."""
     if isinstance(step, Rejection):
-        return _kept(values, _run(values, step, "median"))
+        return _kept(values, _run(values, step, "mean", values.dtype, kernels.LoadTerms()))
     left_out = step.left_out(raw if isinstance(step, Limits) else values)
     return np.where(left_out, values.dtype.type(np.nan), values)
 
 
-def _run(values: Array, rejection: Rejection, method: Estimator) -> kernels.KernelResult:
-    recipe = Recipe(rejection, method)
+def _run(
+    values: Array,
+    rejection: Rejection,
+    method: Estimator,
+    work: np.dtype[Any],
+    terms: kernels.LoadTerms,
+) -> kernels.KernelResult:
+    """Combine values by the engine, without a noise floor, which ccdproc has not."""
     rank = np.arange(len(values))
-    return kernels.combine_block(values, kernels.LoadTerms(), recipe, _NO_FLOOR, rank, values.dtype)
+    return kernels.combine_block(values, terms, Recipe(rejection, method), _NO_FLOOR, rank, work)
 
 
 def _kept(values: Array, result: kernels.KernelResult) -> Array:
@@ -169,7 +186,10 @@ def _median_error(kept: Array, median: Array) -> Array:
     Robust as the median itself: 1.4826 MAD, corrected for few values, times the standard deviation
     of a median over that of a mean, over sqrt(n).
     """
-    mad = _run(np.abs(kept - median), KEEP_ALL, "median").data
-    n_frames, count = len(kept), np.maximum(_count(kept), 1)
+    apart = kept - median
+    np.abs(apart, out=apart)
+    mad = _run(apart, KEEP_ALL, "median", apart.dtype, kernels.LoadTerms()).data
+    n_frames, count = len(kept), _count(kept)
     factors = mad_factors(n_frames, corrected=True) * kernels.efficiencies(n_frames)
-    return np.where(_count(kept) > 1, mad * factors[count] / np.sqrt(count), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):  # nothing left
+        return np.where(count > 1, mad * factors[count] / np.sqrt(count), np.nan)

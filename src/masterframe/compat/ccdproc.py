@@ -208,7 +208,8 @@ def combine(  # noqa: PLR0913, PLR0917  the parameters of ccdproc.combine
         weights=_weights(weights, frames, method),
         spread=combine_uncertainty_function,
     )
-    result = _result(template, _compute(job, mem_limit), kind, n_frames)
+    likeness = template.copy() if template is items[0] else template
+    result = _filled(likeness, _compute(job, mem_limit), kind, n_frames)
     if output_file is not None:
         result.write(output_file, overwrite=overwrite_output)
     return result
@@ -296,15 +297,16 @@ def _plan(frames: Frames, mem_limit: float) -> tuple[int, int]:
     return int(min(max(free // (workers * row), 1), best)), workers
 
 
-def _result(
-    template: nddata.CCDData, bands: Sequence[Band], kind: np.dtype[Any], n_frames: int
+def _filled(
+    image: nddata.CCDData, bands: Sequence[Band], kind: np.dtype[Any], n_frames: int
 ) -> nddata.CCDData:
-    """Return the combined image in the likeness of the first frame."""
+    """Return the first frame with the combined values in place of its own."""
     data, uncert, empty = (np.concatenate(part) for part in zip(*bands, strict=True))
     whole = kind.kind in "iu"
-    result = template.copy()
-    result.data = (np.nan_to_num(data) if whole else data).astype(kind)
-    result.mask = empty
-    result.uncertainty = nddata.StdDevUncertainty(uncert.astype(np.float64 if whole else kind))
-    result.meta["NCOMBINE"] = n_frames
-    return result
+    image.data = (np.nan_to_num(data) if whole else data).astype(kind, copy=False)
+    image.mask = empty
+    image.uncertainty = nddata.StdDevUncertainty(
+        uncert.astype(np.float64 if whole else kind, copy=False)
+    )
+    image.meta["NCOMBINE"] = n_frames
+    return image
