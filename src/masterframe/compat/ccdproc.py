@@ -208,7 +208,7 @@ def combine(  # noqa: PLR0913, PLR0917  the parameters of ccdproc.combine
         weights=_weights(weights, frames, method),
         spread=combine_uncertainty_function,
     )
-    likeness = template.copy() if template is items[0] else template
+    likeness = template.copy() if isinstance(items[0], nddata.CCDData) else template
     result = _filled(likeness, _compute(job, mem_limit), kind, n_frames)
     if output_file is not None:
         result.write(output_file, overwrite=overwrite_output)
