@@ -29,6 +29,7 @@ from masterframe.model import (
     Section,
 )
 from masterframe.tiling import Tiling
+from masterframe.request import read_options
 from stacks import count_bytes, raw_frames, write_frames
 from twins import KEPT
 from twins import combine as twin
@@ -373,27 +374,11 @@ def contents(path: Path) -> dict:
     return found
 
 
-OPTIONS = {
-    **dict.fromkeys(("hdu", "subtract", "divide", "bad_pixels", "saturation", "low", "high")),
-    **dict.fromkeys(("nlow", "nhigh")),
-    "reject": "sigma",
-    "center": "median",
-    "deviation": "mad",
-    "ddof": 0,
-    "max_iters": "1",
-    "nkeep": 1,
-    "noise_floor": "auto",
-    "gain": "1.5",
-    "read_noise": "9",
-    "estimator": "mean",
-    "dtype": "float32",
-    "planes": "rejlow,rejhigh",
-    "overwrite": False,
-}
+OPTIONS = {"gain": "1.5", "read_noise": "9", "planes": "rejlow,rejhigh"}
 
 
 def combined(files, output, **resources) -> dict:
-    request = direct.read_options({**OPTIONS, "files": files, "output": output})
+    request = read_options({**OPTIONS, "files": files, "output": output})
     with store.open_resources(**{"workers": 2, **resources}) as opened:
         direct.combine_files(request, opened)
     return contents(output)

@@ -3,6 +3,7 @@ import math
 import string
 from contextlib import suppress
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from masterframe.config import json_schema, load_config
 from masterframe.errors import ConfigError
-from masterframe.kernels import resolve_rejection
-from masterframe.model import Condition, Rejection
+from masterframe.kernels.registry import resolve_rejection
+from masterframe.model import Adjustment, Condition, Rejection
 from support import ROOT
 
 
@@ -36,8 +37,8 @@ def test_defaults_are_the_workflow_of_the_design():
         assert (recipe.recipe.estimator, recipe.recipe.dtype) == ("mean", "float32")
         assert recipe.min_frames == 3
     flat = config.recipes["flat"]
-    assert (flat.scale, flat.normalize, flat.flat_minimum) == ("level", True, 0.2)
-    assert config.recipes["bias"].scale == "none"
+    assert (flat.adjust.scale, flat.normalize, flat.flat_minimum) == ("level", True, 0.2)
+    assert config.recipes["bias"].adjust == Adjustment()
     assert config.instruments[-1].name == "generic"
 
 
@@ -129,7 +130,7 @@ def test_override_goes_before_the_file(tmp_path):
         "flat"
     ]
     rejection = flat.recipe.rejection
-    assert (flat.min_frames, rejection.low, rejection.high) == (7, 4.0, math.inf)
+    assert (flat.min_frames, rejection.low, rejection.high) == (7, 4.0, inf)
 
 
 @pytest.mark.parametrize(

@@ -492,7 +492,7 @@ def made(plan, name):
     recipe = product.recipe.recipe
     assert product.kind == "science" or recipe.rejection.rule == "none"
     assert recipe.dtype == "float64"
-    assert (product.recipe.scale, product.recipe.normalize) == ("none", False)
+    assert (product.recipe.adjust.scale, product.recipe.normalize) == ("none", False)
     assert product.recipe.saturation == "off"
     values = raw(product)
     dark = product.using("dark")

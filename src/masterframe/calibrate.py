@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe import fits, kernels
-from masterframe.model import Calibration, MasterImage, Recipe
+from masterframe.model import Calibration, Frame, MasterImage, Recipe
 
 Raw = NDArray[Any]
 
@@ -28,7 +28,12 @@ def trim_columns(block: Raw, calibration: Calibration) -> Raw:
 
 
 def load_terms(
-    block: Raw, row0: int, calibration: Calibration, recipe: Recipe, mask: Raw | None = None
+    block: Raw,
+    row0: int,
+    calibration: Calibration,
+    recipe: Recipe,
+    mask: Raw | None = None,
+    step: int = 1,
 ) -> kernels.LoadTerms:
     """Gather all that the load step needs for one band.
 
@@ -44,8 +49,10 @@ def load_terms(
         Its dtype is the work type; its saturation and threshold are in raw values.
     mask : array (N, rows, raw columns) of bool, optional
         Values to leave out (True).
+    step : int
+        Rows of the image from one row of the block to the next.
     """
-    rows = row0, row0 + block.shape[1]
+    rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
     work = np.dtype(recipe.dtype)
     threshold = recipe.rejection if recipe.rejection.rule == "threshold" else None
     bias = None if calibration.dark and calibration.dark_holds_bias else calibration.bias
@@ -66,7 +73,12 @@ def load_terms(
 
 
 def apply(
-    block: Raw, row0: int, calibration: Calibration, recipe: Recipe | None = None
+    block: Raw,
+    row0: int,
+    calibration: Calibration,
+    recipe: Recipe | None = None,
+    *,
+    step: int = 1,
 ) -> NDArray[Any]:
     """Calibrate raw rows.
 
@@ -80,6 +92,8 @@ def apply(
         What is taken off and applied.
     recipe : Recipe, optional
         Its dtype is that of the result, values from its saturation on become NaN.
+    step : int
+        Rows of the image from one row of the block to the next.
 
     Returns
     -------
@@ -87,28 +101,26 @@ def apply(
         Calibrated values, NaN where nothing valid is known.
     """
     recipe = recipe or Recipe()
-    terms = load_terms(block, row0, calibration, recipe)
+    terms = load_terms(block, row0, calibration, recipe, step=step)
     return kernels.calibrate_block(trim_columns(block, calibration), terms, np.dtype(recipe.dtype))
 
 
-def bad_rows(calibration: Calibration, rows: tuple[int, int]) -> NDArray[np.bool_]:
+def bad_rows(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
     """Return the pixels of some rows that the bad-pixel file gives as bad; size 0 without one."""
     if calibration.bad_pixels is None:
         return np.zeros((0, 0), np.bool_)
     frame = calibration.bad_pixels.data
     trim = calibration.trim
     if trim is None or frame.shape == trim.shape:
-        return np.asarray(fits.read_rows(frame, *rows) != 0)
-    raw = fits.read_rows(frame, rows[0] + trim.y0, rows[1] + trim.y0)
+        return np.asarray(_read(frame, rows) != 0)
+    raw = fits.read_rows(frame, rows.start + trim.y0, rows.stop + trim.y0, rows.step)
     return np.asarray(raw[:, trim.x0 : trim.x1] != 0)
 
 
-def mask_rows(calibration: Calibration, rows: tuple[int, int]) -> NDArray[np.uint8]:
+def mask_rows(calibration: Calibration, rows: range) -> NDArray[np.uint8]:
     """Return the mask bits of all masters applied, ORed; (rows, columns), or (0, 0) for none."""
     masks = [
-        fits.read_rows(master.mask, *rows).astype(np.uint8)
-        for master in applied(calibration)
-        if master.mask
+        _read(master.mask, rows).astype(np.uint8) for master in applied(calibration) if master.mask
     ]
     if not masks:
         return np.zeros((0, 0), np.uint8)
@@ -159,7 +171,7 @@ def shared_variance(data: NDArray[Any], row0: int, calibration: Calibration) -> 
     calibration : Calibration
         What was applied.
     """
-    rows = row0, row0 + data.shape[0]
+    rows = range(row0, row0 + data.shape[0])
     scale = np.asarray(calibration.scale or (1.0,))
     ratio = np.asarray(calibration.dark_ratio or (1.0,))
     variance = np.zeros(data.shape)
@@ -188,7 +200,7 @@ def flat_and_signal(
     calibration : Calibration
         What was applied. A dark that holds its bias adds nothing: its own share is not known.
     """
-    rows = row0, row0 + data.shape[0]
+    rows = range(row0, row0 + data.shape[0])
     work = np.dtype(np.float64)
     flat = _flat_rows(calibration.flat, rows, work) if calibration.flat else np.ones(data.shape)
     signal = np.asarray(data, np.float64) * flat
@@ -198,11 +210,15 @@ def flat_and_signal(
     return flat, signal
 
 
-def _variance_rows(master: MasterImage, rows: tuple[int, int]) -> NDArray[np.float64]:
+def _variance_rows(master: MasterImage, rows: range) -> NDArray[np.float64]:
     """Return the variance of a master, 0 where it does not say (foreign, or made of one frame)."""
     if master.uncert is None:
-        return np.zeros((rows[1] - rows[0], master.data.shape[1]))
-    return np.nan_to_num(fits.read_rows(master.uncert, *rows).astype(np.float64) ** 2, nan=0.0)
+        return np.zeros((len(rows), master.data.shape[1]))
+    return np.nan_to_num(_read(master.uncert, rows).astype(np.float64) ** 2, nan=0.0)
+
+
+def _read(frame: Frame, rows: range) -> NDArray[Any]:
+    return fits.read_rows(frame, rows.start, rows.stop, rows.step)
 
 
 def _overscan(block: Raw, calibration: Calibration, work: np.dtype[Any]) -> NDArray[Any]:
@@ -215,24 +231,20 @@ def _overscan(block: Raw, calibration: Calibration, work: np.dtype[Any]) -> NDAr
     return middle.astype(work)
 
 
-def _master_rows(
-    master: MasterImage | None, rows: tuple[int, int], work: np.dtype[Any]
-) -> NDArray[Any]:
+def _master_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> NDArray[Any]:
     if master is None:
         return np.zeros((0, 0), work)
-    return fits.read_rows(master.data, *rows).astype(work, copy=False)
+    return _read(master.data, rows).astype(work, copy=False)
 
 
-def _flat_rows(
-    master: MasterImage | None, rows: tuple[int, int], work: np.dtype[Any]
-) -> NDArray[Any]:
+def _flat_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> NDArray[Any]:
     """Return rows of the flat with 1 where it must not be divided by: masked, or not positive."""
     flat = _master_rows(master, rows, work)
     if master is None:
         return flat
     usable = np.isfinite(flat) & (flat > 0)
     if master.mask:
-        usable &= fits.read_rows(master.mask, *rows) == 0
+        usable &= _read(master.mask, rows) == 0
     return np.where(usable, flat, work.type(1))
 
 

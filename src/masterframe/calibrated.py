@@ -138,7 +138,7 @@ def calibrated_planes(
 def _mask(
     raw: NDArray[Any], data: NDArray[Any], row0: int, image: CalibratedImage
 ) -> NDArray[np.uint8]:
-    rows = row0, row0 + data.shape[0]
+    rows = range(row0, row0 + data.shape[0])
     mask = calibrate.mask_rows(image.calibration, rows)
     mask = mask.copy() if mask.size else np.zeros(data.shape, np.uint8)
     mask[~np.isfinite(data)] |= np.uint8(MaskBit.NO_VALUE)

@@ -26,7 +26,6 @@ from masterframe.model import (
     Recipe,
 )
 from masterframe.quantiles import MAD_TO_SIGMA
-from masterframe.tiling import sample_rows
 
 STEP_FRAMES, STEP_ROWS = 8, 16
 """Frames and rows a frame in which the quantisation step is looked for."""
@@ -497,38 +496,3 @@ def _band_record(band: NDArray[Any], record: np.dtype[Any]) -> NDArray[Any]:
     for name in record.names or ():
         pixels[name] = planes[name]
     return pixels
-
-
-def frame_level(stack: Any, index: int, calibration: Calibration, recipe: Recipe) -> float:
-    """Measure the level of one frame: the median of its calibrated, unsaturated, good pixels.
-
-    Parameters
-    ----------
-    stack : array-like (N, y, x)
-        Raw frames; just the sampled rows of one are read.
-    index : int
-        The frame.
-    calibration : Calibration
-        What is taken off; its scale and zero are not applied.
-    recipe : Recipe
-        Its saturation and dtype.
-
-    Returns
-    -------
-    float
-        Level (adu); NaN if fewer than half of the pixels are good: the rest tells nothing of a
-        frame that is saturated but for its dead pixels.
-    """
-    trim = calibration.trim
-    first, height = (trim.y0, trim.shape[0]) if trim else (0, stack.shape[1])
-    ratio = calibration.dark_ratio[index : index + 1]
-    alone = replace(calibration, dark_ratio=ratio, scale=(), zero=())
-    values = [
-        calibrate.apply(
-            stack[index : index + 1, first + row : first + row + 1, :], row, alone, recipe
-        )
-        for row in sample_rows(height)
-    ]
-    sample = np.concatenate([row.ravel() for row in values])
-    good = sample[np.isfinite(sample)]
-    return float(np.median(good)) if 2 * good.size >= sample.size else float("nan")

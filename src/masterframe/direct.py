@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
 
 import numpy as np
 import xarray as xr
@@ -17,128 +16,14 @@ from masterframe import stack as stacks
 from masterframe.errors import UsageError
 from masterframe.fits import masters, tables
 from masterframe.model import (
+    Adjustment,
     Calibration,
-    Estimator,
     Frame,
     Image,
     MasterImage,
-    Noise,
     Recipe,
-    Rejection,
 )
-from masterframe.names import unknown
-
-PLANES = ("rejlow", "rejhigh")
-CHOICES = {
-    "estimator": get_args(Estimator),
-    "dtype": ("float32", "float64"),
-}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one call combines, and how; every option read and checked."""
-
-    files: tuple[str, ...]
-    """The inputs."""
-    output: Path
-    """The master to write."""
-    recipe: Recipe
-    """How they are combined; gain and read noise are still to be looked up."""
-    hdu: str | None = None
-    """Image of each input, by name or number."""
-    overwrite: bool = False
-    """Replace the output."""
-    subtract: str | None = None
-    """Image that is taken from every frame."""
-    divide: str | None = None
-    """Image that divides every frame."""
-    bad_pixels: str | None = None
-    """Image whose non-zero pixels are left out."""
-    gain: str | None = None
-    """Electrons per adu, or a keyword."""
-    read_noise: str | None = None
-    """Electrons, or a keyword."""
-
-
-def read_options(options: Mapping[str, Any]) -> Request:
-    """Turn the options of the command line into a request.
-
-    Parameters
-    ----------
-    options : mapping
-        Values by option name, with ``_`` for ``-``; texts where a word is allowed.
-
-    Raises
-    ------
-    UsageError
-        If one is unknown or does not fit; the message gives the option and what would.
-    """
-    for name, allowed in CHOICES.items():
-        if options[name] not in allowed:
-            raise UsageError(unknown(_flag(name), options[name], allowed))
-    planes = tuple(name.strip() for name in options["planes"].split(",") if name.strip())
-    for name in planes:
-        if name not in PLANES:
-            raise UsageError(unknown("--planes", name, PLANES))
-    floor = options["noise_floor"]
-    recipe = Recipe(
-        rejection=_rejection(options),
-        estimator=options["estimator"],
-        noise=Noise(floor="auto" if floor == "auto" else _number("noise_floor", floor, 0)),
-        saturation=options["saturation"],
-        dtype=options["dtype"],
-        planes=planes,
-    )
-    return Request(
-        files=tuple(stacks.expand_paths(options["files"])),
-        output=Path(options["output"]).absolute(),
-        recipe=recipe,
-        overwrite=options["overwrite"],
-        **{name: options[name] for name in ("hdu", "gain", "read_noise")},
-        **{
-            name: str(options[name].absolute()) if options[name] else None
-            for name in ("subtract", "divide", "bad_pixels")
-        },
-    )
-
-
-def _rejection(options: Mapping[str, Any]) -> Rejection:
-    iterations = options["max_iters"]
-    bounds = {
-        name: math.inf if options[name] == "off" else _number(name, options[name], -math.inf)
-        for name in ("low", "high")
-        if options[name] is not None
-    }
-    if iterations not in (None, "all"):
-        iterations = int(_number("max_iters", iterations, 1))
-    rejection = Rejection(
-        rule=options["reject"],
-        low=bounds.get("low"),
-        high=bounds.get("high"),
-        center=options["center"],
-        deviation=options["deviation"],
-        ddof=options["ddof"],
-        max_iters=iterations,
-        nlow=options["nlow"],
-        nhigh=options["nhigh"],
-        nkeep=options["nkeep"],
-    )
-    return kernels.resolve_rejection(rejection)
-
-
-def _number(name: str, text: str, least: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not value >= least:
-        raise UsageError(f"{_flag(name)} {text} is no number that fits; the least is {least:g}")
-    return value
-
-
-def _flag(name: str) -> str:
-    return "--combine" if name == "estimator" else "--" + name.replace("_", "-")
+from masterframe.request import Request
 
 
 def combine_files(request: Request, resources: store.Resources) -> store.Made:
@@ -180,7 +65,8 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
     image = jobs.ImageJob(
         "", images, replace(request.recipe, noise=noise), _calibration(request, images[0])
     )
-    made = _make(request.output, image, resources, request.overwrite)
+    job = _adjust(_job(request.output, image, request.overwrite), request.adjust, resources)
+    made = _make(job, resources)
     for line in _twins(images, made.path):
         resources.reporter.note(line)
     return made
@@ -256,7 +142,7 @@ def write_master(
         changed=None if as_stored else values,
     )
     with store.use_resources(resources) as used:
-        return _make(Path(path).absolute(), image, used, overwrite)
+        return _make(_job(Path(path).absolute(), image, overwrite), used)
 
 
 def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
@@ -270,13 +156,9 @@ def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
     return tuple(found)
 
 
-def _make(
-    path: Path, image: jobs.ImageJob, resources: store.Resources, overwrite: bool
-) -> store.Made:
-    for line in warnings(image.recipe, len(image.images)):
-        resources.reporter.note(line)
+def _job(path: Path, image: jobs.ImageJob, overwrite: bool) -> jobs.MasterJob:
     inputs = tuple(_describe(item) for item in image.images)
-    job = jobs.MasterJob(
+    return jobs.MasterJob(
         path=path,
         images=(image,),
         inputs=inputs,
@@ -284,6 +166,27 @@ def _make(
         unit=str(image.images[0].header.get("BUNIT") or "adu"),
         overwrite=overwrite,
     )
+
+
+def _adjust(job: jobs.MasterJob, adjust: Adjustment, resources: store.Resources) -> jobs.MasterJob:
+    """Return a job whose frames are scaled, shifted and weighed as was asked for."""
+    if adjust == Adjustment():
+        return job
+    (image,) = job.images
+    reference = job.rank.index(0)
+    facts = store.frame_facts(image, job.inputs, adjust, resources)
+    return replace(
+        job,
+        images=(jobs.adjusted(image, adjust, facts, reference),),
+        unit="" if adjust.scale == "level" else job.unit,
+        adjust=adjust,
+    )
+
+
+def _make(job: jobs.MasterJob, resources: store.Resources) -> store.Made:
+    (image,) = job.images
+    for line in warnings(image.recipe, len(image.images)):
+        resources.reporter.note(line)
     return store.make_master(job, resources)
 
 
@@ -340,6 +243,10 @@ def _operand(option: str, path: str | None, like: Frame) -> MasterImage | None:
             f"{like.path} {like.shape[0]} x {like.shape[1]}: they must agree"
         )
     return image
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _look_up(name: str, given: str | None, images: Sequence[Image]) -> float | None:

@@ -7,11 +7,12 @@ carries it out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from masterframe.model import Calibration, Header, Image, Recipe
+from masterframe import scaling
+from masterframe.model import Adjustment, Calibration, Header, Image, Recipe
 
 MIN_TRUSTED = 5
 """Frames from which the MAD is trusted where the noise is not known otherwise."""
@@ -31,6 +32,8 @@ class ImageJob:
     """What is taken off first, and how the frames are scaled."""
     levels: tuple[float, ...] = ()
     """Level of each frame (adu), where it was measured."""
+    weights: tuple[float, ...] = ()
+    """Weight of each frame in the weighted mean; empty where all count alike."""
     normalize: float | None = None
     """Divide the master by its median and mask what is below this."""
     hot_sigma: float | None = None
@@ -83,6 +86,8 @@ class MasterJob:
     """Unit of its values; '' for a normalised flat."""
     left_out: tuple[LeftOut, ...] = ()
     """Inputs that were found unfit on the way."""
+    adjust: Adjustment = field(default_factory=Adjustment)
+    """How the factors and weights of the images were found."""
     history: tuple[str, ...] = ()
     """Lines for HISTORY."""
     token: Callable[[Sequence[tuple[str, int]]], str] | None = None
@@ -106,6 +111,38 @@ def canonical_rank(inputs: Sequence[Input], images: Sequence[Image]) -> tuple[in
     return tuple(places[index] for index in range(len(keys)))
 
 
+def adjusted(
+    image: ImageJob, adjust: Adjustment, facts: Sequence[scaling.FrameFacts], reference: int
+) -> ImageJob:
+    """Return an image whose frames are scaled, shifted and weighed as is wanted.
+
+    Parameters
+    ----------
+    image : ImageJob
+        The image.
+    adjust : Adjustment
+        What is wanted.
+    facts : sequence of FrameFacts
+        What is known of each frame.
+    reference : int
+        The frame to whose level the others are brought: the first in canonical order.
+
+    Raises
+    ------
+    FrameError
+        If a factor is not fit to be used; it names the frame and the value.
+    UsageError
+        If there are not as many numbers as frames.
+    """
+    factors = scaling.factors_of(adjust, facts, reference)
+    return replace(
+        image,
+        levels=factors.levels,
+        weights=factors.weights,
+        calibration=replace(image.calibration, scale=factors.scale, zero=factors.zero),
+    )
+
+
 def in_canonical_order(job: MasterJob) -> MasterJob:
     """Return the same job with its inputs in canonical order, in which its tables list them."""
     order = sorted(range(len(job.inputs)), key=job.rank.__getitem__)
@@ -121,6 +158,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
             image,
             images=sort(image.images),
             levels=sort(image.levels),
+            weights=sort(image.weights),
             calibration=replace(
                 given,
                 dark_ratio=sort(given.dark_ratio),

@@ -9,9 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from masterframe import dialects
 from masterframe.console import clean, table
 from masterframe.forecast import Forecast
 from masterframe.model import Exposure, Plan, Problem, Product
+from masterframe.request import Parameter
 from masterframe.run import Outcome, Report
 from masterframe.tiling import format_bytes
 
@@ -228,6 +230,36 @@ def _together(outcomes: Sequence[Outcome]) -> str:
 def _plural(kind: str, count: int) -> str:
     what = "science frame" if kind == "science" else f"master {kind}"
     return what + ("" if count == 1 else "es" if kind == "bias" else "s")
+
+
+def parameters_document(reject: str | None, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Return what ``combine --show --json`` prints."""
+    named = _named(reject)
+    return {
+        "set": {"name": reject, "program": named.program, "differs": named.differs}
+        if named
+        else None,
+        "parameters": {item.name: item.value for item in parameters},
+        "origins": {item.name: item.origin for item in parameters},
+    }
+
+
+def parameters_text(reject: str | None, parameters: Sequence[Parameter]) -> str:
+    """Return a row a parameter of ``combine``: its value, and who chose it."""
+    named = _named(reject)
+    origins = {"set": str(reject), "given": "given", "default": ""}
+    rows = [
+        (f"--{item.name}", "" if item.value is None else str(item.value), origins[item.origin])
+        for item in parameters
+    ]
+    lines = [table(("option", "value", "by"), rows)]
+    if named:
+        lines.append(f"{reject}: {named.program}" + (f"; {named.differs}" * bool(named.differs)))
+    return "\n".join(lines)
+
+
+def _named(reject: str | None) -> dialects.NamedSet | None:
+    return dialects.find_set(reject) if reject else None
 
 
 def _number(value: float | None) -> str:

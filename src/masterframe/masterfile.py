@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import __version__, combine, finish, fits, quantiles
+from masterframe import __version__, combine, finish, fits, quantiles, scaling
 from masterframe.fits import headers, legal, masters, tables, write
 from masterframe.jobs import ImageJob, Input, MasterJob
 from masterframe.model import BandResult, Frame
@@ -85,7 +85,7 @@ def facts_of(job: MasterJob) -> headers.MasterFacts:
         uncertainty="propagated" if propagated else "empirical",
         version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        history=job.history,
+        history=(*job.history, *scaling.describe(job.adjust, Path(job.inputs[0].path).name)),
     )
 
 
@@ -206,6 +206,7 @@ def _input_row(
         level=image.levels[index] if image.levels else None,
         scale=calibration.scale[index] if calibration.scale else 1.0,
         zero=calibration.zero[index] if calibration.zero else 0.0,
+        weight=image.weights[index] if image.weights else 1.0,
         kept=kept,
         rejected_low=int(counts["low"][index]),
         rejected_high=int(counts["high"][index]),

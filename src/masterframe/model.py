@@ -423,6 +423,27 @@ class Recipe:
     """Optional planes: rejlow, rejhigh, exposure, propagated."""
     trim: float = 0.2
     """Fraction of the kept values that the estimator ``trimmed`` leaves out at each end."""
+    weighting: Literal["frames", "variance"] = "frames"
+    """What ``weighted`` weighs by: a number for each frame, or the inverse variance of each value
+    from gain, read noise and input uncertainties."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """How frames are brought to one level before rejection, and how much each counts after it.
+
+    scale, zero and weight are a word of `masterframe.scaling`, ``!KEYWORD``, or a number for each
+    frame, in their order.
+    """
+
+    scale: str | tuple[float, ...] = "none"
+    """Factor of each frame."""
+    zero: str | tuple[float, ...] = "none"
+    """Summand of each frame, after the factor."""
+    weight: str | tuple[float, ...] = "none"
+    """Weight of each frame in the weighted mean."""
+    section: Section | None = None
+    """Part of the trimmed image on which frames are measured; None is all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,8 +512,8 @@ class ProductRecipe:
     """Divide by the flat, where there is one (science)."""
     subtract_overscan: bool = True
     """Take the overscan's row median off and trim, where the sections are known."""
-    scale: Literal["none", "level"] = "none"
-    """level: each frame is divided by its own level before rejection."""
+    adjust: Adjustment = field(default_factory=Adjustment)
+    """How frames are brought to one level, and how much each counts."""
     normalize: bool = False
     """Divide the master by the median of its good pixels (flat)."""
     flat_minimum: float = 0.2

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import masterframe.calibrated as frames
-from masterframe import freshness, jobs, journal, store
+from masterframe import freshness, jobs, journal, scaling, store
 from masterframe.errors import PlanError
 from masterframe.fits import masters, tables
 from masterframe.model import (
@@ -20,6 +20,7 @@ from masterframe.model import (
     Image,
     MasterImage,
     Product,
+    ProductRecipe,
     Recipe,
     Rejection,
 )
@@ -38,18 +39,21 @@ def master_job(
     MasterframeError
         If a master or an input cannot be read, or no frame is fit to be used.
     """
-    exposures = list(product.exposures)
-    unfit: list[jobs.LeftOut] = []
-    levels: list[tuple[float, ...]] = []
-    if product.recipe.scale == "level":
-        measured = _levels(product, config, out, resources)
-        exposures, levels, unfit = _fit_levels(product, measured)
-    recipe, notes = resolve_recipe(product, exposures)
-    images = tuple(
-        _image_job(product, config, out, recipe, exposures, index, levels)
-        for index in range(len(exposures[0].images))
-    )
+    facts = _frame_facts(product, config, out, resources)
+    exposures, unfit = _fit(product, facts)
+    recipes, notes = resolve_recipes(product, exposures)
     inputs = tuple(_input(exposure) for exposure in exposures)
+    rank = jobs.canonical_rank(inputs, [exposure.images[0] for exposure in exposures])
+    adjust, first = product.recipe.adjust, rank.index(0)
+    images = tuple(
+        jobs.adjusted(
+            _image_job(product, config, out, recipe, exposures, index),
+            adjust,
+            [facts[exposure.path][index] for exposure in exposures],
+            first,
+        )
+        for index, recipe in enumerate(recipes)
+    )
     tokens = freshness.master_tokens(product, out)
     path = out / product.output
     journal.make_folder(path.parent)
@@ -57,59 +61,67 @@ def master_job(
         path=path,
         images=images,
         inputs=inputs,
-        rank=jobs.canonical_rank(inputs, [exposure.images[0] for exposure in exposures]),
+        rank=rank,
         kind=product.kind,
         unit="" if product.recipe.normalize else "adu",
         left_out=tuple(unfit),
+        adjust=adjust,
         history=notes,
         token=lambda sums: freshness.product_token(product, config, tokens, sums),
         overwrite=True,
     )
 
 
-def resolve_recipe(
+def resolve_recipes(
     product: Product, exposures: Sequence[Exposure]
-) -> tuple[Recipe, tuple[str, ...]]:
+) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
     """Fill in what the detector says, and give up rejection where it cannot be trusted.
 
     Fewer than ``min_frames`` frames are combined without rejection. So are fewer than five whose
-    noise is not known: the MAD of so few is too rough to tell a good value from a bad one.
+    noise is not known, in any image: the MAD of so few is too rough to tell a good value from a bad
+    one.
 
     Returns
     -------
-    recipe : Recipe
-        With gain, read noise and saturation.
+    recipes : tuple of Recipe
+        One an image, with its gain, read noise and saturation.
     notes : tuple of str
         What was given up, for the header and the observer.
     """
-    recipe = product.recipe.recipe
-    image = exposures[0].images[0]
-    noise = recipe.noise
-    known = {(item.images[0].gain, item.images[0].read_noise) for item in exposures}
+    columns = zip(*(exposure.images for exposure in exposures), strict=True)
+    recipes = tuple(_with_detector(product.recipe, images) for images in columns)
+    why = _why_not_rejected(product.recipe, recipes, len(exposures))
+    if not why:
+        return recipes, ()
+    return tuple(replace(recipe, rejection=Rejection(rule="none")) for recipe in recipes), (why,)
+
+
+def _with_detector(stanza: ProductRecipe, images: Sequence[Image]) -> Recipe:
+    """Return the recipe of one image with what all of its frames say of their detector."""
+    recipe = stanza.recipe
+    noise, saturation = recipe.noise, recipe.saturation
+    known = {(image.gain, image.read_noise) for image in images}
     if len(known) == 1:
+        ((gain, read_noise),) = known
         noise = replace(
             noise,
-            gain=image.gain if noise.gain is None else noise.gain,
-            read_noise=image.read_noise if noise.read_noise is None else noise.read_noise,
+            gain=gain if noise.gain is None else noise.gain,
+            read_noise=read_noise if noise.read_noise is None else noise.read_noise,
         )
-    saturation = recipe.saturation
-    if saturation is None and product.recipe.saturation == "auto":
-        saturation = image.saturation
-    recipe = replace(recipe, noise=noise, saturation=saturation)
-    count = len(exposures)
-    trusted = count >= jobs.MIN_TRUSTED or (noise.gain and noise.read_noise is not None)
-    if recipe.rejection.rule in ("none", "threshold"):
-        return recipe, ()
-    if count < product.recipe.min_frames:
-        why = (
-            f"{count} of at least {product.recipe.min_frames} frames: "
-            "combined without rejection, marked"
-        )
-    elif not trusted:
-        why = f"{count} frames of unknown noise: combined without rejection"
-    else:
-        return recipe, ()
-    return replace(recipe, rejection=Rejection(rule="none")), (why,)
+    if saturation is None and stanza.saturation == "auto":
+        saturation = images[0].saturation
+    return replace(recipe, noise=noise, saturation=saturation)
+
+
+def _why_not_rejected(stanza: ProductRecipe, recipes: Sequence[Recipe], count: int) -> str:
+    if stanza.recipe.rejection.rule in ("none", "threshold"):
+        return ""
+    if count < stanza.min_frames:
+        return f"{count} of at least {stanza.min_frames} frames: combined without rejection, marked"
+    known = all(item.noise.gain and item.noise.read_noise is not None for item in recipes)
+    if count < jobs.MIN_TRUSTED and not known:
+        return f"{count} frames of unknown noise: combined without rejection"
+    return ""
 
 
 def _image_job(
@@ -119,20 +131,13 @@ def _image_job(
     recipe: Recipe,
     exposures: Sequence[Exposure],
     index: int,
-    levels: Sequence[Sequence[float]],
 ) -> jobs.ImageJob:
-    images = tuple(exposure.images[index] for exposure in exposures)
     ratios = _ratios(product, exposures)
-    calibration = calibration_of(product, config, out, index, ratios)
-    own = tuple(item[index] for item in levels)
-    if own:
-        calibration = replace(calibration, scale=tuple(1 / level for level in own))
     return jobs.ImageJob(
         name=_name(exposures[0], index),
-        images=images,
+        images=tuple(exposure.images[index] for exposure in exposures),
         recipe=recipe,
-        calibration=calibration,
-        levels=own,
+        calibration=calibration_of(product, config, out, index, ratios),
         normalize=product.recipe.flat_minimum if product.recipe.normalize else None,
         hot_sigma=product.recipe.hot_sigma,
     )
@@ -209,49 +214,56 @@ def _master(use: Association, out: Path, name: str, image: Image) -> MasterImage
     return found
 
 
-def _levels(
+def _frame_facts(
     product: Product, config: Config, out: Path, resources: store.Resources
-) -> list[tuple[float, ...]]:
-    """Return the level of every image of every exposure."""
-    recipe, _ = resolve_recipe(product, product.exposures)
-    ratios = _ratios(product, product.exposures)
-    by_image = [
-        store.measure_levels(
-            [exposure.images[index] for exposure in product.exposures],
-            recipe,
-            calibration_of(product, config, out, index, ratios),
+) -> dict[str, tuple[scaling.FrameFacts, ...]]:
+    """Return what each exposure is adjusted by, image by image, by its path."""
+    exposures = product.exposures
+    recipes, _ = resolve_recipes(product, exposures)
+    inputs = [_input(exposure) for exposure in exposures]
+    columns = [
+        store.frame_facts(
+            _image_job(product, config, out, recipe, exposures, index),
+            inputs,
+            product.recipe.adjust,
             resources,
         )
-        for index in range(len(product.exposures[0].images))
+        for index, recipe in enumerate(recipes)
     ]
-    return list(zip(*by_image, strict=True))
+    return {
+        exposure.path: facts
+        for exposure, facts in zip(exposures, zip(*columns, strict=True), strict=True)
+    }
 
 
-def _fit_levels(
-    product: Product, measured: Sequence[tuple[float, ...]]
-) -> tuple[list[Exposure], list[tuple[float, ...]], list[jobs.LeftOut]]:
-    """Leave out flats that saw no light, or nothing but saturation.
+def _fit(
+    product: Product, facts: Mapping[str, Sequence[scaling.FrameFacts]]
+) -> tuple[list[Exposure], list[jobs.LeftOut]]:
+    """Leave out frames that saw no light, or nothing but saturation, where levels scale them.
 
     Raises
     ------
     PlanError
         If none is left.
     """
+    name = scaling.statistic_of(product.recipe.adjust.scale)
+    if not name:
+        return list(product.exposures), []
+    levels = {path: [fact.measured[name] for fact in own] for path, own in facts.items()}
     typical = [
         statistics.median([value for value in column if value > 0] or [math.nan])
-        for column in zip(*measured, strict=True)
+        for column in zip(*levels.values(), strict=True)
     ]
-    used, levels, unfit = [], [], []
-    for exposure, own in zip(product.exposures, measured, strict=True):
-        reason = next(filter(None, map(_unfit, own, typical)), "")
+    used, unfit = [], []
+    for exposure in product.exposures:
+        reason = next(filter(None, map(_unfit, levels[exposure.path], typical)), "")
         if reason:
             unfit.append(jobs.LeftOut(_input(exposure), exposure.images, reason))
         else:
             used.append(exposure)
-            levels.append(own)
     if not used:
         raise PlanError(f"no frame of {product.name} has light: {unfit[0].reason}")
-    return used, levels, unfit
+    return used, unfit
 
 
 def _unfit(level: float, typical: float) -> str:
@@ -275,7 +287,7 @@ def calibrated_job(product: Product, config: Config, out: Path) -> frames.Calibr
         If a master cannot be read or does not fit.
     """
     (exposure,) = product.exposures
-    recipe, _ = resolve_recipe(product, product.exposures)
+    recipes, _ = resolve_recipes(product, product.exposures)
     ratios = _ratios(product, product.exposures)
     images = tuple(
         frames.CalibratedImage(
@@ -284,7 +296,7 @@ def calibrated_job(product: Product, config: Config, out: Path) -> frames.Calibr
             calibration_of(product, config, out, index, ratios),
             recipe,
         )
-        for index, image in enumerate(exposure.images)
+        for index, (image, recipe) in enumerate(zip(exposure.images, recipes, strict=True))
     )
     tokens = freshness.master_tokens(product, out)
     frame = exposure.images[0].frame

@@ -85,13 +85,15 @@ class FrameStack:
 
     def _read(self, frames: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[Any]:
         chosen = [self.frames[index] for index in frames]
-        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
         if not chosen or not rows.size:
             return np.empty((len(chosen), rows.size, self.shape[2]), self.dtype)
-        if len(runs) == 1:
-            return fits.read_stack(chosen, int(rows[0]), int(rows[-1]) + 1).astype(
+        steps = np.unique(np.diff(rows))
+        if steps.size < 2 and (steps > 0).all():  # a slice: each file is opened once
+            step = int(steps[0]) if steps.size else 1
+            return fits.read_stack(chosen, int(rows[0]), int(rows[-1]) + 1, step).astype(
                 self.dtype, copy=False
             )
+        runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
         block = np.empty((len(chosen), rows.size, self.shape[2]), self.dtype)
         done = 0
         for run in runs:

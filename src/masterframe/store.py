@@ -31,13 +31,15 @@ from masterframe import (
     combine,
     finish,
     jobs,
+    levels,
     masterfile,
+    scaling,
     stack,
 )
 from masterframe import tiling as bands
 from masterframe.errors import MasterframeError, StorageError
 from masterframe.fits import headers, masters, write
-from masterframe.model import BandResult, Calibration, Frame, Image, Recipe
+from masterframe.model import Adjustment, BandResult, Frame, Recipe, Section
 
 LANES = 512
 """Pixels that the kernel sorts side by side."""
@@ -165,25 +167,59 @@ def band_tasks(combined: combine.Combined) -> Iterator[Any]:
         yield Delayed(key, needed)
 
 
-def measure_levels(
-    images: Sequence[Image], recipe: Recipe, calibration: Calibration, resources: Resources
-) -> list[float]:
-    """Measure the level of every frame, one ``mf-measure`` task each.
+def measure_frames(
+    job: jobs.ImageJob,
+    wanted: Sequence[str],
+    resources: Resources,
+    section: Section | None = None,
+) -> list[dict[str, float]]:
+    """Measure every frame of an image, one ``mf-measure`` task each.
+
+    Parameters
+    ----------
+    job : ImageJob
+        The frames, how they are calibrated, and which raw values are left out.
+    wanted : sequence of str
+        Of median, mean, mode, noise (`masterframe.levels`).
+    resources : Resources
+        Where it runs.
+    section : Section, optional
+        Part of the trimmed image that is measured.
 
     Returns
     -------
-    list of float
-        Median of the good pixels of each frame (adu, calibrated); NaN where none is good.
+    list of dict
+        The numbers of each frame (adu, calibrated); NaN where too few pixels are good.
     """
-    frames = stack.FrameStack(tuple(image.frame for image in images))
-    token = dask.base.tokenize(frames, recipe, calibration)
+    frames = [image.frame for image in job.images]
+    ratios = job.calibration.dark_ratio or (None,) * len(frames)
+    alone = [
+        replace(job.calibration, dark_ratio=() if ratio is None else (ratio,), scale=(), zero=())
+        for ratio in ratios
+    ]
+    token = dask.base.tokenize(frames, job.recipe, job.calibration, wanted, section)
     tasks = (
-        dask.delayed(combine.frame_level)(
-            frames, index, calibration, recipe, dask_key_name=f"mf-measure-{token}-{index}"
+        dask.delayed(levels.measure_frame)(
+            *(frame, calibration, job.recipe, tuple(wanted), section),
+            dask_key_name=f"mf-measure-{token}-{index}",
         )
-        for index in range(len(images))
+        for index, (frame, calibration) in enumerate(zip(frames, alone, strict=True))
     )
     return list(run_in_order(tasks, resources.runner))
+
+
+def frame_facts(
+    job: jobs.ImageJob, inputs: Sequence[jobs.Input], adjust: Adjustment, resources: Resources
+) -> list[scaling.FrameFacts]:
+    """Return what the frames of an image are adjusted by: headers, and what has to be measured."""
+    wanted = scaling.statistics_of(adjust)
+    measured: list[dict[str, float]] = [{} for _ in inputs]
+    if wanted:
+        measured = measure_frames(job, wanted, resources, adjust.section)
+    return [
+        scaling.FrameFacts(item.path, image.header, item.exptime, numbers)
+        for item, image, numbers in zip(inputs, job.images, measured, strict=True)
+    ]
 
 
 def write_all_calibrated(
@@ -327,7 +363,10 @@ def _make_image(
     lazy = xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x"))
     recipe = _with_step(image.recipe, combine.quantisation_step(lazy, sources), resources)
     combined = combine.combine_stack(
-        lazy, recipe, image.calibration, facts=combine.FrameFacts(job.rank, sources)
+        lazy,
+        recipe,
+        image.calibration,
+        facts=combine.FrameFacts(job.rank, sources, image.weights),
     )
     names = masters.hdu_names(image.name, combined.planes)
     totals = masterfile.Totals(len(frames))

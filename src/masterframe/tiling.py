@@ -139,9 +139,19 @@ def _best_rows(work: Work, workers: int) -> int:
     return max(1, min(max(cached, readable), max(shared, 1)))
 
 
-def sample_rows(height: int) -> range:
-    """Return the rows on which a level is measured: every 16th, or about 64 of a small image."""
-    return range(0, height, max(1, min(SAMPLE_STRIDE, height // SAMPLE_ROWS)))
+def sample_rows(height: int, first: int = 0) -> range:
+    """Return the rows on which a level is measured: every 16th, or at least 64 of a small image.
+
+    Parameters
+    ----------
+    height : int
+        Number of rows there are.
+    first : int
+        The first of them. Rows are counted from 0, wherever that is: those on which part of an
+        image is measured are among those of the whole one, where both are large.
+    """
+    stride = max(1, min(SAMPLE_STRIDE, height // SAMPLE_ROWS))
+    return range(-(-first // stride) * stride, first + height, stride)
 
 
 def format_bytes(count: float) -> str:

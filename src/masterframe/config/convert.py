@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
+from masterframe import dialects, scaling
 from masterframe.config import schema
 from masterframe.config.source import Source, Where
 from masterframe.errors import ConfigError, UsageError
 from masterframe.kernels.registry import resolve_rejection
 from masterframe.matching import FIELDS
 from masterframe.model import (
+    Adjustment,
     AppliedRule,
     Condition,
     Detector,
@@ -100,13 +103,36 @@ class Converter:
             subtract_dark=model.subtract_dark,
             divide_flat=model.divide_flat,
             subtract_overscan=model.subtract_overscan,
-            scale=model.scale,
+            adjust=self.adjustment(model, where),
             normalize=model.normalize,
             flat_minimum=model.flat_minimum,
             hot_sigma=_or_none(model.hot_sigma),
             saturation="off" if model.saturation == "off" else "auto",
             require=tuple(model.require),
         )
+
+    def adjustment(self, model: schema.StanzaModel, where: Where) -> Adjustment:
+        """Return how a stanza scales and weighs its frames."""
+        terms: dict[scaling.Term, str] = {
+            "scale": model.scale,
+            "zero": model.zero,
+            "weight": model.weight,
+        }
+        given: dict[scaling.Term, scaling.Given] = {}
+        for term, text in terms.items():
+            with self.placed((*where, term)):
+                given[term] = scaling.read_term(term, text, numbers=False)
+        with self.placed((*where, "statsec")):
+            section = scaling.read_section(model.statsec) if model.statsec else None
+        return Adjustment(**given, section=section)
+
+    @contextmanager
+    def placed(self, where: Where) -> Iterator[None]:
+        """Give what is refused inside the block its place."""
+        try:
+            yield
+        except UsageError as error:
+            raise self.refuse(where, str(error)) from None
 
     def recipe(self, model: schema.StanzaModel, where: Where) -> Recipe:
         """Return how a stanza combines, its rule and options checked."""
@@ -128,14 +154,17 @@ class Converter:
             mad_correction=model.mad_correction,
             grow=model.grow,
         )
-        try:
-            rejection = resolve_rejection(rejection)
-        except UsageError as error:
-            raise self.refuse((*where, "reject"), str(error)) from None
+        with self.placed((*where, "reject")):
+            named = dialects.find_set(model.reject)
+            rejection = resolve_rejection(dialects.expand(rejection))
+        with self.placed((*where, "weight")):
+            estimator = scaling.weighted(model.combine, model.weight)
         return Recipe(
             rejection=rejection,
-            estimator=model.combine,
-            noise=Noise(floor=model.noise_floor),
+            estimator=estimator,
+            trim=model.trim,
+            weighting="variance" if model.weight == "variance" else "frames",
+            noise=_noise(model.noise_floor, named),
             saturation=None if isinstance(model.saturation, str) else model.saturation,
             min_kept=model.min_kept,
             dtype=model.dtype,
@@ -198,6 +227,13 @@ def _keywords(found: Mapping[Any, list[schema.KeywordModel]]) -> dict[str, tuple
         name: tuple(Keyword(card.key.upper(), card.factor, card.offset) for card in cards)
         for name, cards in found.items()
     }
+
+
+def _noise(floor: float | Literal["auto"] | None, named: dialects.NamedSet | None) -> Noise:
+    """Return the noise floor of a stanza; 0 for another program's rejection."""
+    if floor is None:
+        floor = 0.0 if named else "auto"
+    return Noise(floor=floor)
 
 
 def _or_inf(value: float | str | None) -> float | None:

@@ -99,31 +99,50 @@ class StanzaModel(Model):
         default=[], description="fields or keywords that split groups further"
     )
     min_frames: PositiveInt = Field(default=3, description="fewer are combined without rejection")
-    reject: str = Field(default="sigma", description="rejection rule")
+    reject: str = Field(
+        default="sigma", description="rejection rule, or IRAF's or Siril's name of one"
+    )
     low: FiniteFloat | Off | None = Field(
         default=None, description="bound below the centre, or off; the rule has a default"
     )
     high: FiniteFloat | Off | None = Field(
         default=None, description="bound above the centre, or off; the rule has a default"
     )
-    center: Center | None = None
-    deviation: Deviation | None = None
-    ddof: Literal[0, 1] | None = None
-    max_iters: PositiveInt | Literal["all"] | None = None
-    nlow: NonNegativeInt | None = None
-    nhigh: NonNegativeInt | None = None
-    nkeep: NonNegativeInt | None = None
-    pclip: FiniteFloat | None = None
-    fraction: PositiveFloat | None = None
-    alpha: PositiveFloat | None = None
-    snoise: NonNegativeFloat | None = None
-    mad_correction: bool | None = None
+    center: Center | None = Field(default=None, description="centre of the bounds")
+    deviation: Deviation | None = Field(default=None, description="measure of spread (sigma)")
+    ddof: Literal[0, 1] | None = Field(
+        default=None, description="taken off n in std and rms (sigma)"
+    )
+    max_iters: PositiveInt | Literal["all"] | None = Field(
+        default=None, description="passes at most"
+    )
+    nlow: NonNegativeInt | None = Field(default=None, description="lowest values dropped (minmax)")
+    nhigh: NonNegativeInt | None = Field(
+        default=None, description="highest values dropped (minmax)"
+    )
+    nkeep: NonNegativeInt | None = Field(default=None, description="values that must be left")
+    pclip: FiniteFloat | None = Field(
+        default=None, description="rank from the median that measures the spread (pclip)"
+    )
+    fraction: PositiveFloat | None = Field(
+        default=None, description="largest fraction rejected (gesd)"
+    )
+    alpha: PositiveFloat | None = Field(default=None, description="significance of the test (gesd)")
+    snoise: NonNegativeFloat | None = Field(
+        default=None, description="sensitivity noise, a fraction of the signal (ccd)"
+    )
+    mad_correction: bool | None = Field(
+        default=None, description="correct the MAD for few values (sigma)"
+    )
     grow: NonNegativeFloat | None = Field(default=None, description="radius in pixels")
     combine: Estimator = "mean"
-    trim: NonNegativeFloat = Field(
+    trim: Annotated[FiniteFloat, Field(ge=0, lt=0.5)] = Field(
         default=0.2, description="fraction that trimmed leaves out at each end"
     )
-    noise_floor: NonNegativeFloat | Literal["auto"] = "auto"
+    noise_floor: NonNegativeFloat | Literal["auto"] | None = Field(
+        default=None,
+        description="least sigma that is believed; auto, for IRAF's and Siril's names 0",
+    )
     saturation: FiniteFloat | Literal["auto", "off"] = "auto"
     min_kept: PositiveInt = 1
     dtype: Literal["float32", "float64"] = "float32"
@@ -132,7 +151,20 @@ class StanzaModel(Model):
     subtract_bias: bool = True
     subtract_dark: bool = True
     divide_flat: bool = True
-    scale: Literal["none", "level"] = "none"
+    scale: str = Field(
+        default="none",
+        description="none, level, mode, median, mean, exposure, or a KEYWORD that multiplies",
+    )
+    zero: str = Field(
+        default="none", description="none, mode, median, mean, or a KEYWORD that is added"
+    )
+    weight: str = Field(
+        default="none",
+        description="none, mode, median, mean, exposure, noise, variance, or a KEYWORD",
+    )
+    statsec: str = Field(
+        default="", description="[x0:x1,y0:y1] of the trimmed image, where frames are measured"
+    )
     normalize: bool = False
     flat_minimum: NonNegativeFloat = 0.2
     hot_sigma: PositiveFloat | Off = "off"

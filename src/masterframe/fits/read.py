@@ -51,8 +51,8 @@ counter = Counter()
 """Bytes of pixels read in this process, as they are stored (unpacked, where they are packed)."""
 
 
-def read_rows(frame: Frame, y0: int, y1: int) -> Array:
-    """Read rows of one frame.
+def read_rows(frame: Frame, y0: int, y1: int, step: int = 1) -> Array:
+    """Read rows of one frame, opening it once.
 
     Parameters
     ----------
@@ -60,10 +60,12 @@ def read_rows(frame: Frame, y0: int, y1: int) -> Array:
         From a scan.
     y0, y1 : int
         First row, and the one after the last.
+    step : int
+        Read every so-manieth row from y0 on.
 
     Returns
     -------
-    ndarray, shape (y1 - y0, nx)
+    ndarray, shape (len(range(y0, y1, step)), nx)
         Values in the type `Frame.dtype`, native byte order. Of unscaled floats each bit is kept.
 
     Raises
@@ -74,12 +76,13 @@ def read_rows(frame: Frame, y0: int, y1: int) -> Array:
         If the frame has no such rows.
     """
     _check_rows(frame, y0, y1)
-    out = np.empty((y1 - y0, frame.shape[1]), frame.dtype)
-    _read_into(frame, y0, y1, out)
+    rows = range(y0, y1, step)
+    out = np.empty((len(rows), frame.shape[1]), frame.dtype)
+    _read_into(frame, rows, out)
     return out
 
 
-def read_stack(frames: Sequence[Frame], y0: int, y1: int) -> Array:
+def read_stack(frames: Sequence[Frame], y0: int, y1: int, step: int = 1) -> Array:
     """Read the same rows of several frames into one array.
 
     Parameters
@@ -88,10 +91,12 @@ def read_stack(frames: Sequence[Frame], y0: int, y1: int) -> Array:
         N frames of one width; at least one.
     y0, y1 : int
         First row, and the one after the last.
+    step : int
+        Read every so-manieth row from y0 on.
 
     Returns
     -------
-    ndarray, shape (N, y1 - y0, nx)
+    ndarray, shape (N, len(range(y0, y1, step)), nx)
         In the type of the frames; where they differ, in ``numpy.result_type`` of them, which holds
         every value but those beyond 2**53 where 64 bit integers meet floats or the other sign.
 
@@ -106,17 +111,18 @@ def read_stack(frames: Sequence[Frame], y0: int, y1: int) -> Array:
         _check_rows(frame, y0, y1)
     width = frames[0].shape[1]
     dtype = np.result_type(*{frame.dtype for frame in frames})
-    out = np.empty((len(frames), y1 - y0, width), dtype)
-    for frame, rows in zip(frames, out, strict=True):
+    rows = range(y0, y1, step)
+    out = np.empty((len(frames), len(rows), width), dtype)
+    for frame, place in zip(frames, out, strict=True):
         if frame.shape[1] != width:
             raise FrameError(
                 frame.path,
                 f"it is {frame.shape[1]} pixels wide, {frames[0].path} is {width}: leave one out",
             )
         if frame.dtype == dtype:
-            _read_into(frame, y0, y1, rows)
+            _read_into(frame, rows, place)
         else:
-            rows[...] = read_rows(frame, y0, y1)
+            place[...] = read_rows(frame, y0, y1, step)
     return out
 
 
@@ -213,24 +219,42 @@ def _check_rows(frame: Frame, y0: int, y1: int) -> None:
         raise ValueError(f"{frame.path} has rows 0 to {frame.shape[0]}, not {y0} to {y1}")
 
 
-def _read_into(frame: Frame, y0: int, y1: int, out: Array) -> None:
+def _read_into(frame: Frame, rows: range, out: Array) -> None:
     """Fill a contiguous array of the frame's type."""
     in_place = frame.bitpix < 0 or out.dtype.kind != "f"
     stored = out if in_place else np.empty(out.shape, _STORED[frame.bitpix])
     view = memoryview(stored.reshape(-1).view(np.uint8).data)
     with _unchanged(frame) as descriptor:
         if frame.offset < 0:
-            view[:] = _unpacked(frame, y0, y1)
+            view[:] = _unpacked(frame, rows)
         else:
-            count = portable.read_into(descriptor, view, frame.offset + y0 * frame.row_bytes)
-            if count < len(view):
-                raise FrameError(frame.path, f"truncated: {count:,} of {len(view):,} bytes of rows")
+            _read_plain(frame, rows, descriptor, view)
     counter.add(len(view))
     _make_native(stored, flip=in_place and _flips_sign(frame))
     if not in_place:
         _scale_integers(frame.scaling, stored, out)
     elif frame.bitpix < 0:
         _scale(frame.scaling, out)
+
+
+def _read_plain(frame: Frame, rows: range, descriptor: int, view: memoryview) -> None:
+    """Read rows as they are stored: neighbours at once, others one by one."""
+    done = 0
+    for first, count in _runs(rows):
+        part = view[done : done + count * frame.row_bytes]
+        got = portable.read_into(descriptor, part, frame.offset + first * frame.row_bytes)
+        if got < len(part):
+            raise FrameError(
+                frame.path, f"truncated: {done + got:,} of {len(view):,} bytes of rows"
+            )
+        done += got
+
+
+def _runs(rows: range) -> list[tuple[int, int]]:
+    """Return the first row and the number of rows of each contiguous run."""
+    if rows.step == 1:
+        return [(rows.start, len(rows))]
+    return [(row, 1) for row in rows]
 
 
 def _is_recoverable(frame: Frame) -> bool:
@@ -299,22 +323,28 @@ def _find_hdu(path: str, index: int, source: Source) -> RawHdu:
     raise FrameError(path, f"it has no HDU {index}")
 
 
-def _unpacked(frame: Frame, y0: int, y1: int) -> bytes:
+def _unpacked(frame: Frame, rows: range) -> bytes:
     """Return rows of a compressed frame as they would be stored without compression."""
     with open_source(frame.path) as (source, _):
         raw = _find_hdu(frame.path, frame.hdu, source)
         if not raw.tiled:
-            return source.read(raw.start + y0 * frame.row_bytes, (y1 - y0) * frame.row_bytes)
-    return _untiled(frame, y0, y1)
+            parts = (
+                source.read(raw.start + first * frame.row_bytes, count * frame.row_bytes)
+                for first, count in _runs(rows)
+            )
+            return b"".join(parts)
+    return _untiled(frame, rows)
 
 
-def _untiled(frame: Frame, y0: int, y1: int) -> bytes:
+def _untiled(frame: Frame, rows: range) -> bytes:
     from astropy.io import fits
 
+    stored = _STORED[frame.bitpix].newbyteorder(">")
     try:
         with fits.open(frame.path, memmap=False, do_not_scale_image_data=True) as hdus:
             section = hdus[frame.hdu].section
-            rows = section[(*[0] * (len(section.shape) - 2), slice(y0, y1))]
+            planes = [0] * (len(section.shape) - 2)
+            parts = [section[(*planes, slice(y, y + count))] for y, count in _runs(rows)]
     except Exception as error:  # what damaged tiles make astropy raise has no common class
         raise FrameError(frame.path, f"its tiles cannot be unpacked: {error}") from error
-    return bytes(np.asarray(rows).astype(_STORED[frame.bitpix].newbyteorder(">")).data)
+    return b"".join(np.asarray(part).astype(stored).tobytes() for part in parts)

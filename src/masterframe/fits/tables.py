@@ -43,7 +43,7 @@ class InputRow:
     exptime: float | None = None
     """Exposure time (s)."""
     level: float | None = None
-    """Median of its good pixels (adu), where it was measured."""
+    """Median, mode or mean of its good pixels (adu), where it was measured."""
     scale: float = 1.0
     """Factor that was applied."""
     zero: float = 0.0
