@@ -192,15 +192,12 @@ def _make(job: jobs.MasterJob, resources: store.Resources) -> store.Made:
 
 def warnings(recipe: Recipe, n_frames: int) -> list[str]:
     """Return what an observer should know before so many frames are combined by a recipe."""
-    rule = kernels.RULES[recipe.rejection.rule]
     known = recipe.noise.gain and recipe.noise.read_noise is not None
-    lines = []
-    if n_frames < rule.min_n:
-        lines.append(
-            f"{n_frames} frames are too few for the rule {recipe.rejection.rule}, which needs "
-            f"{rule.min_n}: it keeps what it cannot judge"
-        )
-    elif recipe.rejection.rule == "sigma" and n_frames < jobs.MIN_TRUSTED and not known:
+    lines = kernels.too_few(recipe.rejection, n_frames)
+    if lines:
+        return lines
+    clips = recipe.rejection.rule == "sigma" and recipe.rejection.deviation in (None, "mad")
+    if clips and n_frames < jobs.MIN_TRUSTED and not known:
         lines.append(
             f"{n_frames} frames give a rough MAD, and good values may be rejected: "
             "give --gain and --read-noise, or --reject none"

@@ -50,8 +50,8 @@ _POINTING = re.compile(
 )
 _OURS = re.compile(
     r"ISMASTER|NCOMBINE|IMCMB\d+|TOTEXP|COMBTYPE|REJ(?:TYPE|CENT|DEV|DDOF)|SIG(?:LOW|HIGH)"
-    r"|THR(?:LOW|HIGH)|NLOW|NHIGH|NKEEP|NITER|PCLIP|MAXFRAC|REJALPHA|SNOISE|MADCORR|REJGROW|NFLOOR|BIASSUB|UNCTYPE|MF\w+|DATE|DATE-\w+|TIMESYS"
-    r"|UTYPE"
+    r"|(?:THR|FRAC)(?:LOW|HIGH)|NLOW|NHIGH|NKEEP|NITER|PCLIP|MAXFRAC|REJALPHA|SNOISE|MADCORR"
+    r"|REJGROW|TRIMFRAC|NFLOOR|BIASSUB|UNCTYPE|MF\w+|DATE|DATE-\w+|TIMESYS|UTYPE"
 )
 _RULE_CARDS = {
     "low": ("SIGLOW", "[sigma] lower bound"),
@@ -70,7 +70,14 @@ _RULE_CARDS = {
     "mad_correction": ("MADCORR", "MAD corrected for few values"),
     "grow": ("REJGROW", "[pix] radius of rejection"),
 }
-_RAW_CARDS = {"low": ("THRLOW", "[adu] raw values from"), "high": ("THRHIGH", "[adu] to")}
+_BOUND_CARDS = {
+    "threshold": {"low": ("THRLOW", "[adu] raw values from"), "high": ("THRHIGH", "[adu] to")},
+    "percentile": {
+        "low": ("FRACLOW", "of the median, lower bound"),
+        "high": ("FRACHIGH", "of the median, upper bound"),
+    },
+}
+"""Cards of bounds that are not counted in sigmas."""
 _TIME_CARDS = ("EXPTIME", "TOTEXP", "DATE-OBS", "DATE-BEG", "DATE-END", "DATE-AVG", "TIMESYS")
 _MASK_BITS = {
     MaskBit.NO_VALUE: "nothing was left to combine",
@@ -200,6 +207,7 @@ def plane_header(plane: str, unit: str) -> fits.Header:
         ],
         "propagated": [
             Entry("BUNIT", unit, "unit of the values"),
+            Entry("UTYPE", "StdDevUncertainty", "one standard deviation"),
             Entry("COMMENT", "Standard deviation from gain, read noise and the masters'."),
         ],
         "mask": [
@@ -240,6 +248,10 @@ def master_cards(facts: MasterFacts, kept: Sequence[int] | None = None) -> dict[
         "BUNIT": (facts.unit, "unit of the values"),
         "NCOMBINE": (len(used), "frames that went in"),
         "COMBTYPE": (recipe.estimator, "estimator"),
+        "TRIMFRAC": (
+            recipe.trim if recipe.estimator == "trimmed" else None,
+            "left out at each end",
+        ),
         **_rejection_cards(recipe.rejection),
         "NFLOOR": (recipe.noise.floor, "least sigma of the rejection"),
         "BIASSUB": (facts.bias_subtracted, "a bias was taken off"),
@@ -306,7 +318,7 @@ def _less(value: Any, shift: int) -> Any:
 
 
 def _rejection_cards(rejection: Rejection) -> dict[str, Any]:
-    names = _RULE_CARDS | (_RAW_CARDS if rejection.rule == "threshold" else {})
+    names = _RULE_CARDS | _BOUND_CARDS.get(rejection.rule, {})
     cards: dict[str, Any] = {"REJTYPE": (rejection.rule, "rule of rejection")}
     rejection = resolve_rejection(rejection)
     for option in RULES[rejection.rule].options:

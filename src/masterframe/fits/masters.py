@@ -18,6 +18,10 @@ PLANES = ("data", "uncert", "mask", "count", "rejlow", "rejhigh")
 """Planes by name; all but the data lend their names to HDUs."""
 
 
+_EXTNAMES = {"propagated": "PROPERR"}
+"""EXTNAMEs of planes that are not their names in capitals."""
+
+
 def hdu_names(image: str, planes: Sequence[str]) -> dict[str, str]:
     """Return the EXTNAME of each plane of an image.
 
@@ -29,7 +33,9 @@ def hdu_names(image: str, planes: Sequence[str]) -> dict[str, str]:
         Names of planes, the data among them.
     """
     return {
-        plane: image if plane == "data" else f"{image}_{plane.upper()}".lstrip("_")
+        plane: image
+        if plane == "data"
+        else f"{image}_{_EXTNAMES.get(plane, plane.upper())}".lstrip("_")
         for plane in planes
     }
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from masterframe.kernels.registry import RULES, RuleSpec, resolve_rejection
+from masterframe.kernels.registry import (
+    RULES,
+    RuleSpec,
+    least_values,
+    resolve_rejection,
+    too_few,
+)
 
 if TYPE_CHECKING:
     from masterframe.kernels.checksum import word_sums
@@ -30,9 +36,11 @@ __all__ = [
     "calibrate_block",
     "combine_block",
     "efficiencies",
+    "least_values",
     "resolve_rejection",
     "swap16",
     "swap_unsigned16",
+    "too_few",
     "warm_up",
     "word_sums",
     "work_type",

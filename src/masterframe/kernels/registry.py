@@ -5,6 +5,7 @@ Nothing here needs numba, so that a configuration can be checked in a few millis
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -121,6 +122,10 @@ _CHOICES = {"center": CENTERS, "deviation": DEVIATIONS}
 _LEAST = {"nlow": 0, "nhigh": 0, "nkeep": 0, "ddof": 0, "grow": 0, "snoise": 0}
 
 
+_MANY = 2.0**60
+"""More values than any pixel has."""
+
+
 def resolve_rejection(rejection: Rejection) -> Rejection:
     """Return a rejection with the defaults of its rule filled in.
 
@@ -154,6 +159,85 @@ def resolve_rejection(rejection: Rejection) -> Rejection:
         _check_option(name, getattr(complete, name))
     _check_bounds(complete)
     return complete
+
+
+def least_values(rejection: Rejection) -> int | None:
+    """Return the least number of values among which a rejection can tell one from the others.
+
+    With fewer, nothing can be rejected on one of the sides that are on, whatever the data: among N
+    values, for one, none is further than sqrt(N - 1) standard deviations (ddof 0) from their mean,
+    so that a clip at 3 sigma about the mean needs 11.
+
+    Parameters
+    ----------
+    rejection : Rejection
+        Resolved or not.
+
+    Returns
+    -------
+    int or None
+        None where it rejects nothing, however many there are.
+    """
+    rejection = resolve_rejection(rejection)
+    spec = RULES[rejection.rule]
+    least = spec.min_n
+    bounds = [bound for bound in (rejection.low, rejection.high) if bound is not None]
+    sides = [bound for bound in bounds if math.isfinite(bound)]
+    if rejection.rule == "none" or (bounds and not sides):
+        return None
+    if rejection.rule == "minmax":
+        return _least_of_minmax(rejection)
+    if rejection.rule == "sigma" and rejection.deviation != "mad":
+        least = _least_of_std(rejection, max(sides), least)
+    if rejection.rule == "gesd" and rejection.fraction:
+        least = max(least, math.ceil(min(1 / rejection.fraction, _MANY)))
+    return max(least, (rejection.nkeep or 0) + 1)
+
+
+def too_few(rejection: Rejection, count: int) -> list[str]:
+    """Return the warning that so few frames are too few for a rejection; nothing if they are not.
+
+    Parameters
+    ----------
+    rejection : Rejection
+        Resolved or not.
+    count : int
+        Frames there are.
+    """
+    least = least_values(rejection)
+    if least is None or count >= least:
+        return []
+    return [
+        f"{count} frames are too few for the rule {rejection.rule}, which needs {least} with these "
+        "options to reject any value: it keeps all"
+    ]
+
+
+def _least_of_minmax(rejection: Rejection) -> int | None:
+    dropped = (rejection.nlow or 0) + (rejection.nhigh or 0)
+    return dropped + (rejection.nkeep or 0) if dropped else None
+
+
+def _least_of_std(rejection: Rejection, bound: float, least: int) -> int:
+    bound = min(bound, math.sqrt(_MANY) / 2)
+    counts = range(least, int(2 * bound**2) + 20)
+    return counts[bisect.bisect_right(counts, bound, key=lambda n: _reach(rejection, n))]
+
+
+def _reach(rejection: Rejection, n: int) -> float:
+    """Return how many deviations one of n values can be from the centre at most.
+
+    Let the centre of the others be 0 and the one at 1. The spread is least where the others are at
+    0 too; but about the median only half of them must be, and the standard deviation is least
+    where the rest is at the mean.
+    """
+    free = max(n - (rejection.ddof or 0), 0)
+    if rejection.center == "mean":
+        return math.sqrt(free * (n - 1) / n)
+    if rejection.deviation == "rms":
+        return math.sqrt(free)
+    at_center = n - 1 if rejection.center == "inner-mean" else n // 2 + 1
+    return math.sqrt(free * (at_center + 1) / at_center)
 
 
 def _refuse_unread(rejection: Rejection, spec: RuleSpec) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from masterframe.kernels.registry import too_few
 from masterframe.matching import text
 from masterframe.model import Config, Exposure, Plan, Problem, Product
 from masterframe.plan import names
@@ -116,6 +117,8 @@ def _frame_notes(group: Group) -> list[str]:
         notes.append(
             f"{count} of at least {recipe.min_frames} frames: combined without rejection, marked"
         )
+    elif recipe.kind != "science":
+        notes += too_few(recipe.recipe.rejection, count)
     guessed = sum(not item.certain for item in group.exposures)
     if guessed:
         notes.append(f"the kind of {guessed} of {count} rests on a name or a guess")
