@@ -69,7 +69,7 @@ def measure_frame(
     good = sample[np.isfinite(sample)]
     if 2 * good.size < sample.size:
         return dict.fromkeys(wanted, math.nan)
-    return {name: noise_of(sample) if name == "noise" else _LEVELS[name](good) for name in wanted}
+    return {name: noise_of(sample) if name == "noise" else LEVELS[name](good) for name in wanted}
 
 
 def _sample(
@@ -108,16 +108,16 @@ def mode_of(values: Values) -> float:
     low, spread = float(ordered[first]), float(ordered[last]) - float(ordered[first])
     if spread == 0:
         return low
-    # the last bin is the first one that reaches the end of the range
-    bins = math.ceil((1 - _MODE_BIN) / _MODE_STEP) + 1
+    bins = math.ceil((1 - _MODE_BIN) / _MODE_STEP) + 2  # the last one holds the end of the range
     begins = low + np.arange(bins) * (_MODE_STEP * spread)
     from_, to = (np.searchsorted(middle, edge) for edge in (begins, begins + _MODE_BIN * spread))
     fullest = int(np.argmax(to - from_))
     return float(ordered[first + (int(from_[fullest]) + int(to[fullest])) // 2])
 
 
-_LEVELS: dict[str, Callable[[Values], float]] = {
+LEVELS: dict[str, Callable[[Values], float]] = {
     "median": lambda values: float(np.median(values)),
     "mean": lambda values: float(np.mean(values, dtype=np.float64)),
     "mode": mode_of,
 }
+"""What is measured of the good pixels of a frame, by name."""
