@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from masterframe.config import json_schema, load_config
 from masterframe.errors import ConfigError
 from masterframe.kernels.registry import resolve_rejection
-from masterframe.model import Adjustment, Condition, Rejection
+from masterframe.model import Adjustment, Condition, Rejection, Section
 from support import ROOT
 
 
@@ -72,6 +72,16 @@ def test_published_schema_is_the_one_in_force():
         ("recipes:\n  bias: {min_frames: 0}\n", "recipes.bias.min_frames is 0: "),
         ("recipes:\n  bias: {min_frames: '3'}\n", "recipes.bias.min_frames is '3': "),
         ("recipes:\n  bias: {subtract_bias: 1}\n", "recipes.bias.subtract_bias is 1: "),
+        ("recipes:\n  bias: {scale: medain}\n", "night.yaml:2:10: scale medain is unknown: did"),
+        ("recipes:\n  bias: {zero: 1.5}\n", "night.yaml:2:10: recipes.bias.zero is 1.5: "),
+        ("recipes:\n  bias: {zero: '1.5'}\n", "night.yaml:2:10: zero 1.5 is unknown"),
+        ("recipes:\n  bias: {statsec: '[1:0,1:2]'}\n", "night.yaml:2:10: statsec [1:0,1:2] is"),
+        (
+            "recipes:\n  bias: {combine: sum, weight: noise}\n",
+            "night.yaml:2:24: weights have no place in combine sum",
+        ),
+        ("recipes:\n  bias: {trim: 0.5}\n", "night.yaml:2:10: recipes.bias.trim is 0.5: "),
+        ("recipes:\n  bias: {reject: sigclp}\n", "rejection rule sigclp is unknown: did you mean"),
         ("recipes:\n  lamp: {reject: none}\n", "night.yaml:2:3: recipe lamp needs a kind"),
         ("recipes:\n  bias: {nlow: 2}\n", "rule 'sigma' does not read nlow = 2"),
         ("exclude:\n  - {fliter: V}\n", "night.yaml:2:6: field fliter is unknown: did you mean f"),
@@ -145,6 +155,27 @@ def test_override_goes_before_the_file(tmp_path):
 )
 def test_wrong_override_is_named(tmp_path, override, message):
     assert refused(tmp_path, "nights: apart\n", override).startswith(message)
+
+
+def test_a_stanza_knows_the_words_of_the_command_line(tmp_path):
+    text = (
+        "recipes:\n  flat: {scale: mode, zero: SKY, weight: noise, statsec: '[3:10,1:7]', "
+        "reject: sigclip, high: off, combine: mean, planes: [exposure, propagated]}\n"
+        "  dark: {combine: trimmed, trim: 0.1, weight: none, reject: siril-mad, low: 2}\n"
+        "  bias: {weight: variance, reject: crreject, noise_floor: auto}\n"
+    )
+    recipes = load(tmp_path, text).recipes
+    flat, dark, bias = (recipes[name] for name in ("flat", "dark", "bias"))
+    assert flat.adjust == Adjustment("mode", "!SKY", "noise", Section(0, 7, 2, 10))
+    assert (flat.recipe.estimator, flat.recipe.weighting) == ("weighted", "frames")
+    assert flat.recipe.planes == ("exposure", "propagated")
+    clip = flat.recipe.rejection
+    assert (clip.rule, clip.low, clip.high, clip.deviation) == ("sigma", 3.0, inf, "rms")
+    assert flat.recipe.noise.floor == 0
+    assert (dark.recipe.estimator, dark.recipe.trim) == ("trimmed", 0.1)
+    assert dark.recipe.rejection.low == pytest.approx(2 / 1.4826, rel=1e-5)
+    assert (bias.recipe.weighting, bias.recipe.rejection.rule) == ("variance", "ccd")
+    assert bias.recipe.noise.floor == "auto"
 
 
 def test_several_stanzas_of_a_kind_replace_its_default(tmp_path):

@@ -1,6 +1,8 @@
+import math
 import subprocess
 import warnings
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,11 +11,12 @@ from astropy.wcs import WCS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masterframe.fits import headers, legal
+from masterframe.fits import headers, legal, masters
 from masterframe.fits.cards import read_cards
 from masterframe.fits.headers import InputFacts, MasterFacts
 from masterframe.fits.write import ImageFile, PlaneSpec
-from masterframe.model import Frame, Image, Noise, Recipe, Rejection, Scaling, Section
+from masterframe.kernels import RULES, resolve_rejection
+from masterframe.model import Estimator, Frame, Image, Noise, Recipe, Rejection, Scaling, Section
 from support import program, shared
 
 TRIM = Section(3, 63, 5, 53)
@@ -437,6 +440,20 @@ def test_nothing_kept():
     [
         (Rejection("none"), {"REJTYPE": "none"}),
         (Rejection("threshold", 10, None), {"THRLOW": 10, "THRHIGH": "off"}),
+        (
+            Rejection("percentile", 0.25, math.inf, nkeep=2),
+            {"FRACLOW": 0.25, "FRACHIGH": "off", "NKEEP": 2, "REJGROW": 0.0},
+        ),
+        (
+            Rejection("pclip", 3, 4, pclip=-0.5, grow=1.5),
+            {"SIGLOW": 3, "SIGHIGH": 4, "PCLIP": -0.5, "REJGROW": 1.5},
+        ),
+        (Rejection("gesd", fraction=0.2, alpha=0.01), {"MAXFRAC": 0.2, "REJALPHA": 0.01}),
+        (
+            Rejection("ccd", snoise=0.02, center="inner-mean"),
+            {"SNOISE": 0.02, "REJCENT": "inner-mean", "NITER": "all"},
+        ),
+        (Rejection(mad_correction=True), {"MADCORR": True, "SIGLOW": 5.0}),
         (Rejection("minmax", nlow=1, nhigh=2), {"NLOW": 1, "NHIGH": 2, "NKEEP": 1}),
         (
             Rejection("sigma", 3, 4, max_iters="all", deviation="std", ddof=1),
@@ -448,8 +465,44 @@ def test_rejection_cards(rejection, expected):
     recipe = Recipe(rejection, noise=Noise(0.7413))
     cards = values(headers.master_cards(replace(FACTS, recipe=recipe)))
     assert expected.items() <= cards.items()
-    assert ("SIGLOW" in cards) is (rejection.rule == "sigma")
+    assert ("SIGLOW" in cards) is (rejection.rule in {"sigma", "pclip", "ccd"})
     assert cards.get("NFLOOR") == (None if rejection.rule == "none" else 0.7413)
+
+
+@pytest.mark.parametrize("estimator", get_args(Estimator))
+def test_the_estimator_has_its_cards(estimator):
+    recipe = Recipe(estimator=estimator, trim=0.125)
+    cards = values(headers.master_cards(replace(FACTS, recipe=recipe)))
+    assert cards["COMBTYPE"] == estimator
+    assert cards["TRIMFRAC"] == (0.125 if estimator == "trimmed" else None)
+
+
+@pytest.mark.system
+def test_every_rule_and_estimator_has_legal_cards_that_no_master_hands_on(tmp_path):
+    made = {}
+    for number, rule in enumerate(RULES):
+        recipe = Recipe(resolve_rejection(Rejection(rule)), estimator="trimmed")
+        header = fits.Header()
+        legal.set_cards(header, headers.master_cards(replace(FACTS, recipe=recipe)))
+        made[f"RULE{number}" if number else ""] = header
+        raw = [str(card).rstrip() for card in header.cards if card.keyword != "HISTORY"]
+        assert {*header} >= {"REJTYPE", "TRIMFRAC", "COMBTYPE"}
+        assert {*master(raw, raw)} <= {"EXPTIME"}
+    check_legal(tmp_path / "a.fits", made)
+
+
+def test_planes_have_units_and_names_that_tell_them():
+    for plane, unit in (("uncert", "adu"), ("propagated", "adu"), ("exposure", "s")):
+        assert headers.plane_header(plane, "adu")["BUNIT"] == unit
+    assert headers.plane_header("propagated", "adu")["UTYPE"] == "StdDevUncertainty"
+    names = masters.hdu_names("AMP1", ("data", "rejlow", "rejhigh", "exposure", "propagated"))
+    assert list(names.values()) == [
+        "AMP1",
+        "AMP1_REJLOW",
+        "AMP1_REJHIGH",
+        "AMP1_EXPOSURE",
+        "AMP1_PROPERR",
+    ]
 
 
 @pytest.mark.system

@@ -103,9 +103,14 @@ def test_values_are_those_of_astropy_bit_for_bit(tmp_path, image, data):
             whole = bits(hdus[0].data)
         with fits.open(path) as hdus:
             part = bits(hdus[0].section[y0:y1])
+        step = data.draw(st.integers(1, 4))
+        with fits.open(path) as hdus:
+            every = bits(hdus[0].data[y0:y1:step])
     frame = frame_of(path)
     assert bits(read_rows(frame, 0, stored.shape[0])) == whole
     assert bits(read_rows(frame, y0, y1)) == part
+    assert bits(read_rows(frame, y0, y1, step)) == every
+    assert bits(read_stack([frame, frame], y0, y1, step)[1]) == every
     assert frame.dtype == whole[0]
 
 
@@ -270,6 +275,7 @@ def test_packed_files(tmp_path, suffix):
     assert np.array_equal(read_rows(first, 4, 29), image[4:29])
     assert counter.bytes - before == 25 * 20 * 2
     assert np.array_equal(read_rows(second, 0, 7), image[:7] / 3)
+    assert np.array_equal(read_rows(first, 2, 27, 7), image[2:27:7])
     assert [datasum(first), datasum(second)] == [first.datasum, second.datasum]
     assert band_words([first], image[None], 0) is None
 
@@ -299,6 +305,7 @@ def test_tiles(tmp_path, image, options):
     frame = frame_of(path, 1)
     assert bits(read_rows(frame, 0, 40)) == bits(expected)
     assert bits(read_rows(frame, 5, 23)) == bits(expected[5:23])
+    assert bits(read_rows(frame, 5, 33, 9)) == bits(expected[5:33:9])
     assert datasum(frame) == frame.datasum
     packed = tmp_path / "b.fits"
     packed.write_bytes(gzip.compress(path.read_bytes()))

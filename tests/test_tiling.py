@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masterframe.errors import MemoryLimitError
-from masterframe.tiling import Work, format_bytes, parse_bytes, plan_bands
+from masterframe.tiling import Work, format_bytes, parse_bytes, plan_bands, sample_rows
 
 
 def work(n_frames=60, shape=(4096, 4112), itemsize=2):
@@ -41,6 +41,15 @@ def test_large_frames_get_bands_that_fill_the_cache():
 def test_many_frames_get_reads_long_enough_for_the_disk():
     tiling = plan_bands(work(n_frames=1000), memory=10**9, reserved=2 * 10**8, workers=2)
     assert tiling.rows * 4112 * 2 >= 100_000
+
+
+@given(st.integers(1, 5000), st.integers(0, 5000))
+def test_levels_are_measured_on_absolute_rows_and_on_enough_of_them(height, first):
+    rows = sample_rows(height, first)
+    assert first <= rows.start <= rows[-1] < first + height
+    assert len(rows) >= min(64, height)
+    assert rows.step == 16 if height >= 16 * 64 else rows.step < 16
+    assert all(row % rows.step == 0 for row in rows)
 
 
 def test_refusal_names_both_numbers():

@@ -89,6 +89,7 @@ def write_master(
     recipe: Recipe | None = None,
     calibration: Calibration | None = None,
     *,
+    weights: Sequence[float] = (),
     overwrite: bool = False,
     resources: store.Resources | None = None,
 ) -> store.Made:
@@ -105,6 +106,8 @@ def write_master(
         How; by default values beyond 5 sigma of the median are left out, the rest averaged.
     calibration : Calibration, optional
         What is taken from the values first.
+    weights : sequence of float, optional
+        Weight of each frame in the weighted mean; by default all count alike.
     overwrite : bool
         Replace a file that is there.
     resources : store.Resources, optional
@@ -139,6 +142,7 @@ def write_master(
         images,
         recipe or Recipe(),
         calibration or Calibration(),
+        weights=tuple(weights),
         changed=None if as_stored else values,
     )
     with store.use_resources(resources) as used:

@@ -85,7 +85,7 @@ def read_options(options: Mapping[str, Any]) -> Request:
     chosen = _chosen_by(dialects.find_set(_rule(options)))
     paths = {name: options.get(name) for name in ("subtract", "divide", "bad_pixels")}
     return Request(
-        files=tuple(expand_paths(options["files"])),
+        files=tuple(expand_paths(options.get("files") or ())),
         output=Path(options["output"]).absolute(),
         recipe=recipe,
         hdu=options.get("hdu"),
