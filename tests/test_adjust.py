@@ -14,6 +14,7 @@ from ccdproc import Combiner
 import nights
 from masterframe import direct, jobs, products, store
 from masterframe.config import load_config
+from masterframe.errors import UsageError
 from masterframe.fits import masters, tables
 from masterframe.model import Adjustment, Calibration, Image, Noise, Recipe, Rejection
 from masterframe.request import read_options
@@ -187,10 +188,26 @@ def test_measured_noise_weighs_after_scaling(tmp_path):
 def test_weights_stay_with_their_frames_and_are_recorded(tmp_path):
     paths = write_frames(tmp_path / "raw", lamp())
     stack = direct.stacks.open_stack(paths[::-1])
-    weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    direct.write_master(tmp_path / "m.fits", stack, Recipe(Rejection("none")), weights=weights)
+    weights = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    recipe = Recipe(Rejection("none"))
+    adjust = Adjustment("median", weight=weights)
+    direct.write_master(tmp_path / "m.fits", stack, recipe, adjust=adjust)
     rows = tables.read_inputs(tmp_path / "m.fits")
-    assert [row.weight for row in rows] == weights[::-1]
+    assert [row.weight for row in rows] == list(weights[::-1])
+    assert [row.scale for row in rows] == [rows[0].level / row.level for row in rows]
+    with pytest.raises(UsageError, match="values were changed are not measured: give numbers"):
+        direct.write_master(tmp_path / "n.fits", stack * 2, recipe, adjust=adjust)
+    adjust = Adjustment((2.0,) * 6)
+    direct.write_master(tmp_path / "n.fits", stack * 2, recipe, adjust=adjust)
+    with fits.open(tmp_path / "n.fits") as hdus:
+        np.testing.assert_allclose(hdus[0].data, 4 * lamp().astype(float).mean(0), rtol=1e-6)
+
+
+def test_what_needs_the_noise_says_so(paths, tmp_path):
+    with pytest.raises(UsageError, match="not known to --reject ccd: give --gain and --read-noise"):
+        combined(paths, tmp_path / "m.fits", reject="ccd", gain="1.5")
+    with pytest.raises(UsageError, match="to --weight variance: give --gain and --read-noise"):
+        combined(paths, tmp_path / "m.fits", weight="variance")
 
 
 # --- real frames ----------------------------------------------------------------------------------
@@ -282,6 +299,23 @@ def test_a_changed_scale_makes_a_product_anew(tmp_path):
     again = nights.reduce_night(night, tmp_path / "out")
     assert nights.states(again) == {"master_flat_V_bin1x1": "up to date"}
     again = nights.reduce_night(night, tmp_path / "out", "recipes.flat.scale=mean")
+    assert nights.states(again) == {"master_flat_V_bin1x1": "made"}
+
+
+def test_a_changed_card_that_scales_makes_a_product_anew(tmp_path):
+    for seed in range(5):
+        nights.raw(tmp_path / "night" / f"flat_{seed}.fits", "flat", seed, LAMP=1.0 + seed)
+    asked = (
+        "recipes.flat.scale=LAMP",
+        "recipes.flat.zero=mode",
+        "recipes.flat.statsec='[2:30,3:20]'",
+    )
+    nights.reduce_night(tmp_path / "night", tmp_path / "out", *asked)
+    fits.setval(tmp_path / "night" / "flat_3.fits", "FOCUS", value=3.5)
+    again = nights.reduce_night(tmp_path / "night", tmp_path / "out", *asked)
+    assert nights.states(again) == {"master_flat_V_bin1x1": "up to date"}
+    fits.setval(tmp_path / "night" / "flat_3.fits", "LAMP", value=3.5)
+    again = nights.reduce_night(tmp_path / "night", tmp_path / "out", *asked)
     assert nights.states(again) == {"master_flat_V_bin1x1": "made"}
 
 
@@ -385,3 +419,32 @@ def test_a_named_set_combines_as_its_parameters_do(paths, tmp_path):
     assert header["REJTYPE"] == "sigma"
     assert header["REJDEV"] == "rms"
     assert len(masters.open_master(tmp_path / "a.fits")) == 1
+
+
+# --- too few frames -------------------------------------------------------------------------------
+
+
+def test_combine_and_plan_say_when_a_rule_cannot_work(paths, tmp_path, capsys, monkeypatch):
+    clip = ("--center", "mean", "--deviation", "std", "--low", "3", "--high", "3")
+    output = tmp_path / "m.fits"
+    _, _, err = nights.call(capsys, monkeypatch, "combine", *paths, "-o", output, *clip)
+    words = "6 frames are too few for the rule sigma, which needs 11 with these options"
+    assert words in err
+    assert tables.read_inputs(output)[0].rejected_high == 0
+    overrides = [f"recipes.bias.{name}={value}" for name, value in (
+        ("center", "mean"), ("deviation", "std"), ("low", 3), ("high", 3)
+    )]  # fmt: skip
+    night = nights.night(tmp_path / "night", bias=6, flat=0, science=0)
+    _, plan = nights.make_plan(night, *overrides)
+    assert any(words in note for note in plan.products[0].notes)
+    _, plan = nights.make_plan(night)
+    assert plan.products[0].notes == ()
+
+
+def test_few_frames_of_unknown_noise_are_warned_of(paths, tmp_path, capsys, monkeypatch):
+    arguments = ("combine", *paths[:4], "-o", tmp_path / "m.fits")
+    _, _, err = nights.call(capsys, monkeypatch, *arguments)
+    assert "4 frames give a rough MAD" in err
+    more = ("--overwrite", "--gain", "1.5", "--read-noise", "9")
+    _, _, err = nights.call(capsys, monkeypatch, *arguments, *more)
+    assert "rough" not in err

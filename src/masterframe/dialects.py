@@ -8,7 +8,7 @@ Sources: IRAF 2.17 ``imcombine.par`` and ``ic*clip.gx``; Siril 1.0.6 ``rejection
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass, fields, replace
 
 from masterframe.errors import UsageError
@@ -39,95 +39,45 @@ class NamedSet:
 _IRAF = Rejection(low=3.0, high=3.0, center="median", max_iters="all", nkeep=1)
 _SIRIL = Rejection(low=3.0, high=3.0, max_iters="all", nkeep=4)
 _SIRIL_SIGMA = replace(_SIRIL, center="median", deviation="std", ddof=1)
+_MAD = 3.0 / MAD_TO_SIGMA
 _STOPS = "it stops rejecting earlier where few values are left"
+_REPLACES = "it puts the median in the place of what it rejects, and counts it"
+_RANKS = "from the second pass on it takes the ranks of all frames"
+_TWO = "version 1.0.6 always rejects at least two"
 
 
-def _sets() -> Iterator[tuple[str, NamedSet]]:
-    """Yield every set by its full name."""
-    sigclip = replace(_IRAF, deviation="rms", ddof=1)
-    yield "iraf-sigclip", NamedSet("IRAF imcombine reject=sigclip", sigclip)
-    yield (
-        "iraf-avsigclip",
-        NamedSet("IRAF imcombine reject=avsigclip", replace(_IRAF, rule="avsigma")),
-    )
-    ccdclip = NamedSet(
-        "IRAF imcombine reject=ccdclip",
-        replace(_IRAF, rule="ccd", snoise=0.0),
-        gain="1",
-        read_noise="0",
-    )
-    yield "iraf-ccdclip", ccdclip
-    yield (
-        "iraf-crreject",
-        replace(
-            ccdclip,
-            program="IRAF imcombine reject=crreject",
-            rejection=replace(ccdclip.rejection, low=float("inf")),
-        ),
-    )
-    yield (
-        "iraf-minmax",
-        NamedSet("IRAF imcombine reject=minmax", Rejection("minmax", nlow=1, nhigh=1, nkeep=1)),
-    )
-    yield (
-        "iraf-pclip",
-        NamedSet(
-            "IRAF imcombine reject=pclip",
-            Rejection("pclip", low=3.0, high=3.0, pclip=-0.5, nkeep=1),
-        ),
-    )
-    yield (
-        "siril-percentile",
-        NamedSet("Siril stack rej p", Rejection("percentile", low=0.2, high=0.1)),
-    )
-    yield "siril-sigma", NamedSet("Siril stack rej s", _SIRIL_SIGMA, differs=_STOPS)
-    yield (
-        "siril-median-sigma",
-        NamedSet(
-            "Siril stack rej m",
-            replace(_SIRIL_SIGMA, nkeep=1),
-            differs="it puts the median in the place of what it rejects, and counts it",
-        ),
-    )
-    yield (
-        "siril-mad",
-        NamedSet(
-            "Siril stack rej a",
-            replace(
-                _SIRIL,
-                center="median",
-                deviation="mad",
-                low=3.0 / MAD_TO_SIGMA,
-                high=3.0 / MAD_TO_SIGMA,
-            ),
-            unit=1 / MAD_TO_SIGMA,
-            differs=_STOPS,
-        ),
-    )
-    yield (
-        "siril-winsorized",
-        NamedSet("Siril stack rej w", replace(_SIRIL, rule="winsorized"), differs=_STOPS),
-    )
-    yield (
-        "siril-linear",
-        NamedSet(
-            "Siril stack rej l",
-            replace(_SIRIL, rule="linearfit", low=5.0, high=5.0),
-            differs="from the second pass on it takes the ranks of all frames",
-        ),
-    )
-    yield (
-        "siril-gesdt",
-        NamedSet(
-            "Siril stack rej g",
-            Rejection("gesd", fraction=0.3, alpha=0.05),
-            differs="version 1.0.6 always rejects at least two",
-        ),
-    )
+def _iraf(word: str, rejection: Rejection) -> NamedSet:
+    return NamedSet(f"IRAF imcombine reject={word}", rejection)
 
 
-SETS: dict[str, NamedSet] = dict(_sets())
-"""Every set by its full name, ``iraf-sigclip``."""
+def _iraf_ccd(word: str, low: float) -> NamedSet:
+    rejection = replace(_IRAF, rule="ccd", snoise=0.0, low=low)
+    return replace(_iraf(word, rejection), gain="1", read_noise="0")
+
+
+def _siril(letter: str, rejection: Rejection, differs: str = "") -> NamedSet:
+    return NamedSet(f"Siril stack rej {letter}", rejection, differs=differs)
+
+
+SETS: dict[str, NamedSet] = {
+    "iraf-sigclip": _iraf("sigclip", replace(_IRAF, deviation="rms", ddof=1)),
+    "iraf-avsigclip": _iraf("avsigclip", replace(_IRAF, rule="avsigma")),
+    "iraf-ccdclip": _iraf_ccd("ccdclip", 3.0),
+    "iraf-crreject": _iraf_ccd("crreject", math.inf),
+    "iraf-minmax": _iraf("minmax", Rejection("minmax", nlow=1, nhigh=1, nkeep=1)),
+    "iraf-pclip": _iraf("pclip", Rejection("pclip", low=3.0, high=3.0, pclip=-0.5, nkeep=1)),
+    "siril-percentile": _siril("p", Rejection("percentile", low=0.2, high=0.1)),
+    "siril-sigma": _siril("s", _SIRIL_SIGMA, _STOPS),
+    "siril-median-sigma": _siril("m", replace(_SIRIL_SIGMA, nkeep=1), _REPLACES),
+    "siril-mad": replace(
+        _siril("a", replace(_SIRIL, low=_MAD, high=_MAD, center="median", deviation="mad"), _STOPS),
+        unit=1 / MAD_TO_SIGMA,
+    ),
+    "siril-winsorized": _siril("w", replace(_SIRIL, rule="winsorized"), _STOPS),
+    "siril-linear": _siril("l", replace(_SIRIL, rule="linearfit", low=5.0, high=5.0), _RANKS),
+    "siril-gesdt": _siril("g", Rejection("gesd", fraction=0.3, alpha=0.05), _TWO),
+}
+"""Every set by its full name."""
 SHORT: dict[str, str] = {
     short: name for name in SETS if (short := name.partition("-")[2]) not in RULES
 }

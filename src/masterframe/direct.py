@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from masterframe import fits, jobs, kernels, store
+from masterframe import fits, jobs, kernels, scaling, store
 from masterframe import stack as stacks
 from masterframe.errors import UsageError
 from masterframe.fits import masters, tables
@@ -62,14 +62,28 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
         gain=_look_up("gain", request.gain, images),
         read_noise=_look_up("read_noise", request.read_noise, images),
     )
-    image = jobs.ImageJob(
-        "", images, replace(request.recipe, noise=noise), _calibration(request, images[0])
-    )
+    recipe = replace(request.recipe, noise=noise)
+    _check_noise(recipe)
+    image = jobs.ImageJob("", images, recipe, _calibration(request, images[0]))
     job = _adjust(_job(request.output, image, request.overwrite), request.adjust, resources)
     made = _make(job, resources)
     for line in _twins(images, made.path):
         resources.reporter.note(line)
     return made
+
+
+def _check_noise(recipe: Recipe) -> None:
+    """Refuse what weighs or rejects by a noise that is not known."""
+    if recipe.noise.gain and recipe.noise.read_noise is not None:
+        return
+    rule = recipe.rejection.rule
+    asking = [f"--reject {rule}"] * kernels.RULES[rule].noise
+    asking += ["--weight variance"] * (recipe.weighting == "variance")
+    if asking:
+        raise UsageError(
+            f"the noise of each value is not known to {' and '.join(asking)}: "
+            "give --gain and --read-noise"
+        )
 
 
 def _twins(images: Sequence[Image], output: Path) -> Iterator[str]:
@@ -89,7 +103,7 @@ def write_master(
     recipe: Recipe | None = None,
     calibration: Calibration | None = None,
     *,
-    weights: Sequence[float] = (),
+    adjust: Adjustment | None = None,
     overwrite: bool = False,
     resources: store.Resources | None = None,
 ) -> store.Made:
@@ -106,8 +120,8 @@ def write_master(
         How; by default values beyond 5 sigma of the median are left out, the rest averaged.
     calibration : Calibration, optional
         What is taken from the values first.
-    weights : sequence of float, optional
-        Weight of each frame in the weighted mean; by default all count alike.
+    adjust : Adjustment, optional
+        How frames are brought to one level first, and their weights in the weighted mean.
     overwrite : bool
         Replace a file that is there.
     resources : store.Resources, optional
@@ -121,7 +135,8 @@ def write_master(
     Raises
     ------
     UsageError
-        If the stack does not tell its files, or is cut along y or x.
+        If the stack does not tell its files, or is cut along y or x; if frames whose values were
+        changed are to be measured.
     FrameError
         If a file is no usable image any more.
     StorageError
@@ -142,11 +157,11 @@ def write_master(
         images,
         recipe or Recipe(),
         calibration or Calibration(),
-        weights=tuple(weights),
         changed=None if as_stored else values,
     )
     with store.use_resources(resources) as used:
-        return _make(_job(Path(path).absolute(), image, overwrite), used)
+        job = _job(Path(path).absolute(), image, overwrite)
+        return _make(_adjust(job, adjust or Adjustment(), used), used)
 
 
 def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
@@ -177,6 +192,8 @@ def _adjust(job: jobs.MasterJob, adjust: Adjustment, resources: store.Resources)
     if adjust == Adjustment():
         return job
     (image,) = job.images
+    if image.changed is not None and scaling.statistics_of(adjust):
+        raise UsageError("frames whose values were changed are not measured: give numbers")
     reference = job.rank.index(0)
     facts = store.frame_facts(image, job.inputs, adjust, resources)
     return replace(

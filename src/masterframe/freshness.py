@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from masterframe import fits, journal
+from masterframe import fits, journal, scaling
 from masterframe.errors import FrameError
 from masterframe.fits import masters, tables
 from masterframe.model import Config, Frame, Product
@@ -116,12 +116,20 @@ def product_token(
         (image.overscan, image.trim, image.gain, image.read_noise, image.saturation)
         for image in product.exposures[0].images
     ]
+    cards = [
+        scaling.cards_of(
+            product.recipe.adjust, scaling.FrameFacts(item.path, image.header, item.exptime)
+        )
+        for item in product.exposures
+        for image in item.images
+    ]
     bad = fits.datasum(bad_pixel_frame(config.bad_pixels)) if config.bad_pixels else None
     record = {
         "recipe": recipe,
         "detectors": str(detectors),
         "uses": [(use.role, use.ratio, use.holds_bias) for use in product.uses],
         "bad_pixels": bad,
+        "cards": cards if any(cards) else None,
     }
     return journal.product_token(record, masters, list(datasums))
 

@@ -139,7 +139,11 @@ def adjusted(
         image,
         levels=factors.levels,
         weights=factors.weights,
-        calibration=replace(image.calibration, scale=factors.scale, zero=factors.zero),
+        calibration=replace(
+            image.calibration,
+            scale=factors.scale or image.calibration.scale,
+            zero=factors.zero or image.calibration.zero,
+        ),
     )
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from masterframe.errors import FrameError, UsageError
-from masterframe.model import Adjustment, Estimator, Header, Section
+from masterframe.model import Adjustment, Estimator, Header, Scalar, Section
 from masterframe.names import unknown
 
 Term = Literal["scale", "zero", "weight"]
@@ -153,6 +153,15 @@ def statistics_of(adjust: Adjustment) -> tuple[str, ...]:
     """Return the names of what is to be measured of each frame."""
     names = (statistic_of(given) for given in (adjust.scale, adjust.zero, adjust.weight))
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def cards_of(adjust: Adjustment, frame: FrameFacts) -> tuple[Scalar, ...]:
+    """Return what of a frame's header decides on its numbers: they change where it does."""
+    given = (adjust.scale, adjust.zero, adjust.weight)
+    words = [word for word in given if isinstance(word, str)]
+    keywords = [word.removeprefix("!") for word in words if word.startswith("!")]
+    found: list[Scalar] = [frame.header.get(keyword) for keyword in keywords]
+    return tuple([*found, frame.exptime] if "exposure" in words else found)
 
 
 def factors_of(adjust: Adjustment, frames: Sequence[FrameFacts], reference: int) -> Factors:
