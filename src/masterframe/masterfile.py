@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import __version__, combine, finish, fits, quantiles, scaling
-from masterframe.fits import headers, legal, masters, tables, write
+from masterframe import __version__, combine, finish, fits, kernels, quantiles, scaling
+from masterframe.fits import headers, legal, masters, records, tables, write
 from masterframe.jobs import ImageJob, Input, MasterJob
-from masterframe.model import BandResult, Frame
+from masterframe.model import BandResult, Frame, MasterImage
 
 SPARE_ROWS = 64
 """Trimmed rows up to which the DATASUM of an input is completed row by row, not read anew."""
@@ -171,7 +171,10 @@ def named_sums(job: MasterJob, datasums: Sequence[Sequence[int]]) -> list[tuple[
 def inputs_table(
     job: MasterJob, totals: Sequence[Totals], datasums: Sequence[Sequence[int]]
 ) -> Any:
-    """Return the table INPUTS: a row an input image, those that were left out at the end."""
+    """Return the table INPUTS: a row an input image, those that were left out at the end.
+
+    Its header says how each image was made, so that `masterframe.explain` can repeat it.
+    """
     rows = [
         _input_row(job, image, total, sums, index)
         for image, total, sums in zip(job.images, totals, datasums, strict=True)
@@ -181,13 +184,47 @@ def inputs_table(
         for image, raw in zip(job.images, item.images, strict=True):
             row = _unused_row(item.source, image.name, raw.frame)
             rows.append(replace(row, status=item.reason, datasum=fits.datasum(raw.frame)))
-    return tables.inputs_table(rows)
+    return tables.inputs_table(rows, [_record(image) for image in job.images])
+
+
+def _record(image: ImageJob) -> records.ImageRecord:
+    """Return how an image was made, in the types that its card holds."""
+    calibration, recipe = image.calibration, image.recipe
+    rejection = kernels.resolve_rejection(recipe.rejection)
+    return records.ImageRecord(
+        extension=image.name,
+        frames=len(image.images),
+        recipe=replace(recipe, rejection=rejection),
+        overscan=calibration.overscan,
+        trim=calibration.trim,
+        bias=_operand(calibration.bias),
+        dark=_operand(calibration.dark),
+        dark_holds_bias=calibration.dark_holds_bias,
+        flat=_operand(calibration.flat),
+        bad_pixels=_operand(calibration.bad_pixels),
+        normalize=image.normalize,
+        hot_sigma=image.hot_sigma,
+        changed=image.changed is not None,
+    )
+
+
+def _operand(master: MasterImage | None) -> records.Operand | None:
+    if master is None:
+        return None
+    return records.Operand(
+        path=master.data.path,
+        hdu=master.data.hdu,
+        datasum=fits.datasum(master.data),
+        uncert=master.uncert.hdu if master.uncert else None,
+        mask=master.mask.hdu if master.mask else None,
+    )
 
 
 def _unused_row(source: Input, extension: str, frame: Frame) -> tables.InputRow:
     return tables.InputRow(
         path=source.path,
         extension=extension,
+        hdu=frame.hdu,
         size=frame.size,
         mtime_ns=frame.mtime_ns,
         date_obs=source.date_obs,
@@ -203,6 +240,7 @@ def _input_row(
     return replace(
         _unused_row(job.inputs[index], image.name, image.images[index].frame),
         datasum=datasums[index],
+        dark_ratio=calibration.dark_ratio[index] if calibration.dark_ratio else 1.0,
         level=image.levels[index] if image.levels else None,
         scale=calibration.scale[index] if calibration.scale else 1.0,
         zero=calibration.zero[index] if calibration.zero else 0.0,

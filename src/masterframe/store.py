@@ -319,6 +319,8 @@ def make_master(job: jobs.MasterJob, resources: Resources) -> Made:
     job = jobs.in_canonical_order(job)
     tilings = [plan_image(image, resources) for image in job.images]
     resources.reporter.begin(job.path.name, sum(tiling.read_bytes for tiling in tilings))
+    resolved = zip(job.images, tilings, strict=True)
+    job = replace(job, images=tuple(_with_step(*image, resources) for image in resolved))
     facts = masterfile.facts_of(job)
     with write.ImageFile.create(
         job.path, masterfile.plane_specs(job, facts), overwrite=job.overwrite
@@ -358,19 +360,17 @@ def _make_image(
     resources: Resources,
 ) -> tuple[masterfile.Totals, dict[str, float]]:
     """Combine one image into its planes of the file; return its totals and quality numbers."""
-    frames = tuple(item.frame for item in image.images)
-    sources = () if image.changed is not None else frames
+    sources = _sources(image)
     lazy = xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x"))
-    recipe = _with_step(image.recipe, combine.quantisation_step(lazy, sources), resources)
     combined = combine.combine_stack(
         lazy,
-        recipe,
+        image.recipe,
         image.calibration,
         facts=combine.FrameFacts(job.rank, sources, image.weights),
     )
     names = masters.hdu_names(image.name, combined.planes)
-    totals = masterfile.Totals(len(frames))
-    row_bytes = tiling.read_bytes // frames[0].shape[0]
+    totals = masterfile.Totals(len(image.images))
+    row_bytes = tiling.read_bytes // image.images[0].frame.shape[0]
     for boxed in run_in_order(band_tasks(combined), resources.runner):
         band: BandResult = boxed[0, 0]
         for plane, values in band.planes.items():
@@ -387,14 +387,23 @@ def _make_image(
     return totals, numbers | masterfile.quality(planes, totals, numbers.get("norm", 1.0))
 
 
-def _with_step(recipe: Recipe, step: Any, resources: Resources) -> Recipe:
+def _with_step(image: jobs.ImageJob, tiling: bands.Tiling, resources: Resources) -> jobs.ImageJob:
     """Measure the quantisation step once, for all bands, where the recipe does not give it."""
+    recipe = image.recipe
     if recipe.noise.step:
-        return recipe
+        return image
+    lazy = xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x"))
+    step = combine.quantisation_step(lazy, _sources(image))
     if isinstance(step, Delayed):
         (task,) = dask.optimize(step)  # which pushes the sampling into the reader
         step = resources.runner.submit(task).result()
-    return replace(recipe, noise=replace(recipe.noise, step=float(step)))
+    noise = replace(recipe.noise, step=float(step))
+    return replace(image, recipe=replace(recipe, noise=noise))
+
+
+def _sources(image: jobs.ImageJob) -> tuple[Frame, ...]:
+    """Return where the values of an image are stored as they are; nothing if they were changed."""
+    return () if image.changed is not None else tuple(item.frame for item in image.images)
 
 
 def _lazy_values(image: jobs.ImageJob, rows: int) -> da.Array:

@@ -1,5 +1,7 @@
 """The tables of a master: INPUTS, a row a frame, and QUALITY, a row a number.
 
+The header of INPUTS also holds how each image was made (`masterframe.fits.records`).
+
 Text columns of FITS hold ASCII alone, file names anything. Paths are therefore stored as URLs have
 them: bytes beyond ASCII, ``%`` itself, controls, and a blank at the end as ``%XX`` (RFC 3986); a
 path of plain ASCII reads as it is, and every path comes back byte for byte.
@@ -19,6 +21,7 @@ from astropy.io import fits
 
 from masterframe.errors import FrameError
 from masterframe.fits.legal import ascii_text
+from masterframe.fits.records import ImageRecord, write_records
 
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _NO_DATASUM = -1
@@ -32,6 +35,8 @@ class InputRow:
     """The file, as it was given to the run."""
     extension: str = ""
     """Image of the master that it went into; '' where there is one."""
+    hdu: int = 0
+    """HDU of the file that it is from."""
     size: int = 0
     """Size of the file (bytes)."""
     mtime_ns: int = 0
@@ -42,6 +47,8 @@ class InputRow:
     """Start, ISO 8601 in UTC; '' where it is not known."""
     exptime: float | None = None
     """Exposure time (s)."""
+    dark_ratio: float = 1.0
+    """Factor of the dark that was subtracted."""
     level: float | None = None
     """Median, mode or mean of its good pixels (adu), where it was measured."""
     scale: float = 1.0
@@ -86,10 +93,21 @@ _KINDS = {"str": "A", "int": "K", "int | None": "K", "float": "D", "float | None
 Row = TypeVar("Row", InputRow, QualityRow)
 
 
-def inputs_table(rows: Sequence[InputRow]) -> fits.BinTableHDU:
-    """Return the table INPUTS; unknown numbers are NaN, an unknown DATASUM is null."""
+def inputs_table(
+    rows: Sequence[InputRow], records: Sequence[ImageRecord] = ()
+) -> fits.BinTableHDU:
+    """Return the table INPUTS; unknown numbers are NaN, an unknown DATASUM is null.
+
+    Parameters
+    ----------
+    rows : sequence of InputRow
+        A row an image of a file.
+    records : sequence of ImageRecord
+        How each image of the master was made, for the header of the table.
+    """
     table = _table("INPUTS", InputRow, rows)
     table.header["COMMENT"] = "path: bytes beyond ASCII, % and a blank at the end stand as %XX."
+    write_records(table.header, records)
     return table
 
 

@@ -1,7 +1,7 @@
 """What happens to one pixel's values: load step, sorting, rejection, estimate; compiled by numba.
 
-`combine_block` does all of it for a block of rows, `calibrate_block` the load step alone. The rules
-by name are in `masterframe.kernels.registry`, which can be imported without numba.
+`combine_block` does all of it for a block of rows, `calibrate_block` the load step alone, and
+`pixel_history` tells of one pixel what went in which pass. The rules by name are in `masterframe.kernels.registry`, which can be imported without numba.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from masterframe.kernels.registry import (
 if TYPE_CHECKING:
     from masterframe.kernels.checksum import word_sums
     from masterframe.kernels.combine import KernelResult, combine_block, warm_up
+    from masterframe.kernels.history import ColumnHistory, pixel_history, row_statistic
     from masterframe.kernels.load import calibrate_block
     from masterframe.kernels.ratios import efficiencies
     from masterframe.kernels.rules import Floor
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RULES",
+    "ColumnHistory",
     "Floor",
     "FrameTerms",
     "KernelResult",
@@ -37,7 +39,9 @@ __all__ = [
     "combine_block",
     "efficiencies",
     "least_values",
+    "pixel_history",
     "resolve_rejection",
+    "row_statistic",
     "swap16",
     "swap_unsigned16",
     "too_few",
@@ -47,6 +51,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ColumnHistory": "history",
     "Floor": "rules",
     "FrameTerms": "terms",
     "KernelResult": "combine",
@@ -54,6 +59,8 @@ _HOMES = {
     "calibrate_block": "load",
     "combine_block": "combine",
     "efficiencies": "ratios",
+    "pixel_history": "history",
+    "row_statistic": "history",
     "swap16": "swap",
     "swap_unsigned16": "swap",
     "warm_up": "combine",
