@@ -26,8 +26,9 @@ KEPT, LOW, HIGH, MISSING = range(4)
 
 
 def tell(raw: Any, terms: LoadTerms, rejection: Rejection, **given: Any) -> Any:
-    rank = given.pop("rank", np.arange(len(raw)))
-    return pixel_history(raw, terms, rejection, given.pop("floor", Floor()), rank, **given)
+    rank, floor = given.get("rank", np.arange(len(raw))), given.get("floor", Floor())
+    recipe = Recipe(rejection, dtype=given.get("dtype", "float32"))
+    return pixel_history(raw, terms, recipe, floor, rank)
 
 
 def column(*numbers: float, dtype: str = "float32") -> Any:
@@ -41,7 +42,7 @@ def column(*numbers: float, dtype: str = "float32") -> Any:
     kind=st.sampled_from(TYPES),
     rejection=rejections,
     floor=floors,
-    dtype=st.sampled_from([np.float32, np.float64]),
+    dtype=st.sampled_from(["float32", "float64"]),
 )
 def test_what_became_of_each_value_is_what_the_combination_counts(
     seed: int, n: int, kind: str, rejection: Rejection, floor: Floor, dtype: Any

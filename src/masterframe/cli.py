@@ -499,6 +499,39 @@ def doctor_command(as_json: AsJson = False) -> None:
     raise typer.Exit(doctor.exit_code(checks))
 
 
+@app.command("explain", short_help="Show all that led to one pixel of a master.")
+def explain_command(
+    master: Annotated[Path, typer.Argument(help="A master that masterframe made.")],
+    x: Annotated[int, typer.Argument(help="Column: FITS pixel of the master, from 1.")],
+    y: Annotated[int, typer.Argument(help="Row: FITS pixel of the master, from 1.")],
+    ext: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Image, where the master has several.")
+    ] = None,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where inputs and masters that were moved are now."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all inputs whole and compare their DATASUM.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each input gave to a pixel, what was applied, and in which pass it was rejected.
+
+    X and Y count from 1, as FITS does; `stack.mf.explain` in Python takes array indices from 0.
+    The pixel is combined again: the exit code is 1 if that is not what the master holds, or if an
+    input has changed.
+    """
+    _say(as_json, f"masterframe {__version__}: pixel {x}, {y} of {master}")
+    from masterframe import explain, pixeltext
+
+    history = explain.explain_master(
+        str(master.absolute()), x - 1, y - 1, ext, [inputs] if inputs else [], verify=verify
+    )
+    _finish(as_json, pixeltext.as_document(history), pixeltext.as_text(history))
+    raise typer.Exit(1 if history.problems else 0)
+
+
 def _settings(config: Path | None, override: list[str] | None, exclude: list[str] | None) -> Any:
     from masterframe.config import load_config
 

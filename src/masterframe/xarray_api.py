@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from masterframe import calibrate, combine, kernels
+from masterframe import calibrate, combine, explain, kernels
 from masterframe.model import Calibration, Recipe
 from masterframe.stack import open_stack
 
@@ -104,6 +104,37 @@ class StackAccessor:
                 "above_bias": int(combine.is_above_bias(calibration)),
             },
         )
+
+    def explain(
+        self,
+        x: int,
+        y: int,
+        recipe: Recipe | None = None,
+        calibration: Calibration | None = None,
+    ) -> explain.PixelHistory:
+        """Tell the history of one pixel: what each frame gave, and what became of it.
+
+        Parameters
+        ----------
+        x, y : int
+            Column and row of the combined (trimmed) image: array indices as `isel` has them,
+            0-based. The command ``masterframe explain`` counts from 1, as FITS does.
+        recipe, calibration
+            As for `combine`.
+
+        Returns
+        -------
+        PixelHistory
+            Every frame's raw value, what was taken from it, whether it was kept and if not in which
+            pass it was rejected; the bounds of every pass; and the combined value, equal to that of
+            `combine` to the bit. Just the pixel's rows are read.
+
+        Raises
+        ------
+        UsageError
+            If the pixel is outside the image, or the rule or its options do not fit.
+        """
+        return explain.explain_stack(self._stack, x, y, recipe, calibration)
 
 
 def _calibrate_block(

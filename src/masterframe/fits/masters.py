@@ -58,14 +58,29 @@ def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
     FrameError
         If the file cannot be used or holds no image.
     """
-    scan = scan_file(path)
-    frames = {_name(item.extname, item.index): item.frame for item in scan.hdus if item.frame}
+    frames = _frames(path)
     suffixes = tuple(f"_{plane.upper()}" for plane in PLANES[1:])
     planes = {name for name in frames if f"_{name}".endswith(suffixes)}
     images = [name for name in frames if name not in planes] or list(frames)
     if not images:
-        raise FrameError(scan.path, "no image in it")
+        raise FrameError(os.fspath(path), "no image in it")
     return {name: _image(name, frames) for name in images}
+
+
+def open_planes(path: str | os.PathLike[str], image: str) -> dict[str, Frame]:
+    """Find all planes of one image of a master by their names.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be used, or the image has no data, mask or count.
+    """
+    frames, names = _frames(path), hdu_names(image, PLANES)
+    planes = {plane: frames[name] for plane, name in names.items() if name in frames}
+    for plane in ("data", "uncert", "mask", "count"):
+        if plane not in planes:
+            raise FrameError(os.fspath(path), f"it has no plane {names[plane] or 'in the primary'}")
+    return planes
 
 
 def why_not_ours(path: str | os.PathLike[str], *, thoroughly: bool = True) -> str:
@@ -98,6 +113,12 @@ def why_not_ours(path: str | os.PathLike[str], *, thoroughly: bool = True) -> st
             if raw.cards.get("XTENSION") != "BINTABLE":
                 datasums += int(str(raw.cards.get("DATASUM", "0")))
     return "" if str(datasums) == str(seal) else "its pixels were altered: MFSEAL does not hold"
+
+
+def _frames(path: str | os.PathLike[str]) -> dict[str, Frame]:
+    """Return all images of a file by name; '' for one in the primary HDU."""
+    scan = scan_file(path)
+    return {_name(item.extname, item.index): item.frame for item in scan.hdus if item.frame}
 
 
 def _name(extname: str, index: int) -> str:

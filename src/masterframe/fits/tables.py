@@ -93,9 +93,7 @@ _KINDS = {"str": "A", "int": "K", "int | None": "K", "float": "D", "float | None
 Row = TypeVar("Row", InputRow, QualityRow)
 
 
-def inputs_table(
-    rows: Sequence[InputRow], records: Sequence[ImageRecord] = ()
-) -> fits.BinTableHDU:
+def inputs_table(rows: Sequence[InputRow], records: Sequence[ImageRecord] = ()) -> fits.BinTableHDU:
     """Return the table INPUTS; unknown numbers are NaN, an unknown DATASUM is null.
 
     Parameters

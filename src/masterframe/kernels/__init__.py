@@ -1,7 +1,8 @@
 """What happens to one pixel's values: load step, sorting, rejection, estimate; compiled by numba.
 
 `combine_block` does all of it for a block of rows, `calibrate_block` the load step alone, and
-`pixel_history` tells of one pixel what went in which pass. The rules by name are in `masterframe.kernels.registry`, which can be imported without numba.
+`pixel_history` tells of one pixel what went in which pass. The rules by name are in
+`masterframe.kernels.registry`, which can be imported without numba.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from masterframe.kernels import rules
 from masterframe.kernels.cache import first_call, jit
@@ -21,7 +21,7 @@ from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.kernels.rules import HIGH, KEPT, LOW, TRACED, Floor
 from masterframe.kernels.rules.common import CENTER, LEAST, MOST, PASSES, SPREAD
 from masterframe.kernels.terms import LoadTerms
-from masterframe.model import Rejection
+from masterframe.model import Recipe, Rejection
 
 Array = NDArray[Any]
 MISSING = 3
@@ -74,10 +74,9 @@ def _measure(rule: Any, columns: Any, sizes: Any, params: Any, sums: Any) -> Non
 def pixel_history(
     raw: Array,
     terms: LoadTerms,
-    rejection: Rejection,
+    recipe: Recipe,
     floor: Floor,
     rank: NDArray[np.integer[Any]],
-    dtype: DTypeLike = np.float32,
     *,
     noise: NDArray[np.float64] | None = None,
     row: float = 0.0,
@@ -90,14 +89,12 @@ def pixel_history(
         Raw values of the pixel.
     terms : LoadTerms
         What is applied to them, of this shape.
-    rejection : Rejection
-        The rule; its ``grow`` needs other pixels and is not looked at.
+    recipe : Recipe
+        Rejection and dtype; ``grow`` needs other pixels and is not looked at.
     floor : Floor
         The noise floor.
     rank : ndarray of int, shape (N,)
         Canonical rank of each frame, the order of equal values.
-    dtype : dtype
-        Type of the calibrated values.
     noise : ndarray, shape (N, 3), optional
         Variance terms a, b, z of each value for rules that need them.
     row : float
@@ -113,9 +110,9 @@ def pixel_history(
     UsageError
         A rejection that `resolve_rejection` refuses.
     """
-    rejection = resolve_rejection(rejection)
-    values = calibrate_block(raw, _unlimited(terms), dtype)[:, 0, 0]
-    left = calibrate_block(raw, terms, dtype)[:, 0, 0]
+    rejection = resolve_rejection(recipe.rejection)
+    values = calibrate_block(raw, _unlimited(terms), recipe.dtype)[:, 0, 0]
+    left = calibrate_block(raw, terms, recipe.dtype)[:, 0, 0]
     codes = _first_codes(raw[:, 0, 0], values, left, terms)
     when = np.zeros(codes.size, np.int64)
     order = np.argsort(rank, kind="stable")
@@ -157,9 +154,9 @@ def row_statistic(values: Array, rejection: Rejection, floor: Floor) -> float:
     columns = np.ascontiguousarray(np.sort(given, axis=0).T)
     sizes = np.isfinite(columns).sum(axis=1).astype(np.int64)
     params = rules.params(resolve_rejection(rejection), floor, frames)
-    sums = np.zeros(2)
+    rule, sums = rules.compiled(rejection.rule), np.zeros(2)
     with first_call(("measure",)):
-        _measure(rules.compiled(rejection.rule), columns, sizes, params, sums)
+        _measure(rule, columns, sizes, params, sums)
     return math.sqrt(sums[0] / sums[1]) if sums[1] else 0.0
 
 
@@ -201,7 +198,8 @@ def _run(
 ) -> tuple[NDArray[np.int8], NDArray[np.float64]]:
     """Return the codes of the sorted values after so many passes at most, and the trace."""
     params = rules.params(rejection, floor, frames)._replace(max_iters=passes)
+    rule = rules.compiled(rejection.rule)
     codes, trace = np.zeros(column.size, np.int8), np.zeros(TRACED)
     with first_call(("history",)):
-        _judge(rules.compiled(rejection.rule), column, noise, codes, params, float(row), trace)
+        _judge(rule, column, noise, codes, params, float(row), trace)
     return codes, trace
