@@ -110,11 +110,12 @@ def plane_specs(job: MasterJob, facts: headers.MasterFacts) -> list[write.PlaneS
 def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpec]:
     planes = combine.plane_names(image.recipe)
     names = masters.hdu_names(image.name, planes)
+    trim = image.calibration.trim
     return [
         write.PlaneSpec(
             names[plane],
             str(stored_type(plane, image)),
-            image.images[0].shape if image.calibration.trim else image.images[0].frame.shape,
+            trim.shape if trim else image.images[0].frame.shape,
             header if plane == "data" else headers.plane_header(plane, unit),
         )
         for plane in planes
