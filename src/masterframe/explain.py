@@ -377,25 +377,34 @@ def _row_statistic(window: _Window, row: int) -> float:
 
 
 def _grown(found: kernels.ColumnHistory, window: _Window) -> kernels.ColumnHistory:
-    """Also reject what lies within ``grow`` pixels of a value that the rule rejected.
+    """Also reject values within ``grow`` pixels of one that the rule rejected in the same frame.
 
-    Such values have the code of their side of the centre, and no pass.
+    They have the side of the nearest one, high where two are equally near, and no pass. Where
+    fewer than ``nkeep`` would be left, all stay that the rule had kept.
     """
-    radius = float(window.recipe.rejection.grow or 0)
-    reach = int(radius)
-    rows, columns = window.raw.shape[1:]
-    beside = np.zeros(found.codes.size, np.bool_)
-    for row in range(max(0, window.at[0] - reach), min(rows, window.at[0] + reach + 1)):
-        for column in range(max(0, window.at[1] - reach), min(columns, window.at[1] + reach + 1)):
-            apart = math.hypot(row - window.at[0], column - window.at[1])
-            if 0 < apart <= radius:
-                codes = _pixel(window, row, column).codes
-                beside |= (codes == LOW) | (codes == HIGH)
-    grown = beside & (found.codes == KEPT)
-    kept = found.values[found.codes == KEPT]
-    center = found.passes[-1].center if found.passes else float(np.median(kept))
-    sides = np.where(found.values < center, LOW, HIGH)
+    rejection = window.recipe.rejection
+    sides = _nearest_sides(window, float(rejection.grow or 0))
+    grown = (sides != KEPT) & (found.codes == KEPT)
+    if ((found.codes == KEPT) & ~grown).sum() < (rejection.nkeep or 0):
+        return found
     return replace(found, codes=np.where(grown, sides, found.codes).astype(np.int8))
+
+
+def _nearest_sides(window: _Window, radius: float) -> NDArray[np.int8]:
+    """Return, for each frame, the code of the nearest rejected value within a radius, or KEPT."""
+    (y, x), reach = window.at, int(radius)
+    rows, columns = window.raw.shape[1:]
+    square = np.full(len(window.raw), np.inf)
+    sides = np.full(len(window.raw), KEPT, np.int8)
+    for row in range(max(0, y - reach), min(rows, y + reach + 1)):
+        for column in range(max(0, x - reach), min(columns, x + reach + 1)):
+            apart = (row - y) ** 2 + (column - x) ** 2
+            if not 0 < apart <= radius**2:
+                continue
+            codes = _pixel(window, row, column).codes
+            nearer = (codes == LOW) & (apart < square) | (codes == HIGH) & (apart <= square)
+            square[nearer], sides[nearer] = apart, codes[nearer]
+    return sides
 
 
 def _frames(
