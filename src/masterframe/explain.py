@@ -293,12 +293,14 @@ class _Window:
     def cut(self, row: int, column: int) -> tuple[NDArray[Any], kernels.LoadTerms]:
         """Return raw values and terms of one pixel."""
         rows, columns = slice(row, row + 1), slice(column, column + 1)
-        image = ("bias", "dark", "flat", "bad")
-        terms = self.terms
-        parts = {name: getattr(terms, name)[rows, columns] for name in image}
-        parts["overscan"] = terms.overscan[:, rows]
-        given = {name: part for name, part in parts.items() if getattr(terms, name).size}
-        return self.raw[:, rows, columns], terms._replace(**given)
+        places: dict[str, Any] = dict.fromkeys(("bias", "dark", "flat", "bad"), (rows, columns))
+        places["overscan"] = (slice(None), rows)
+        given = {
+            name: getattr(self.terms, name)[place]
+            for name, place in places.items()
+            if getattr(self.terms, name).size
+        }
+        return self.raw[:, rows, columns], self.terms._replace(**given)
 
 
 def _open_window(
