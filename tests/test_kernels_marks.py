@@ -233,7 +233,7 @@ def test_a_constant_adds_to_the_level_alone(seed: int, recipe: Recipe) -> None:
     rng = np.random.default_rng(seed)
     raw = values(rng, 8, 3, 19, "uint8").astype(np.float64)
     frames = some_frames(rng, *raw.shape)
-    moved = frames._replace(noise=frames.noise + (0, 0, 512))
+    moved = frames._replace(noise=frames.noise + np.array([0, 0, 512]))
     results = [
         combine_block(block, LoadTerms(), recipe, Floor(), np.arange(8), np.float64, frames=terms)
         for block, terms in ((raw, frames), (raw + 512, moved))
@@ -277,16 +277,13 @@ def test_thresholds_grow() -> None:
 
 
 def test_growth_leaves_nkeep() -> None:
-    raw = np.full((4, 1, 4), 50.0, np.float32)
-    raw[:3, 0, 1] = (900, 901, 902)
-    raw[3, 0, 3] = 900
-    for nkeep, kept in ((1, [1, 1, 3, 3]), (2, [4, 1, 3, 3])):
-        codes = np.zeros((4, 1, 4), np.int8)
-        codes[:3, 0, 1] = codes[3, 0, 3] = 2
-        block = marks.Marks(codes, np.zeros((1, 4)))
+    """Growing would leave the first pixel one value, and the third none."""
+    codes = np.zeros((4, 1, 4), np.int8)
+    codes[:3, 0, 1] = codes[3, 0, 3] = 2
+    for nkeep, kept in ((0, [1, 1, 0, 3]), (1, [1, 1, 4, 3]), (2, [4, 1, 4, 3])):
+        block = marks.Marks(codes.copy(), np.zeros((1, 4)))
         marks.grow(block, 1.0, nkeep)
-        few = (codes == 0).sum(0)[0]
-        np.testing.assert_array_equal(few, [kept[0], 1, 4 if nkeep == 1 else 4, 3])
+        np.testing.assert_array_equal((block.codes == 0).sum(0)[0], kept)
 
 
 def noisy(rng: Any, n: int, pixels: int) -> Any:
@@ -310,13 +307,9 @@ def test_stated_errors_are_true(estimator: Any, n: int) -> None:
         raw, LoadTerms(), recipe, Floor(), np.arange(n), np.float64, frames=frames
     )
     truth = np.std(result.data)
-    assert math.sqrt(np.mean(result.uncert**2)) == pytest.approx(truth, rel=TOLERANCE[estimator])
+    assert math.sqrt(np.mean(result.uncert**2)) == pytest.approx(truth, rel=0.012)
     if estimator != "trimmed":  # it weighs the values by their order, which nobody propagates
         assert result.propagated.mean() == pytest.approx(truth, rel=0.012)
-
-
-TOLERANCE = dict.fromkeys(("mean", "median", "lmedian", "min", "max", "sum", "weighted"), 0.012)
-TOLERANCE["trimmed"] = 0.04
 
 
 @pytest.mark.parametrize(
@@ -324,13 +317,14 @@ TOLERANCE["trimmed"] = 0.04
 )
 @pytest.mark.parametrize("estimator", ["mean", "median"])
 def test_stated_errors_after_minmax(estimator: Any, n: int, nlow: int, nhigh: int) -> None:
-    """Winsorised; without that they would be half as large."""
+    """Winsorised: true for means, up to 7 % too large for medians; from the kept values alone they
+    would be half as large. With n - 1 in place of the number averaged less one, 8 % less at n = 5.
+    """
     raw = noisy(np.random.default_rng(n), n, 100_000)
     recipe = Recipe(Rejection("minmax", nlow=nlow, nhigh=nhigh), estimator=estimator)
     result = combine_block(raw, LoadTerms(), recipe, Floor(), np.arange(n), np.float64)
     stated, truth = math.sqrt(np.mean(result.uncert**2)), np.std(result.data)
-    print(estimator, n, nlow, nhigh, stated / truth)
-    assert stated == pytest.approx(truth, rel=0.1)
+    assert 0.988 < stated / truth < (1.07 if estimator == "median" else 1.012)
 
 
 @pytest.mark.parametrize("n", [3, 6, 20])
@@ -385,7 +379,8 @@ def test_ratios_where_they_are_known() -> None:
     for name in ("lmedian", "min"):
         exact = ratios(name, 1024)
         np.testing.assert_allclose(ratios(name, 5000)[:1025], exact)
-        assert np.abs(np.diff(ratios(name, 5000)[900:])).max() < 2e-3
+        for n in (1100, 3001, 4999):  # between those that were integrated
+            assert ratios(name, 5000)[n] == pytest.approx(ratios(name, n)[n], rel=2e-4)
     assert ratios("mean", 5).size == 0
 
 
