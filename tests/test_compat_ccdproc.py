@@ -815,6 +815,14 @@ def test_infinite_values_are_left_out():
     np.testing.assert_array_equal(combine(frames_of(values), method="median").data, 2)
 
 
+@pytest.mark.parametrize("kind", ["?", "u1", "i1", ">i2", "u4", "i8", "f2", ">f4"])
+def test_any_type_in_memory(kind):
+    values = (np.arange(60).reshape(5, 3, 4) % 7).astype(kind)
+    given = {"clip_extrema": True, "method": "sum"}
+    assert_same(combine(frames_of(values), **given), ccdproc.combine(frames_of(values), **given))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of ccdproc, where nothing is left
 def test_where_nothing_is_left():
     masks = np.zeros((3, 2, 3), bool)
     masks[:, 1, 2] = True
@@ -822,6 +830,9 @@ def test_where_nothing_is_left():
         ours = combine(frames_of(np.ones((3, 2, 3)), masks), method=method)
         assert np.isnan(ours.data[1, 2])
         assert ours.mask.sum() == ours.mask[1, 2] == 1
+    other = ccdproc.combine(frames_of(np.ones((3, 2, 3)), masks), method="sum")
+    assert other.data[1, 2] == 0
+    assert other.mask[1, 2]
 
 
 def test_an_output_that_exists_is_found_before_the_work(tmp_path):

@@ -178,7 +178,8 @@ def combine(  # noqa: PLR0913, PLR0917  the parameters of ccdproc.combine
 
     The same on purpose: one pass of clipping, standard deviations with ddof 0 in it, no noise
     floor, input uncertainties not used, `scale` is given values without their mask, EXPTIME and
-    dates of the first frame. `masterframe.combine_stack` does all that better.
+    dates of the first frame. `masterframe.combine_stack` has more passes and a noise floor,
+    `masterframe.write_master` a header made from those of all frames.
     """
     reader = _reader_options(ccdkwargs)
     if method not in METHODS:
@@ -289,7 +290,8 @@ def _plan(frames: Frames, mem_limit: float) -> tuple[int, int]:
     n_frames, height, width = frames.shape
     row = n_frames * width * (frames.itemsize + VALUE_BYTES)
     free = mem_limit - 2 * RESULT_BYTES * height * width
-    workers = int(min(max(free // row, 1), CPU_COUNT))
+    most = dask.config.get("num_workers", None) or CPU_COUNT
+    workers = int(min(max(free // row, 1), most))
     best = -(-height // workers)  # a compressed file is unpacked from its start for every band
     if not frames.compressed:
         work = tiling.Work(n_frames, (height, width), frames.itemsize, 0, 0, 0)
