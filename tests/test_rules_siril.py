@@ -202,11 +202,14 @@ def test_a_gap_in_the_sorted_values_leaves_a_hole():
 
 def test_the_line_of_real_lines_drops_nothing():
     """All that is left of a line is rounding, and rounding is no outlier."""
-    ramps = [0.1 * np.arange(30), 1e6 + np.arange(30) / 7, -(3.3**0.5) * np.arange(200) + 2]
-    for ramp in ramps:
-        exact = Rejection("linearfit", low=5.0, high=5.0)
-        assert (codes_of(exact, ramp[:6]) == KEPT).all()
-    assert (codes_of(Rejection("linearfit"), ramps[2]) == KEPT).all()
+    for ramp in (0.1 * np.arange(30), 1e3 + np.arange(30) / 7, 2 - 3.3**0.5 * np.arange(200)):
+        assert (codes_of(Rejection("linearfit", low=2.0, high=2.0), ramp) == KEPT).all()
+
+
+def test_the_fraction_of_gesd_is_not_lost_to_rounding():
+    """0.29 * 100 is a little below 29."""
+    values = [*range(71), *range(10**6, 10**6 + 29)]
+    assert (codes_of(Rejection("gesd", fraction=0.29), values) == HIGH).sum() == 29
 
 
 def test_percentile_keeps_a_negative_or_zero_level():
