@@ -2,9 +2,10 @@
 
 ``run(rejection, values, noise=..., floor=...)`` takes float64 values of shape (pixels, frames) with
 frames in canonical order and NaN where a value is missing, and for rules that mark single values
-``noise`` of shape (pixels, frames, 3): a, b and z of each value. All pixels together are one row of
-an image, for rules that measure a row first. It gives a `Driven`: what became of each value, in
-the order given, and the trace of each pixel.
+``noise`` of shape (pixels, frames, 3): a, b and z of each value. Without noise a rule that needs it
+is asked for its window: all values have that of the floor. All pixels together are one row of an
+image, for rules that measure a row first. It gives a `Driven`: what became of each value, in the
+order given, and the trace of each pixel.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from masterframe.kernels import Floor, resolve_rejection, rules
+from masterframe.kernels import RULES, Floor, resolve_rejection, rules
 from masterframe.model import Rejection
 
 MISSING = -1
@@ -44,13 +45,15 @@ def _measure(rule: Any, columns: Any, counts: Any, params: Any) -> float:
 def _apply(
     rule: Any, columns: Any, noise: Any, counts: Any, params: Any, row: float, room: Any
 ) -> None:
-    codes, trace = room
+    codes, trace, masks = room
     for i in range(len(columns)):
         n = counts[i]
-        rule.mask(columns[i], noise[i], codes[i], n, params, row, trace[i])
-        lo, hi = rule.window(columns[i], np.int64(0), n, params, row, trace[i])
-        codes[i, :lo] = rules.LOW
-        codes[i, hi:n] = rules.HIGH
+        if masks:
+            rule.mask(columns[i], noise[i], codes[i], n, params, row, trace[i])
+        if not masks:
+            lo, hi = rule.window(columns[i], np.int64(0), n, params, row, trace[i])
+            codes[i, :lo] = rules.LOW
+            codes[i, hi:n] = rules.HIGH
 
 
 def run(rejection: Rejection, values: Any, noise: Any = None, floor: Floor = NO_FLOOR) -> Driven:
@@ -59,16 +62,17 @@ def run(rejection: Rejection, values: Any, noise: Any = None, floor: Floor = NO_
     pixels, frames = values.shape
     order = np.argsort(values, axis=1, kind="stable")  # NaN last
     columns = np.take_along_axis(values, order, 1)
-    if noise is None:
-        noise = np.zeros((pixels, frames, 3))
-    noise = np.take_along_axis(np.asarray(noise, np.float64), order[:, :, None], 1)
+    given = np.zeros((pixels, frames, 3)) if noise is None else np.asarray(noise, np.float64)
+    sorted_noise = np.ascontiguousarray(np.take_along_axis(given, order[:, :, None], 1))
     counts = np.isfinite(values).sum(1)
     rejection = resolve_rejection(rejection)
     params = rules.params(rejection, floor, frames)
     rule = rules.compiled(rejection.rule)
+    as_window = RULES[rejection.rule].noise and noise is None
+    masks = RULES[rejection.rule].masks and not as_window
     codes, trace = np.zeros((pixels, frames), np.int8), np.zeros((pixels, rules.TRACED))
     row = _measure(rule, columns, counts, params)
-    _apply(rule, columns, np.ascontiguousarray(noise), counts, params, row, (codes, trace))
+    _apply(rule, columns, sorted_noise, counts, params, row, (codes, trace, masks))
     codes[np.isnan(columns)] = MISSING
     back = np.empty_like(codes)
     np.put_along_axis(back, order, codes, 1)

@@ -237,3 +237,14 @@ def test_the_trace_tells_the_last_pass() -> None:
     assert found.trace.tolist() == [[11.5, 2.0, 5.5, 15.5, 2.0]]
     found = rule_driver.run(Rejection("pclip", low=3.0, high=2.0, pclip=-1.0), values)
     assert found.trace.tolist() == [[12.0, 1.0, 9.0, 14.0, 1.0]]
+
+
+@MANY
+@given(rejection=rejections(("ccd",)), data=pixels)
+def test_window_of_equal_noise_is_what_the_mask_leaves(rejection: Rejection, data: Pixels) -> None:
+    values, noise = replace(data, kind="equal").make()
+    a, b, _ = noise[0, 0]
+    marked = rule_driver.run(rejection, values, noise, Floor(quant=0.7))
+    cut = rule_driver.run(rejection, values, floor=Floor(quant=0.7, read=a, poisson=b))
+    np.testing.assert_array_equal(cut.codes, marked.codes)
+    np.testing.assert_allclose(cut.trace, marked.trace, rtol=1e-12, atol=1e-12)

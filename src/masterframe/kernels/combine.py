@@ -203,7 +203,10 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         raise ValueError(f"margins of {margin} rows do not fit {raw.shape[1]} rows")
     work = work_type(raw.dtype, dtype)
     raw = narrowed(raw, terms, work)
-    common = _is_common(recipe)
+    shared = _shared_noise(recipe, frames)
+    if shared is not None:
+        floor = floor._replace(read=shared[0], poisson=shared[1])
+    common = _is_common(recipe, marks=shared is None)
     kind = raw.dtype if common and _whole(raw, terms, work) else work
     call = _Call(
         source(raw, terms),
@@ -290,11 +293,20 @@ def _check_estimator(recipe: Recipe) -> None:
         raise UsageError(f"trim is {recipe.trim:g}; it may be 0 or more, and below 0.5")
 
 
-def _is_common(recipe: Recipe) -> bool:
+def _shared_noise(recipe: Recipe, frames: FrameTerms) -> tuple[float, float] | None:
+    """Return the a and b of a rule that needs the noise, where all frames have the same, z 0."""
+    noise = np.asarray(frames.noise)
+    if not RULES[recipe.rejection.rule].noise or frames.variance.size or not noise.size:
+        return None
+    a, b, z = noise[0]
+    return (float(a), float(b)) if z == 0 and (noise == noise[0]).all() else None
+
+
+def _is_common(recipe: Recipe, marks: bool) -> bool:
     """Whether windows of the sorted values, and sums of them in sorted order, are all it takes."""
     spec = RULES[recipe.rejection.rule]
     return not (
-        spec.masks
+        (spec.masks and marks)
         or spec.rows
         or recipe.rejection.grow
         or recipe.estimator == "weighted"

@@ -11,9 +11,10 @@ back. The centre inner-mean leaves out the least and the largest value in every 
 first alone.
 
 Where all frames have the same noise this is the ccdclip of IRAF's imcombine (``iccclip.gx``),
-centre median for its mclip=yes, inner-mean for mclip=no, and with ``low`` off its crreject. Where
-they have not, IRAF with mclip=yes looks from both ends for the first value that is kept and at none
-behind it; here, as there with mclip=no, every value is looked at.
+centre median for its mclip=yes, inner-mean for mclip=no, and with ``low`` off its crreject; and
+`window` gives the same as `mask`, from the ends of the sorted values, with a and b as those of the
+noise floor. Where they have not, IRAF with mclip=yes looks from both ends for the first value that
+is kept and at none behind it; here, as there with mclip=no, every value is looked at.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from typing import Any
 
 from masterframe.kernels.cache import part
 from masterframe.kernels.rules import HIGH, KEPT, LOW
-from masterframe.kernels.rules.common import FIRST_MEDIAN, INNER_MEAN, MEDIAN, mean_of, note
+from masterframe.kernels.rules.common import (
+    FIRST_MEDIAN,
+    INNER_MEAN,
+    MEDIAN,
+    center_of,
+    mean_of,
+    note,
+)
 from masterframe.kernels.sorting import larger
 
 LEAST_N = 2
@@ -42,7 +50,7 @@ def mask(
         beyond, total = 0, 0.0
         for k in range(n):
             if codes[k] == KEPT:
-                variance = _variance(noise, k, c, params)
+                variance = _variance(noise[k, 0], noise[k, 1], c - noise[k, 2], params)
                 beyond += _side(column[k] - c, variance, params) != KEPT
                 total += variance
         sigma = math.sqrt(total / left)
@@ -51,15 +59,38 @@ def mask(
             break
         for k in range(n):
             if codes[k] == KEPT:
-                codes[k] = _side(column[k] - c, _variance(noise, k, c, params), params)
+                variance = _variance(noise[k, 0], noise[k, 1], c - noise[k, 2], params)
+                codes[k] = _side(column[k] - c, variance, params)
         left -= beyond
 
 
+def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -> tuple[int, int]:
+    """Return the window of the sorted values column[lo:hi], whose frames have the same noise."""
+    for done in range(params.max_iters):
+        n = hi - lo
+        if n < LEAST_N:
+            break
+        kind = params.center
+        c = center_of(column, lo, hi, kind, 0 if kind == INNER_MEAN else done)
+        variance = _variance(params.read, params.poisson, c, params)
+        sigma = math.sqrt(variance)
+        note(trace, c, sigma, c - params.low * sigma, c + params.high * sigma)
+        a, b = lo, hi
+        while a < hi and _side(column[a] - c, variance, params) == LOW:
+            a += 1
+        while b > a and _side(column[b - 1] - c, variance, params) == HIGH:
+            b -= 1
+        if b - a == n or b - a < params.nkeep:
+            break
+        lo, hi = a, b
+    return lo, hi
+
+
 @part
-def _variance(noise: Any, k: int, c: float, params: Any) -> float:
-    """Return the variance of value k at the centre c."""
-    signal = larger(c - noise[k, 2], 0.0)
-    variance = noise[k, 0] + noise[k, 1] * signal + (params.snoise * signal) ** 2
+def _variance(a: float, b: float, signal: float, params: Any) -> float:
+    """Return the variance of a value by its a and b, where its frame has a signal."""
+    signal = larger(signal, 0.0)
+    variance = a + b * signal + (params.snoise * signal) ** 2
     return float(larger(variance, params.quant**2))
 
 
