@@ -68,6 +68,8 @@ def some_frames(rng: Any, n: int, rows: int, nx: int) -> FrameTerms:
     weights = rng.choice([0.0, 0.5, 1.0, 3.0], n, p=[0.1, 0.3, 0.3, 0.3])
     terms = FrameTerms(noise=noise, weights=weights, exptime=rng.uniform(1, 99, n))
     if rng.random() < 0.4:
+        terms = terms._replace(weights=np.empty(0))
+    if rng.random() < 0.4:
         terms = terms._replace(variance=rng.uniform(0.5, 30, (n, rows, nx)))
     return terms
 

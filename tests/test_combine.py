@@ -28,8 +28,8 @@ from masterframe.model import (
     Rejection,
     Section,
 )
-from masterframe.tiling import Tiling
 from masterframe.request import read_options
+from masterframe.tiling import Tiling
 from stacks import count_bytes, raw_frames, write_frames
 from twins import KEPT
 from twins import combine as twin

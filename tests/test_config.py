@@ -1,5 +1,4 @@
 import json
-import math
 import string
 from contextlib import suppress
 from dataclasses import replace

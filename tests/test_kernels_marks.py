@@ -337,7 +337,8 @@ def test_weights_by_inverse_variance(n: int) -> None:
     noise = np.stack([sigma**2, 0 * sigma, 0 * sigma], axis=1)
     given_weights = FrameTerms(noise=noise, weights=sigma**-2)
     by_variance = FrameTerms(variance=np.broadcast_to(sigma[:, None, None] ** 2, raw.shape))
-    for frames in (given_weights, by_variance):
+    by_noise = FrameTerms(noise=noise)
+    for frames in (given_weights, by_variance, by_noise):
         result = combine_block(
             raw, LoadTerms(), recipe, Floor(), np.arange(n), np.float64, frames=frames
         )

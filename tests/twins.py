@@ -136,9 +136,10 @@ class Pixel:
     """The values of one pixel that were kept, in canonical order, and what is known of them."""
 
     values: Any
-    weights: Any
     noise: Any
     """a, b, z of each."""
+    weights: Any = None
+    """Weight of each."""
     dropped: tuple[int, int] = (0, 0)
     """How many a rule dropped from the ends, whatever they were."""
 
@@ -228,13 +229,16 @@ def frame_noise(frames: FrameTerms, shape: tuple[int, ...]) -> Any:
     return noise
 
 
-def frame_weights(frames: FrameTerms, shape: tuple[int, ...]) -> Any:
-    weights = np.ones(shape)
-    if np.size(frames.weights):
-        weights *= np.asarray(frames.weights)[:, None, None]
-    if np.size(frames.variance):
+def value_weights(pixel: Pixel, given: Any, known: bool, dtype: Any) -> Any:
+    """Weights of the kept values: those given, else by their noise at the plain mean, else 1."""
+    n = len(pixel.values)
+    weights = np.ones(n)
+    if given is not None:
+        weights = given
+    elif known and n:
+        mean = float(dtype(math.fsum(pixel.values) / n))
         with np.errstate(divide="ignore"):
-            weights /= frames.variance
+            weights = 1 / variances(pixel.noise, mean)
     return np.where((weights > 0) & (weights < np.inf), weights, 0)
 
 
@@ -290,7 +294,8 @@ def combine(
     rejection = resolve_rejection(recipe.rejection)
     values, codes = values[order].astype(float), codes[order]
     noise = frame_noise(frames, raw.shape)[order]
-    weights = frame_weights(frames, raw.shape)[order]
+    weights = np.asarray(frames.weights)[order] if np.size(frames.weights) else None
+    known = bool(np.size(frames.noise) or np.size(frames.variance))
     valid = codes == KEPT
     ruled = reject_all(values, codes, noise, replace(rejection, grow=0.0), floor)
     codes = reject_all(values, codes, noise, rejection, floor)
@@ -303,7 +308,9 @@ def combine(
     for y in range(rows):
         for x in range(nx):
             kept = codes[:, y, x] == KEPT
-            pixel = Pixel(values[kept, y, x], weights[kept, y, x], noise[kept, y, x])
+            pixel = Pixel(values[kept, y, x], noise[kept, y, x])
+            given = None if weights is None else weights[kept]
+            pixel.weights = value_weights(pixel, given, known, dtype)
             if rejection.rule == "minmax":
                 lost = ruled[valid[:, y, x], y, x]
                 pixel.dropped = int((lost == LOW).sum()), int((lost == HIGH).sum())

@@ -148,7 +148,7 @@ def scaled_uncertainty(sigma: Raw, row0: int, calibration: Calibration) -> NDArr
     """
     scaled = trim_columns(sigma, calibration).astype(np.float64)
     if calibration.flat:
-        rows = row0, row0 + sigma.shape[1]
+        rows = range(row0, row0 + sigma.shape[1])
         scaled /= _flat_rows(calibration.flat, rows, np.dtype(np.float64))
     if calibration.scale:
         scaled *= np.asarray(calibration.scale)[:, None, None]

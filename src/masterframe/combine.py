@@ -138,9 +138,10 @@ def combine_stack(
     """
     recipe = recipe or Recipe()
     calibration = calibration or Calibration()
-    facts = facts or FrameFacts(tuple(canonical_rank(stack)), exptimes=stack_exptimes(stack))
+    facts = facts or facts_of(stack)
     recipe = replace(recipe, rejection=kernels.resolve_rejection(recipe.rejection))
-    _check_known(recipe, facts, uncertainties is not None)
+    check_known(recipe, uncertainties=uncertainties is not None)
+    _check_facts(recipe, facts)
     data = _banded(trim_rows(da.asarray(stack.data), calibration))
     row_chunks = data.chunks[1]
     spans = band_spans(row_chunks, math.floor(recipe.rejection.grow or 0))
@@ -176,19 +177,35 @@ def combine_stack(
     return Combined(bands, row_chunks, width, recipe, data.shape[0])
 
 
-def _check_known(recipe: Recipe, facts: FrameFacts, uncertain: bool) -> None:
-    """Refuse a recipe that needs numbers of the frames that nobody gave."""
+def check_known(recipe: Recipe, *, uncertainties: bool = False) -> None:
+    """Refuse a recipe that needs the noise of values which nobody told.
+
+    Raises
+    ------
+    UsageError
+        If gain or read noise are missing, and there are no uncertainties in their place.
+    """
     noise, rule = recipe.noise, recipe.rejection.rule
-    if not uncertain and not (noise.gain and noise.read_noise is not None):
-        given = f"gain is {noise.gain or 'not known'}, read noise {noise.read_noise or 'not known'}"
-        for what, needed in (
-            (f"the rule {rule}", kernels.RULES[rule].noise),
-            ("the plane propagated", "propagated" in recipe.planes),
-        ):
-            if needed:
-                raise UsageError(f"{what} needs gain and read noise: {given}; give both")
+    if uncertainties or (noise.gain and noise.read_noise is not None):
+        return
+    asking = {
+        f"the rule {rule}": kernels.RULES[rule].noise,
+        "the weight variance": recipe.weighting == "variance",
+        "the plane propagated": "propagated" in recipe.planes,
+    }
+    for what, needed in asking.items():
+        if needed:
+            raise UsageError(
+                f"{what} needs the noise of each value: give gain and read noise, or frames with "
+                "their uncertainties"
+            )
+
+
+def _check_facts(recipe: Recipe, facts: FrameFacts) -> None:
     if "exposure" in recipe.planes and not facts.exptimes:
         raise UsageError("the plane exposure needs the exposure time of every frame")
+    if recipe.estimator == "weighted" and recipe.weighting == "frames" and not facts.weights:
+        raise UsageError("the weighted mean needs the weight of every frame")
 
 
 def band_spans(row_chunks: Sequence[int], reach: int) -> tuple[BandSpan, ...]:
@@ -239,10 +256,13 @@ def canonical_rank(stack: xr.DataArray) -> list[int]:
     return rank
 
 
-def stack_exptimes(stack: xr.DataArray) -> tuple[float, ...]:
-    """Return the exposure times that a stack holds (s); empty where one is not known."""
+def facts_of(stack: xr.DataArray) -> FrameFacts:
+    """Return what the coordinates of a stack say of its frames."""
     times = stack.coords["exptime"].values if "exptime" in stack.coords else np.array([np.nan])
-    return tuple(times.tolist()) if np.isfinite(times).all() else ()
+    return FrameFacts(
+        rank=tuple(canonical_rank(stack)),
+        exptimes=tuple(times.tolist()) if np.isfinite(times).all() else (),
+    )
 
 
 def stack_scale(stack: xr.DataArray) -> tuple[float, ...]:
@@ -371,36 +391,64 @@ def combine_band(
 def frame_terms(job: _BandJob, uncertainty: NDArray[Any] | None, first: int) -> kernels.FrameTerms:
     """Return what the kernel needs to know of the frames besides their pixels.
 
-    The variance of a value at the centre c is ``scale^2 (g s + rn^2) / g^2`` with the signal
-    s = (c - zero) / scale (adu, above the bias), or the square of its calibrated uncertainty.
-
     Parameters
     ----------
     job : _BandJob
         What is the same for every band.
     uncertainty : array (N, rows, raw columns), or None
-        Standard deviations of the raw values (adu).
+        Standard deviations of the raw values (adu); they take the place of gain and read noise.
     first : int
         First row of the uncertainties in the trimmed image.
     """
-    recipe, calibration, facts = job.recipe, job.calibration, job.facts
-    count = len(facts.rank)
-    noise = np.zeros((count, 3))
-    gain, read_noise = recipe.noise.gain, recipe.noise.read_noise
-    if gain and read_noise is not None:
-        scale = np.asarray(job.scale) if job.scale else np.ones(count)
-        noise[:, 0] = (scale * read_noise / gain) ** 2
-        if job.above_bias or recipe.rejection.rule == "ccd":  # which takes values as signal
-            noise[:, 1] = scale / gain
-        noise[:, 2] = calibration.zero or 0.0
+    facts, recipe = job.facts, job.recipe
+    by_frame = recipe.weighting == "frames"
     terms = kernels.FrameTerms(
-        noise=noise, weights=np.asarray(facts.weights), exptime=np.asarray(facts.exptimes)
+        weights=np.asarray(facts.weights if by_frame else ()), exptime=np.asarray(facts.exptimes)
     )
-    if uncertainty is None:
-        return terms
-    noise[:, 1] = 0.0  # all noise is in the uncertainties
-    sigma = calibrate.scaled_uncertainty(uncertainty, first, calibration)
-    return terms._replace(variance=sigma**2)
+    if uncertainty is not None:
+        sigma = calibrate.scaled_uncertainty(uncertainty, first, job.calibration)
+        return terms._replace(variance=sigma**2)
+    signal = job.above_bias or recipe.rejection.rule == "ccd"  # which takes values as signal
+    count, zero = len(facts.rank), job.calibration.zero
+    return terms._replace(noise=noise_terms(recipe.noise, count, job.scale, zero, signal=signal))
+
+
+def noise_terms(
+    noise: Noise,
+    count: int,
+    scale: Sequence[float] = (),
+    zero: Sequence[float] = (),
+    *,
+    signal: bool,
+) -> NDArray[np.float64]:
+    """Return a, b and z of each frame, from which the variance at c is ``a + b max(c - z, 0)``.
+
+    With gain g (electrons per adu) and read noise r (electrons), and the signal (c - z) / scale in
+    adu, it is ``scale^2 (g signal + r^2) / g^2``.
+
+    Parameters
+    ----------
+    noise : Noise
+        Gain and read noise.
+    count : int
+        Number of frames, N.
+    scale, zero : sequence of float
+        Factor and summand of each frame; empty for 1 and 0.
+    signal : bool
+        Values are counted from the bias; else their level tells nothing of their noise.
+
+    Returns
+    -------
+    array (N, 3); of size 0 where gain or read noise are not known.
+    """
+    if not noise.gain or noise.read_noise is None:
+        return np.empty((0, 3))
+    terms = np.zeros((count, 3))
+    factor = np.asarray(scale or (1.0,), float)
+    terms[:, 0] = (factor * noise.read_noise / noise.gain) ** 2
+    terms[:, 1] = factor / noise.gain if signal else 0.0
+    terms[:, 2] = np.asarray(zero or (0.0,), float)
+    return terms
 
 
 def noise_floor(

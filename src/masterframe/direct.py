@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from masterframe import fits, jobs, kernels, scaling, store
+from masterframe import combine, fits, jobs, kernels, scaling, store
 from masterframe import stack as stacks
-from masterframe.errors import UsageError
+from masterframe.errors import FrameError, UsageError
 from masterframe.fits import masters, tables
 from masterframe.model import (
     Adjustment,
@@ -63,8 +63,15 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
         read_noise=_look_up("read_noise", request.read_noise, images),
     )
     recipe = replace(request.recipe, noise=noise)
-    _check_noise(recipe)
-    image = jobs.ImageJob("", images, recipe, _calibration(request, images[0]))
+    uncertainties = _uncertainties(recipe, images)
+    combine.check_known(recipe, uncertainties=bool(uncertainties))
+    image = jobs.ImageJob(
+        "",
+        images,
+        recipe,
+        _calibration(request, images[0]),
+        uncertainties=uncertainties,
+    )
     job = _adjust(_job(request.output, image, request.overwrite), request.adjust, resources)
     made = _make(job, resources)
     for line in _twins(images, made.path):
@@ -72,18 +79,29 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
     return made
 
 
-def _check_noise(recipe: Recipe) -> None:
-    """Refuse what weighs or rejects by a noise that is not known."""
-    if recipe.noise.gain and recipe.noise.read_noise is not None:
-        return
-    rule = recipe.rejection.rule
-    asking = [f"--reject {rule}"] * kernels.RULES[rule].noise
-    asking += ["--weight variance"] * (recipe.weighting == "variance")
-    if asking:
-        raise UsageError(
-            f"the noise of each value is not known to {' and '.join(asking)}: "
-            "give --gain and --read-noise"
-        )
+def _uncertainties(recipe: Recipe, images: Sequence[Image]) -> tuple[Frame, ...]:
+    """Find the uncertainties that the inputs hold, where the recipe judges or weighs by them.
+
+    Raises
+    ------
+    FrameError
+        If some inputs have them and others have not.
+    """
+    wanted = recipe.rejection.rule == "varclip" or recipe.weighting == "variance"
+    if not wanted and "propagated" not in recipe.planes:
+        return ()
+    frames = [image.frame for image in images]
+    found = [
+        masters.find_uncertainty(frame.path, frame.extname if frame.hdu else "") for frame in frames
+    ]
+    for frame, uncertainty in zip(frames, found, strict=True):
+        if uncertainty is None and any(found):
+            raise FrameError(
+                frame.path, "it holds no uncertainties (UNCERT), others do: leave it out"
+            )
+        if uncertainty is not None and uncertainty.shape != frame.shape:
+            raise FrameError(frame.path, "its uncertainties have another shape than its image")
+    return tuple(uncertainty for uncertainty in found if uncertainty is not None)
 
 
 def _twins(images: Sequence[Image], output: Path) -> Iterator[str]:

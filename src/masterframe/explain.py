@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -159,7 +160,8 @@ def explain_stack(
     recipe: Recipe | None = None,
     calibration: Calibration | None = None,
     *,
-    rank: Sequence[int] | None = None,
+    facts: combine.FrameFacts | None = None,
+    uncertainties: da.Array | None = None,
 ) -> PixelHistory:
     """Tell the history of one pixel of a combination.
 
@@ -169,7 +171,7 @@ def explain_stack(
         Raw values, as for `masterframe.combine_stack`; a few rows are read.
     x, y : int
         Column and row of the combined (trimmed) image: array indices, 0-based.
-    recipe, calibration, rank
+    recipe, calibration, facts, uncertainties
         As for `masterframe.combine_stack`.
 
     Returns
@@ -184,9 +186,10 @@ def explain_stack(
     """
     calibration = calibration or Calibration()
     recipe = _resolved(recipe or Recipe(), stack)
-    rank = combine.canonical_rank(stack) if rank is None else rank
-    window = _open_window(stack, (x, y), recipe, calibration, np.asarray(rank))
+    facts = facts or combine.facts_of(stack)
+    window = _open_window(stack, (x, y), recipe, calibration, (facts, uncertainties))
     column = _judge(window)
+    combined = _combined(stack, (x, y), recipe, calibration, (facts, uncertainties))
     return PixelHistory(
         x=x,
         y=y,
@@ -194,9 +197,9 @@ def explain_stack(
         raw_y=y + (calibration.trim.y0 if calibration.trim else 0),
         unit=str(stack.attrs.get("units", "adu")),
         recipe=recipe,
-        frames=_frames(stack, window, column),
+        frames=_frames(stack, window, column, facts.weights),
         passes=_passes(column),
-        combined=(combined := _combined(stack, (x, y), recipe, calibration, rank)),
+        combined=combined,
         problems=tuple(_disagreements(column, combined)),
     )
 
@@ -240,7 +243,8 @@ def explain_master(
         y,
         origin.record.recipe,
         origin.calibration,
-        rank=range(len(origin.frames)),
+        facts=_facts_of(origin),
+        uncertainties=_uncertainties_of(origin),
     )
     expected, norm = _finished(told.combined, origin.record, origin.numbers)
     stored = _stored(origin.planes, x, y)
@@ -251,8 +255,8 @@ def explain_master(
         path=path,
         extension=origin.record.extension,
         frames=tuple(
-            replace(frame, state=state, weight=row.weight)
-            for frame, state, row in zip(told.frames, origin.states, origin.rows, strict=True)
+            replace(frame, state=state)
+            for frame, state in zip(told.frames, origin.states, strict=True)
         ),
         norm=norm,
         expected=expected,
@@ -274,6 +278,10 @@ def _resolved(recipe: Recipe, stack: xr.DataArray) -> Recipe:
     )
 
 
+_Known = tuple[combine.FrameFacts, da.Array | None]
+"""What is known of the frames, and the uncertainties of their values."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Window:
     """The rows around a pixel with all that is applied to them, and how they are judged."""
@@ -287,8 +295,18 @@ class _Window:
     floor: kernels.Floor
     rank: NDArray[np.int64]
     noise: NDArray[np.float64]
-    """Variance terms a, b, z of each frame, shape (N, 3)."""
+    """Variance terms a, b, z of each frame, shape (N, 3); of size 0 where they are not known."""
+    variance: NDArray[np.float64]
+    """Variance of each value, shape (N, rows, columns), in place of a; of size 0: not known."""
     recipe: Recipe
+
+    def noise_at(self, row: int, column: int) -> NDArray[np.float64]:
+        """Return the variance terms a, b, z of the values of one pixel."""
+        if not self.variance.size:
+            return self.noise
+        terms = np.zeros((len(self.raw), 3))
+        terms[:, 0] = self.variance[:, row, column]
+        return terms
 
     def cut(self, row: int, column: int) -> tuple[NDArray[Any], kernels.LoadTerms]:
         """Return raw values and terms of one pixel."""
@@ -308,7 +326,7 @@ def _open_window(
     pixel: tuple[int, int],
     recipe: Recipe,
     calibration: Calibration,
-    rank: NDArray[np.int64],
+    known: _Known,
 ) -> _Window:
     """Read the pixel's row, with ``grow`` as many rows above and below as it reaches."""
     x, y = pixel
@@ -325,30 +343,27 @@ def _open_window(
     block = np.asarray(stack[:, top + first : top + last, :].values)
     scale = calibration.scale or combine.stack_scale(stack)
     above_bias = combine.is_above_bias(calibration) or bool(stack.attrs.get("above_bias"))
-    noise = recipe.noise
+    noise, (facts, uncertainties) = recipe.noise, known
+    sigma = np.empty((0, 0, 0))
+    if uncertainties is not None:
+        rows = np.asarray(uncertainties[:, top + first : top + last, :])
+        sigma = calibrate.scaled_uncertainty(rows, first, calibration)
     return _Window(
         raw=calibrate.trim_columns(block, calibration),
         terms=calibrate.load_terms(block, first, calibration, recipe),
         at=(y - first, x),
         floor=combine.noise_floor(noise, noise.step, scale, above_bias),
-        rank=rank,
-        noise=_noise_terms(recipe, scale, calibration.zero, len(block)),
+        rank=np.asarray(facts.rank),
+        variance=sigma**2,
+        noise=combine.noise_terms(
+            noise,
+            len(block),
+            scale,
+            calibration.zero,
+            signal=above_bias or recipe.rejection.rule == "ccd",
+        ),
         recipe=recipe,
     )
-
-
-def _noise_terms(
-    recipe: Recipe, scale: Sequence[float], zero: Sequence[float], count: int
-) -> NDArray[np.float64]:
-    """Return a, b, z of each frame, with which the variance at signal c is a + b max(c - z, 0)."""
-    terms = np.zeros((count, 3))
-    noise = recipe.noise
-    if noise.gain and noise.read_noise is not None:
-        factor = np.asarray(scale or (1.0,))
-        terms[:, 0] = (factor * noise.read_noise / noise.gain) ** 2
-        terms[:, 1] = factor / noise.gain
-    terms[:, 2] = np.asarray(zero or (0.0,))
-    return terms
 
 
 def _judge(window: _Window) -> kernels.ColumnHistory:
@@ -365,7 +380,7 @@ def _pixel(window: _Window, row: int, column: int) -> kernels.ColumnHistory:
         window.recipe,
         window.floor,
         window.rank,
-        noise=window.noise,
+        noise=window.noise_at(row, column),
         row=_row_statistic(window, row),
     )
 
@@ -410,7 +425,10 @@ def _nearest_sides(window: _Window, radius: float) -> NDArray[np.int8]:
 
 
 def _frames(
-    stack: xr.DataArray, window: _Window, column: kernels.ColumnHistory
+    stack: xr.DataArray,
+    window: _Window,
+    column: kernels.ColumnHistory,
+    weights: Sequence[float],
 ) -> tuple[PixelFrame, ...]:
     raw, terms = window.cut(*window.at)
     count = len(raw)
@@ -429,7 +447,7 @@ def _frames(
             raw=float(raw[k, 0, 0]),
             **{name: values[k] for name, values in per_frame.items()},
             value=float(column.values[k]),
-            weight=1.0,
+            weight=weights[k] if weights else 1.0,
             fate=FATES[column.codes[k]],
             iteration=int(column.when[k]),
             reason=_reason(float(raw[k, 0, 0]), column, k, terms),
@@ -490,11 +508,14 @@ def _combined(
     pixel: tuple[int, int],
     recipe: Recipe,
     calibration: Calibration,
-    rank: Sequence[int],
+    known: _Known,
 ) -> PixelValue:
     """Combine the band that holds the pixel, as a master is."""
     whole = replace(recipe, planes=("rejlow", "rejhigh"))
-    planes = combine.combine_stack(stack, whole, calibration, rank=rank).dataset
+    facts, uncertainties = known
+    planes = combine.combine_stack(
+        stack, whole, calibration, facts=facts, uncertainties=uncertainties
+    ).dataset
     x, y = pixel
     band = planes.isel(y=slice(y, y + 1), x=slice(x, x + 1)).compute()
     return _value({name: band[name].values[0, 0] for name in planes})
@@ -529,6 +550,19 @@ def _stack_of(origin: Provenance) -> xr.DataArray:
         },
         attrs={"bscale": origin.frames[0].step, "units": origin.unit},
     )
+
+
+def _facts_of(origin: Provenance) -> combine.FrameFacts:
+    weighted = origin.record.recipe.estimator == "weighted"
+    by_frame = weighted and origin.record.recipe.weighting == "frames"
+    return combine.FrameFacts(
+        rank=tuple(range(len(origin.frames))),
+        weights=tuple(row.weight for row in origin.rows) if by_frame else (),
+    )
+
+
+def _uncertainties_of(origin: Provenance) -> da.Array | None:
+    return stacks.lazy_array(origin.uncertainties, 1) if origin.uncertainties else None
 
 
 def _moment(text: str) -> np.datetime64:

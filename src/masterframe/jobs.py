@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from masterframe import scaling
-from masterframe.model import Adjustment, Calibration, Header, Image, Recipe
+from masterframe.model import Adjustment, Calibration, Frame, Header, Image, Recipe
 
 MIN_TRUSTED = 5
 """Frames from which the MAD is trusted where the noise is not known otherwise."""
@@ -34,6 +34,9 @@ class ImageJob:
     """Level of each frame (adu), where it was measured."""
     weights: tuple[float, ...] = ()
     """Weight of each frame in the weighted mean; empty where all count alike."""
+    uncertainties: tuple[Frame, ...] = ()
+    """Where the standard deviations of the values are stored; empty where gain and read noise tell
+    them, or nobody asks."""
     normalize: float | None = None
     """Divide the master by its median and mask what is below this."""
     hot_sigma: float | None = None
@@ -163,6 +166,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
             images=sort(image.images),
             levels=sort(image.levels),
             weights=sort(image.weights),
+            uncertainties=sort(image.uncertainties),
             calibration=replace(
                 given,
                 dark_ratio=sort(given.dark_ratio),

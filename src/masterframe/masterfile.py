@@ -205,6 +205,7 @@ def _record(image: ImageJob) -> records.ImageRecord:
         bad_pixels=_operand(calibration.bad_pixels),
         normalize=image.normalize,
         hot_sigma=image.hot_sigma,
+        uncertainties=bool(image.uncertainties),
         changed=image.changed is not None,
     )
 

@@ -40,6 +40,8 @@ class Provenance:
     """What it says of those that were found unfit."""
     frames: tuple[Frame, ...]
     """Where the frames are now."""
+    uncertainties: tuple[Frame, ...]
+    """Where the uncertainties of their values are; empty where they were not used."""
     states: tuple[str, ...]
     """What was found of each frame's file: as recorded, moved, touched, or changed."""
     calibration: Calibration
@@ -123,6 +125,7 @@ def open_provenance(
         rows=tuple(used),
         left_out=tuple(rows[record.frames :]),
         frames=tuple(item.frame for item in found),
+        uncertainties=tuple(_uncertainty(item.frame) for item in found if record.uncertainties),
         states=tuple(states),
         calibration=_calibration(record, used, operands, taken),
         notes=tuple(_notes(record, taken, operands)),
@@ -185,6 +188,13 @@ def _check_input(scan: fits.FileScan, row: tables.InputRow, verify: bool) -> _Fo
     if row.datasum is None or fits.datasum(frame) != row.datasum:
         return _Found(frame, "CHANGED", changed=True)
     return _Found(frame, "verified" if same else "touched, same pixels", changed=False)
+
+
+def _uncertainty(frame: Frame) -> Frame:
+    found = masters.find_uncertainty(frame.path, frame.extname if frame.hdu else "")
+    if found is None or found.shape != frame.shape:
+        raise FrameError(frame.path, "the uncertainties that were used are not in it any more")
+    return found
 
 
 def _check_operand(scan: fits.FileScan, operand: records.Operand, verify: bool) -> _Found:

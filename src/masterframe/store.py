@@ -366,7 +366,8 @@ def _make_image(
         lazy,
         image.recipe,
         image.calibration,
-        facts=combine.FrameFacts(job.rank, sources, image.weights),
+        facts=combine.FrameFacts(job.rank, sources, image.weights, _exptimes(job)),
+        uncertainties=_lazy_uncertainties(image, tiling.rows),
     )
     names = masters.hdu_names(image.name, combined.planes)
     totals = masterfile.Totals(len(image.images))
@@ -404,6 +405,16 @@ def _with_step(image: jobs.ImageJob, tiling: bands.Tiling, resources: Resources)
 def _sources(image: jobs.ImageJob) -> tuple[Frame, ...]:
     """Return where the values of an image are stored as they are; nothing if they were changed."""
     return () if image.changed is not None else tuple(item.frame for item in image.images)
+
+
+def _exptimes(job: jobs.MasterJob) -> tuple[float, ...]:
+    """Return the exposure times; empty where one is not known."""
+    times = [item.exptime for item in job.inputs if item.exptime is not None]
+    return tuple(times) if len(times) == len(job.inputs) else ()
+
+
+def _lazy_uncertainties(image: jobs.ImageJob, rows: int) -> da.Array | None:
+    return stack.lazy_array(image.uncertainties, rows) if image.uncertainties else None
 
 
 def _lazy_values(image: jobs.ImageJob, rows: int) -> da.Array:

@@ -14,7 +14,7 @@ from masterframe.model import Frame, MasterImage
 _SUM_OF_SUMMED = (0, 0xFFFFFFFF)
 """What an HDU with its CHECKSUM adds up to: both are zero in ones' complement."""
 
-PLANES = ("data", "uncert", "mask", "count", "rejlow", "rejhigh")
+PLANES = ("data", "uncert", "mask", "count", "rejlow", "rejhigh", "exposure", "propagated")
 """Planes by name; all but the data lend their names to HDUs."""
 
 
@@ -59,7 +59,7 @@ def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
         If the file cannot be used or holds no image.
     """
     frames = _frames(path)
-    suffixes = tuple(f"_{plane.upper()}" for plane in PLANES[1:])
+    suffixes = tuple(f"_{name}" for name in list(hdu_names("", PLANES).values())[1:])
     planes = {name for name in frames if f"_{name}".endswith(suffixes)}
     images = [name for name in frames if name not in planes] or list(frames)
     if not images:
@@ -81,6 +81,17 @@ def open_planes(path: str | os.PathLike[str], image: str) -> dict[str, Frame]:
         if plane not in planes:
             raise FrameError(os.fspath(path), f"it has no plane {names[plane] or 'in the primary'}")
     return planes
+
+
+def find_uncertainty(path: str | os.PathLike[str], image: str) -> Frame | None:
+    """Find the standard deviations of an image by the name of their HDU; None without them.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be used.
+    """
+    return _frames(path).get(hdu_names(image.upper(), PLANES)["uncert"])
 
 
 def why_not_ours(path: str | os.PathLike[str], *, thoroughly: bool = True) -> str:

@@ -69,6 +69,8 @@ class ImageRecord:
     """Least value of a flat that was divided by its median; None: it was not."""
     hot_sigma: float | None = None
     """Robust sigmas from which pixels were marked hot; None: they were not."""
+    uncertainties: bool = False
+    """The uncertainties in the input files were used."""
     changed: bool = False
     """The values combined were not those of the files."""
     algorithm: int = ALGORITHM_VERSION

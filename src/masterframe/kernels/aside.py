@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import (
     APART,
+    LEAST,
     LEVEL,
     MIDDLE,
     NEAR,
@@ -24,9 +25,9 @@ from masterframe.kernels.estimate import (
 from masterframe.kernels.load import FIRST, HI, LAST, LO
 from masterframe.kernels.marks import Desk, Marks, find_places, noise_of
 
-WEIGHT, CENTER, SHARES, PRESENT = MIDDLE, NEAR, NEXT, APART
+WEIGHT, CENTER, SHARES, PRESENT, PLAIN = MIDDLE, NEAR, NEXT, APART, LEAST
 """Rows of the real numbers of each lane that are free for the weighted mean: sum of the weights,
-the mean, sum of the squared shares in it, how many values have a weight."""
+the mean, sum of the squared shares in it, how many values have a weight, the plain mean."""
 
 
 class Extras(NamedTuple):
@@ -44,13 +45,18 @@ class Extras(NamedTuple):
 
 
 @part
-def weight_of(terms: Any, frame: int, y: int, x: int) -> float:
-    """Return the weight of a value; 0 where it is no positive finite number."""
+def weight_of(terms: Any, frame: int, y: int, x: int, c: float) -> float:
+    """Return the weight of a value; 0 where it is no positive finite number.
+
+    That of its frame; else the inverse of its variance at c, the plain mean of its pixel: at its
+    own value low ones would weigh more. All are alike where neither is known.
+    """
     weight = 1.0
     if terms.weights.size:
         weight = terms.weights[frame]
-    if terms.variance.size:
-        weight /= terms.variance[frame, y, x]
+    elif terms.noise.size or terms.variance.size:
+        a, b, z = noise_of(terms, frame, y, x)
+        weight = 1.0 / (a + b * max(c - z, 0.0))
     return weight if 0.0 < weight < math.inf else 0.0
 
 
@@ -67,10 +73,12 @@ def weigh(room: Any, settings: Any, terms: Any, out: Any, place: Any, line: int)
     for row in (WEIGHT, CENTER, SHARES, PRESENT, SQUARES):
         for i in range(w):
             floats[row, i] = 0.0
+    for i in range(w):
+        floats[PLAIN, i] = floats[LEVEL, i]
     for k in range(tile.shape[0]):
         for i in range(w):
             if tile[k, i] <= settings.top:
-                weight = weight_of(terms, order[k], y, x0 + i)
+                weight = weight_of(terms, order[k], y, x0 + i, floats[PLAIN, i])
                 floats[WEIGHT, i] += weight
                 floats[CENTER, i] += weight * float(tile[k, i])
                 floats[PRESENT, i] += 1.0 if weight > 0.0 else 0.0
@@ -81,7 +89,8 @@ def weigh(room: Any, settings: Any, terms: Any, out: Any, place: Any, line: int)
     for k in range(tile.shape[0]):
         for i in range(w):
             if tile[k, i] <= settings.top:
-                share = weight_of(terms, order[k], y, x0 + i) / floats[WEIGHT, i]
+                weight = weight_of(terms, order[k], y, x0 + i, floats[PLAIN, i])
+                share = weight / floats[WEIGHT, i]
                 apart = float(tile[k, i]) - floats[CENTER, i]
                 floats[SQUARES, i] += share * share * apart * apart / (1.0 - share)
                 floats[SHARES, i] += share * share
@@ -116,7 +125,7 @@ def propagate(room: Any, settings: Any, extras: Any, place: Any, line: int) -> N
             variance = a + b * max(floats[LEVEL, i] - z, 0.0)
             weight = 1.0
             if kind == WEIGHTED:
-                weight = weight_of(terms, settings.order[k], y, x0 + i)
+                weight = weight_of(terms, settings.order[k], y, x0 + i, floats[PLAIN, i])
             if weight > 0.0:
                 floats[TOTAL, i] += weight * weight * variance
                 floats[WEIGHT, i] += weight

@@ -56,10 +56,10 @@ class FrameTerms(NamedTuple):
     ``a + b max(c - z, 0)`` (combined unit squared); a = (scale read_noise / gain) ** 2,
     b = scale / gain, z = the zero added."""
     variance: Array = _ABSENT
-    """Variance of each value, shape (N, rows, nx) (combined unit squared); takes the place of a,
-    and divides the weights."""
+    """Variance of each value, shape (N, rows, nx) (combined unit squared); takes the place of a."""
     weights: Array = _ABSENT
-    """Weight of each frame, shape (N,); absent: 1."""
+    """Weight of each frame, shape (N,); absent: the inverse of the variance of each value at the
+    plain mean of its pixel."""
     exptime: Array = _ABSENT
     """Exposure time of each frame, shape (N,) (s)."""
 
