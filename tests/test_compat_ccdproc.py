@@ -215,14 +215,19 @@ def test_weights_without_masks_are_those_of_ccdproc(method, per_value):
     )
 
 
+def name_of(function):
+    """Return a name that every process gives: that of a function, or the text itself."""
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__name__', function)}"
+
+
 FUNCTIONS = [np.ma.mean, np.ma.median, np.mean, np.median, np.nanmean, np.nanmedian]
 FUNCTIONS += [np.average, np.ma.average, "mean", "median"]
 DEVIATIONS = [np.ma.std, np.std, np.nanstd, mad_std, median_absolute_deviation, "std", "mad_std"]
 DEVIATIONS += [ccdproc.sigma_func]
 
 
-@pytest.mark.parametrize("func", FUNCTIONS, ids=lambda f: getattr(f, "__module__", "name") + str(f))
-@pytest.mark.parametrize("dev", DEVIATIONS, ids=lambda f: getattr(f, "__name__", f))
+@pytest.mark.parametrize("func", FUNCTIONS, ids=name_of)
+@pytest.mark.parametrize("dev", DEVIATIONS, ids=name_of)
 def test_known_functions_are_those_of_ccdproc(func, dev):
     values = np.round(np.random.default_rng(8).normal(100, 3, (10, 8, 9)))
     clip = {"sigma_clip": True, "sigma_clip_func": func, "sigma_clip_dev_func": dev}

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blocks import MANY, TYPES, floors, rejections, seeds, some_terms, values
 from masterframe.kernels import (
     Floor,
     LoadTerms,
@@ -20,7 +21,6 @@ from masterframe.kernels import (
     row_statistic,
 )
 from masterframe.model import Recipe, Rejection
-from test_kernels import MANY, TYPES, floors, rejections, seeds, some_terms, values
 
 KEPT, LOW, HIGH, MISSING = range(4)
 
