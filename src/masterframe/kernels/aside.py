@@ -23,7 +23,8 @@ from masterframe.kernels.estimate import (
     WEIGHTED,
 )
 from masterframe.kernels.load import FIRST, HI, LAST, LO
-from masterframe.kernels.marks import Desk, Marks, find_places, noise_of
+from masterframe.kernels.marks import Desk, Marks, find_places
+from masterframe.kernels.sorting import larger
 
 WEIGHT, CENTER, SHARES, PRESENT, PLAIN = MIDDLE, NEAR, NEXT, APART, LEAST
 """Rows of the real numbers of each lane that are free for the weighted mean: sum of the weights,
@@ -45,55 +46,76 @@ class Extras(NamedTuple):
 
 
 @part
-def weight_of(terms: Any, frame: int, y: int, x: int, c: float) -> float:
-    """Return the weight of a value; 0 where it is no positive finite number.
+def _find_weights(desk: Any, frame: int, place: Any, means: Any) -> None:
+    """Find the weights of a frame's values; 0 where one is no positive finite number.
 
-    That of its frame; else the inverse of its variance at c, the plain mean of its pixel: at its
-    own value low ones would weigh more. All are alike where neither is known.
+    That of the frame; else the inverse of the variance at the plain means of the pixels: at its own
+    value a low one would weigh more. All are alike where neither is known.
     """
-    weight = 1.0
-    if terms.weights.size:
-        weight = terms.weights[frame]
-    elif terms.noise.size or terms.variance.size:
-        a, b, z = noise_of(terms, frame, y, x)
-        weight = 1.0 / (a + b * max(c - z, 0.0))
-    return weight if 0.0 < weight < math.inf else 0.0
+    terms, weights = desk.terms, desk.weights
+    y, x0, w = place
+    own = terms.weights[frame] if terms.weights.size else 1.0
+    for i in range(w):
+        weights[i] = own
+    if not terms.weights.size and (terms.noise.size or terms.variance.size):
+        b, z = _find_constant_noise(desk, frame, place, weights)
+        for i in range(w):
+            weights[i] = 1.0 / (weights[i] + b * larger(means[i] - z, 0.0))
+    for i in range(w):
+        weights[i] = weights[i] if 0.0 < weights[i] < math.inf else 0.0
 
 
 @part
-def weigh(room: Any, settings: Any, terms: Any, out: Any, place: Any, line: int) -> None:
+def _find_constant_noise(desk: Any, frame: int, place: Any, spreads: Any) -> Any:
+    """Find what the variances of a frame's values are without signal; return b and z."""
+    terms = desk.terms
+    y, x0, w = place
+    a, b, z = 0.0, 0.0, 0.0
+    if terms.noise.size:
+        a, b, z = terms.noise[frame, 0], terms.noise[frame, 1], terms.noise[frame, 2]
+    for i in range(w):
+        spreads[i] = a
+    if terms.variance.size:
+        for i in range(w):
+            spreads[i] = terms.variance[frame, y, x0 + i]
+    return b, z
+
+
+@part
+def _weigh(room: Any, settings: Any, desk: Any, out: Any, place: Any, line: int) -> None:
     """Write weighted means and their standard deviations.
 
     With the shares p of the n values in the mean c the variance is sum p^2 (x - c)^2 / (1 - p): HC2
     of J. G. MacKinnon and H. White (1985). It has no bias where weights are inverse variances, and
     is s^2 / n where they are equal. It is at least that of the step.
     """
-    tile, floats, order = room.tile, room.floats, settings.order
-    y, x0, w = place
+    tile, floats, order, weights = room.tile, room.floats, settings.order, desk.weights
+    top, (_, x0, w) = settings.top, place
     for row in (WEIGHT, CENTER, SHARES, PRESENT, SQUARES):
         for i in range(w):
             floats[row, i] = 0.0
     for i in range(w):
         floats[PLAIN, i] = floats[LEVEL, i]
     for k in range(tile.shape[0]):
+        _find_weights(desk, order[k], place, floats[PLAIN])
         for i in range(w):
-            if tile[k, i] <= settings.top:
-                weight = weight_of(terms, order[k], y, x0 + i, floats[PLAIN, i])
-                floats[WEIGHT, i] += weight
-                floats[CENTER, i] += weight * float(tile[k, i])
-                floats[PRESENT, i] += 1.0 if weight > 0.0 else 0.0
+            kept = tile[k, i] <= top
+            weight, value = weights[i] if kept else 0.0, float(tile[k, i]) if kept else 0.0
+            floats[WEIGHT, i] += weight
+            floats[CENTER, i] += weight * value
+            floats[PRESENT, i] += 1.0 if weight > 0.0 else 0.0
     for i in range(w):
         floats[CENTER, i] /= floats[WEIGHT, i]
         out.data[line, x0 + i] = floats[CENTER, i]
         floats[LEVEL, i] = out.data[line, x0 + i]
     for k in range(tile.shape[0]):
+        _find_weights(desk, order[k], place, floats[PLAIN])
         for i in range(w):
-            if tile[k, i] <= settings.top:
-                weight = weight_of(terms, order[k], y, x0 + i, floats[PLAIN, i])
-                share = weight / floats[WEIGHT, i]
-                apart = float(tile[k, i]) - floats[CENTER, i]
-                floats[SQUARES, i] += share * share * apart * apart / (1.0 - share)
-                floats[SHARES, i] += share * share
+            kept = tile[k, i] <= top
+            share = weights[i] / floats[WEIGHT, i] if kept else 0.0
+            apart = float(tile[k, i]) - floats[CENTER, i] if kept else 0.0
+            floats[SQUARES, i] += share * share * apart * apart / (1.0 - share)
+            floats[SHARES, i] += share * share
     least = settings.step**2 / 12.0
     for i in range(w):
         variance = max(floats[SQUARES, i], least * floats[SHARES, i])
@@ -102,7 +124,7 @@ def weigh(room: Any, settings: Any, terms: Any, out: Any, place: Any, line: int)
 
 
 @part
-def propagate(room: Any, settings: Any, extras: Any, place: Any, line: int) -> None:
+def _propagate(room: Any, settings: Any, extras: Any, place: Any, line: int) -> None:
     """Write the standard deviations that the noise of the values gives the combined ones.
 
     The variance of each value is that at the combined value: ``a + b max(c - z, 0)``. The mean's is
@@ -111,24 +133,24 @@ def propagate(room: Any, settings: Any, extras: Any, place: Any, line: int) -> N
     normal data.
     """
     tile, floats, ints, used = room.tile, room.floats, room.ints, room.codes
-    terms, kind, ratio = extras.desk.terms, settings.estimator, settings.ratio
+    desk, kind, ratio = extras.desk, settings.estimator, settings.ratio
+    weights, spreads = desk.weights, desk.spreads
     y, x0, w = place
-    _mark_used(room, settings, extras.desk, w)
+    _mark_used(room, settings, desk, w)
     for i in range(w):
         floats[TOTAL, i] = 0.0
         floats[WEIGHT, i] = 0.0
+        weights[i] = 1.0
     for k in range(tile.shape[0]):
+        frame = settings.order[k]
+        b, z = _find_constant_noise(desk, frame, place, spreads)
+        if kind == WEIGHTED:
+            _find_weights(desk, frame, place, floats[PLAIN])
         for i in range(w):
-            if not used[k, i]:
-                continue
-            a, b, z = noise_of(terms, settings.order[k], y, x0 + i)
-            variance = a + b * max(floats[LEVEL, i] - z, 0.0)
-            weight = 1.0
-            if kind == WEIGHTED:
-                weight = weight_of(terms, settings.order[k], y, x0 + i, floats[PLAIN, i])
-            if weight > 0.0:
-                floats[TOTAL, i] += weight * weight * variance
-                floats[WEIGHT, i] += weight
+            variance = spreads[i] + b * larger(floats[LEVEL, i] - z, 0.0)
+            counts = (used[k, i] != 0) & (weights[i] > 0.0)
+            floats[TOTAL, i] += weights[i] * weights[i] * variance if counts else 0.0
+            floats[WEIGHT, i] += weights[i] if counts else 0.0
     for i in range(w):
         error = math.sqrt(floats[TOTAL, i])
         if kind != SUM:
@@ -153,29 +175,30 @@ def _mark_used(room: Any, settings: Any, desk: Any, w: int) -> None:
             continue
         for k in range(n):
             room.column[k] = room.sorted[k, i]
-        find_places(tile, i, room.column, n, desk)
+        find_places(tile, i, room.column, n, desk.places, desk.taken)
         for k in range(tile.shape[0]):
             used[k, i] = ints[FIRST, i] <= desk.places[k] < ints[LAST, i]
 
 
 @part
-def expose(room: Any, settings: Any, extras: Any, place: Any, line: int) -> None:
+def _expose(room: Any, settings: Any, extras: Any, place: Any, line: int) -> None:
     """Write the summed exposure times of the values kept."""
-    tile, exptime, x0 = room.tile, extras.desk.terms.exptime, place[1]
+    tile, exposure, x0 = room.tile, extras.exposure, place[1]
     for i in range(place[2]):
-        extras.exposure[line, x0 + i] = 0.0
+        exposure[line, x0 + i] = 0.0
     for k in range(tile.shape[0]):
+        time = extras.desk.terms.exptime[settings.order[k]]
         for i in range(place[2]):
-            if tile[k, i] <= settings.top:
-                extras.exposure[line, x0 + i] += exptime[settings.order[k]]
+            kept = tile[k, i] <= settings.top
+            exposure[line, x0 + i] += time if kept else 0.0
 
 
 @part
 def add_aside(extras: Any, settings: Any, room: Any, out: Any, place: Any, line: int) -> None:
     """Write what is summed in frame order for a tile."""
     if settings.estimator == WEIGHTED:
-        weigh(room, settings, extras.desk.terms, out, place, line)
+        _weigh(room, settings, extras.desk, out, place, line)
     if extras.propagated.size:
-        propagate(room, settings, extras, place, line)
+        _propagate(room, settings, extras, place, line)
     if extras.exposure.size:
-        expose(room, settings, extras, place, line)
+        _expose(room, settings, extras, place, line)

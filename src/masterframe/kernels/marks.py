@@ -63,10 +63,13 @@ class Desk(NamedTuple):
     places: NDArray[np.int64]
     """Place of each frame's value among them; -1: none."""
     taken: NDArray[np.int64]
-    """How many of some equal places are given away, at the first of them."""
     noise: NDArray[np.float64]
     """a, b and z of each sorted value."""
     sums: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    """Of the values of a frame in a tile."""
+    spreads: NDArray[np.float64]
+    """Their variances where nothing is expected: a."""
     masks: bool
     noisy: bool
     measures: bool
@@ -83,6 +86,8 @@ def make_desk(spec: RuleSpec, terms: FrameTerms, lanes: int, n: int) -> Desk:
         taken=np.zeros(n, np.int64),
         noise=np.zeros((n, 3)),
         sums=np.zeros(2),
+        weights=np.ones(lanes),
+        spreads=np.zeros(lanes),
         masks=spec.masks,
         noisy=spec.noise,
         measures=spec.rows,
@@ -110,8 +115,7 @@ def mark_rows(
             sort_rows(room.sorted, w, settings.plan)
             if not desk.masks:
                 find_windows(cal, rule, settings, room, missing, w, row)
-            for i in range(w):
-                _mark_lane(rule, settings, room, desk, (y, x0, i), row)
+            _mark_lanes(rule, settings, room, desk, (y, x0, w), row)
             line = y - settings.first
             for k in range(room.codes.shape[0]):
                 for i in range(w):
@@ -175,37 +179,43 @@ def _load_and_mark(
 
 
 @part
-def _mark_lane(rule: Any, settings: Any, room: Any, desk: Any, place: Any, row: float) -> None:
-    """Mark the values of a pixel that the rule rejects; the others are marked kept already."""
-    s, ints, column, codes, i = room.sorted, room.ints, room.column, desk.codes, place[2]
-    valid = np.int64(ints[VALID, i])
-    if valid == 0 or (not desk.masks and ints[HI, i] - ints[LO, i] == valid):
-        return
-    for k in range(valid):
-        column[k] = s[k, i]
-        codes[k] = rules.KEPT
-    find_places(room.tile, i, column, valid, desk)
-    if desk.masks:
-        if desk.noisy:
-            _gather_noise(settings.order, desk, place)
-        rule.mask(column, desk.noise, codes, valid, settings.params, row, room.trace)
-    else:
-        for k in range(ints[LO, i]):
-            codes[k] = rules.LOW
-        for k in range(ints[HI, i], valid):
-            codes[k] = rules.HIGH
-    for k in range(desk.places.size):
-        if desk.places[k] >= 0:
-            room.codes[k, i] = codes[desk.places[k]]
+def _mark_lanes(rule: Any, settings: Any, room: Any, desk: Any, place: Any, row: float) -> None:
+    """Mark the values of each pixel that the rule rejects; the others are marked kept already.
+
+    Few calls are made for a pixel, and of few arrays: each of them counts who holds it.
+    """
+    s, ints, column, marked = room.sorted, room.ints, room.column, room.codes
+    codes, places, params = desk.codes, desk.places, settings.params
+    for i in range(place[2]):
+        lo, hi, valid = ints[LO, i], ints[HI, i], np.int64(ints[VALID, i])
+        if valid == 0 or (not desk.masks and hi - lo == valid):
+            continue
+        for k in range(valid):
+            column[k] = s[k, i]
+            codes[k] = rules.KEPT
+        find_places(room.tile, i, column, valid, places, desk.taken)
+        if desk.masks:
+            if desk.noisy:
+                _gather_noise(desk, settings.order, place, i)
+            rule.mask(column, desk.noise, codes, valid, params, row, room.trace)
+        else:
+            for k in range(lo):
+                codes[k] = rules.LOW
+            for k in range(hi, valid):
+                codes[k] = rules.HIGH
+        for k in range(places.size):
+            if places[k] >= 0:
+                marked[k, i] = codes[places[k]]
 
 
 @part
-def find_places(tile: Any, i: int, column: Any, n: int, desk: Any) -> None:
+def find_places(tile: Any, i: int, column: Any, n: int, places: Any, taken: Any) -> None:
     """Find the places of the values tile[:, i] in column[:n], which holds them sorted.
 
-    Equal values have theirs in the order of their rows; a value that is not there has -1.
+    Equal values have theirs in the order of their rows; a value that is not there has -1. `taken`
+    counts how many of some equal places are given away, at the first of them.
     """
-    places, taken, last = desk.places, desk.taken, column[n - 1]
+    last = column[n - 1]
     for k in range(n):
         taken[k] = 0
     for k in range(places.size):
@@ -225,26 +235,20 @@ def find_places(tile: Any, i: int, column: Any, n: int, desk: Any) -> None:
 
 
 @part
-def _gather_noise(order: Any, desk: Any, place: Any) -> None:
-    """Put the noise of each value where the value has its place."""
-    terms, (y, x0, i) = desk.terms, place
-    for k in range(desk.places.size):
-        at = desk.places[k]
+def _gather_noise(desk: Any, order: Any, place: Any, i: int) -> None:
+    """Put the noise of each value of a pixel where the value has its place."""
+    places, noise, terms = desk.places, desk.noise, desk.terms
+    y, x = place[0], place[1] + i
+    for k in range(places.size):
+        at = places[k]
         if at < 0:
             continue
-        a, b, z = noise_of(terms, order[k], y, x0 + i)
-        desk.noise[at, 0], desk.noise[at, 1], desk.noise[at, 2] = a, b, z
-
-
-@part
-def noise_of(terms: Any, frame: int, y: int, x: int) -> Any:
-    """Return a, b and z of a value."""
-    a, b, z = 0.0, 0.0, 0.0
-    if terms.noise.size:
-        a, b, z = terms.noise[frame, 0], terms.noise[frame, 1], terms.noise[frame, 2]
-    if terms.variance.size:
-        a = terms.variance[frame, y, x]
-    return a, b, z
+        noise[at, :] = 0.0
+        if terms.noise.size:
+            for j in range(3):
+                noise[at, j] = terms.noise[order[k], j]
+        if terms.variance.size:
+            noise[at, 0] = terms.variance[order[k], y, x]
 
 
 @jit
