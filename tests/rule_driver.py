@@ -2,8 +2,8 @@
 
 ``run(rejection, values, noise=..., floor=...)`` takes float64 values of shape (pixels, frames) with
 frames in canonical order and NaN where a value is missing, and for rules that mark single values
-``noise`` of shape (pixels, frames, 3): a, b and z of each value. Without noise a rule that needs it
-is asked for its window: all values have that of the floor. All pixels together are one row of an
+``noise`` of shape (pixels, frames, 3): a, b and z of each value. Without noise a rule that has a
+window for it is asked for that: all values have the noise of the floor. All pixels together are one row of an
 image, for rules that measure a row first. It gives a `Driven`: what became of each value, in the
 order given, and the trace of each pixel.
 """
@@ -68,7 +68,7 @@ def run(rejection: Rejection, values: Any, noise: Any = None, floor: Floor = NO_
     rejection = resolve_rejection(rejection)
     params = rules.params(rejection, floor, frames)
     rule = rules.compiled(rejection.rule)
-    as_window = RULES[rejection.rule].noise and noise is None
+    as_window = RULES[rejection.rule].same_noise and noise is None
     masks = RULES[rejection.rule].masks and not as_window
     codes, trace = np.zeros((pixels, frames), np.int8), np.zeros((pixels, rules.TRACED))
     row = _measure(rule, columns, counts, params)

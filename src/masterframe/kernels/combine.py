@@ -296,7 +296,7 @@ def _check_estimator(recipe: Recipe) -> None:
 def _shared_noise(recipe: Recipe, frames: FrameTerms) -> tuple[float, float] | None:
     """Return the a and b of a rule that needs the noise, where all frames have the same, z 0."""
     noise = np.asarray(frames.noise)
-    if not RULES[recipe.rejection.rule].noise or frames.variance.size or not noise.size:
+    if not RULES[recipe.rejection.rule].same_noise or frames.variance.size or not noise.size:
         return None
     a, b, z = noise[0]
     return (float(a), float(b)) if z == 0 and (noise == noise[0]).all() else None

@@ -33,6 +33,8 @@ class RuleSpec:
     """False: it keeps a window of the sorted values; True: it marks each value."""
     noise: bool = False
     """Whether it needs the noise of each value: gain and read noise, or input uncertainties."""
+    same_noise: bool = False
+    """Whether it keeps a window where all frames have the same noise, though it marks values."""
     rows: bool = False
     """Whether it needs a number measured over a whole row first."""
 
@@ -81,6 +83,7 @@ RULES: dict[str, RuleSpec] = {
         min_n=2,
         masks=True,
         noise=True,
+        same_noise=True,
     ),
     "percentile": RuleSpec(
         "drop values that differ from the median by more than a fraction of it",

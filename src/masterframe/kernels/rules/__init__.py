@@ -8,8 +8,8 @@ A rule is one of two functions of the sorted float64 values column[lo:hi] or col
     puts `KEPT`, `LOW` or `HIGH` into codes[:n], which hold `KEPT` when it is called. Rows of noise
     belong to the values: ``noise[k]`` are a, b and z of the variance
     ``a + b max(c - z, 0) + (snoise max(c - z, 0))^2`` of value k at the centre c. Where all values
-    have the same noise and z is 0, a rule that needs the noise is called as ``window`` instead,
-    with a and b in `Params.read` and `Params.poisson`.
+    have the same noise and z is 0, a rule with `registry.RuleSpec.same_noise` is called as
+    ``window`` instead, with a and b in `Params.read` and `Params.poisson`.
 
 ``params`` is a `Params`, ``row`` the number that the rule's own function ``measure`` finds for the
 whole row (`registry.RuleSpec.rows`; else 0), ``trace`` takes centre, spread and bounds of the last
@@ -142,7 +142,7 @@ def _pointer(name: str, what: str) -> Any:
 def compiled(name: str) -> Rule:
     """Return a rule by its name, compiled or loaded when it is first asked for."""
     spec = RULES[name]
-    has_window = (spec.noise or not spec.masks) and name != "threshold"
+    has_window = (spec.same_noise or not spec.masks) and name != "threshold"
     return Rule(
         _pointer(name if has_window else "none", "window"),
         _pointer(name if spec.masks else "none", "mask"),

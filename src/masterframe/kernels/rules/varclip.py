@@ -5,6 +5,6 @@ came with its frame: ``ccd`` with variances that are given in place of those fro
 noise. With the centre median it is the varclip of DRAGONS (``gempy/library/nddops.py``).
 """
 
-from masterframe.kernels.rules.ccd import mask, window
+from masterframe.kernels.rules.ccd import mask
 
-__all__ = ["mask", "window"]
+__all__ = ["mask"]
