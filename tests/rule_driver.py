@@ -3,9 +3,9 @@
 ``run(rejection, values, noise=..., floor=...)`` takes float64 values of shape (pixels, frames) with
 frames in canonical order and NaN where a value is missing, and for rules that mark single values
 ``noise`` of shape (pixels, frames, 3): a, b and z of each value. Without noise a rule that has a
-window for it is asked for that: all values have the noise of the floor. All pixels together are one row of an
-image, for rules that measure a row first. It gives a `Driven`: what became of each value, in the
-order given, and the trace of each pixel.
+window for it is asked for that: all values have the noise of the floor. All pixels together are one
+row of an image, for rules that measure a row first. It gives a `Driven`: what became of each value,
+in the order given, and the trace of each pixel.
 """
 
 from __future__ import annotations
