@@ -13,9 +13,10 @@ __version__ = "0.1.0.dev0"
 
 _HOMES = {
     **dict.fromkeys(
-        ("Calibration", "Config", "Exposure", "Frame", "MaskBit", "MasterImage", "Noise"), "model"
+        ("Adjustment", "Calibration", "Config", "Exposure", "Frame", "MaskBit", "MasterImage"),
+        "model",
     ),
-    **dict.fromkeys(("Plan", "Problem", "Product", "Recipe", "Rejection"), "model"),
+    **dict.fromkeys(("Noise", "Plan", "Problem", "Product", "Recipe", "Rejection"), "model"),
     "MasterframeError": "errors",
     "combine_stack": "combine",
     "load_config": "config",

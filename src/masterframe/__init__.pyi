@@ -6,6 +6,7 @@ from masterframe.errors import MasterframeError
 from masterframe.fits.masters import open_master
 from masterframe.inventory import scan_night
 from masterframe.model import (
+    Adjustment,
     Calibration,
     Config,
     Exposure,
@@ -26,6 +27,7 @@ from masterframe.xarray_api import open_stack
 __version__: str
 
 __all__ = [
+    "Adjustment",
     "Calibration",
     "Config",
     "Exposure",

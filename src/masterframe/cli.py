@@ -118,7 +118,8 @@ def _common(
 @app.command("combine", short_help="Combine files into one master.")
 def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
     files: Annotated[
-        list[str] | None, typer.Argument(help="FITS files, globs, or @LIST of names.")
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="FITS files, globs, or @LIST of names."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="The master to write.")
@@ -151,7 +152,7 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
             "--lsigma",
             metavar="X",
             help="Bound below the centre, or off: sigmas; threshold: raw value; percentile: "
-            "fraction of the median.",
+            "fraction of the median. [default: the rule's]",
         ),
     ] = None,
     high: Annotated[
