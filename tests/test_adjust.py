@@ -204,9 +204,9 @@ def test_weights_stay_with_their_frames_and_are_recorded(tmp_path):
 
 
 def test_what_needs_the_noise_says_so(paths, tmp_path):
-    with pytest.raises(UsageError, match="not known to --reject ccd: give --gain and --read-noise"):
+    with pytest.raises(UsageError, match="rule ccd needs the noise of each value"):
         combined(paths, tmp_path / "m.fits", reject="ccd", gain="1.5")
-    with pytest.raises(UsageError, match="to --weight variance: give --gain and --read-noise"):
+    with pytest.raises(UsageError, match="weight variance needs the noise of each value"):
         combined(paths, tmp_path / "m.fits", weight="variance")
 
 

@@ -559,9 +559,9 @@ def test_propagated_and_exposure_planes(stack):
 
 def test_what_nobody_knows_is_asked_for(stack):
     for recipe, said in (
-        (Recipe(Rejection("ccd")), "rule ccd needs gain and read noise: gain is not known"),
-        (Recipe(Rejection("varclip")), "rule varclip needs gain and read noise"),
-        (Recipe(planes=("propagated",)), "plane propagated needs gain and read noise"),
+        (Recipe(Rejection("ccd")), "rule ccd needs the noise of each value"),
+        (Recipe(Rejection("varclip")), "rule varclip needs the noise of each value: give gain"),
+        (Recipe(planes=("propagated",)), "plane propagated needs the noise"),
         (Recipe(planes=("exposure",)), "plane exposure needs the exposure time"),
     ):
         with pytest.raises(UsageError, match=said):

@@ -63,7 +63,7 @@ def test_published_schema_is_the_one_in_force():
         ("recipes:\n  flat:\n    hi: 3\n", "night.yaml:3:5: key hi is unknown: did you mean high?"),
         ("recipe: {}\n", "night.yaml:1:1: key recipe is unknown: did you mean recipes?"),
         ("tolerances: {temprature: 2}\n", "night.yaml:1:14: key temprature is unknown"),
-        ("recipes:\n  bias: {reject: sgma}\n", "night.yaml:2:10: rejection rule sgma is unknown: did"),
+        ("recipes:\n  bias: {reject: sgma}\n", "night.yaml:2:10: rejection rule sgma is unknown"),
         ("recipes:\n  bias: {low: x}\n", "night.yaml:2:10: recipes.bias.low is 'x': "),
         ("recipes:\n  bias: {min_frames: 0}\n", "recipes.bias.min_frames is 0: "),
         ("recipes:\n  bias: {min_frames: '3'}\n", "recipes.bias.min_frames is '3': "),

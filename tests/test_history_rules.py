@@ -1,6 +1,6 @@
 """Histories of rules that mark values, measure rows or grow: what the combination counts."""
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -29,7 +29,9 @@ REJECTIONS = [
 ]
 
 
-@pytest.mark.parametrize("rejection", REJECTIONS, ids=str)
+@pytest.mark.parametrize(
+    "rejection", REJECTIONS, ids=lambda r: "-".join(str(v) for v in astuple(r) if v is not None)
+)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_every_pixel_is_judged_as_the_combination_does(rejection, seed):
     rng = np.random.default_rng(seed)
@@ -49,7 +51,7 @@ def test_every_pixel_is_judged_as_the_combination_does(rejection, seed):
     )
     recipe, rank, floor = Recipe(rejection), rng.permutation(n), Floor(quant=0.7)
     combined = combine_block(raw, terms, recipe, floor, rank, frames=FrameTerms(noise=noise))
-    whole = explain._Window(raw, terms, (0, 0), floor, rank, noise, recipe)
+    whole = explain._Window(raw, terms, (0, 0), floor, rank, noise, np.empty((0, 0, 0)), recipe)
     codes = np.array(
         [[explain._judge(replace(whole, at=(y, x))).codes for x in range(nx)] for y in range(rows)]
     )

@@ -300,10 +300,10 @@ class _Window:
     """Variance of each value, shape (N, rows, columns), in place of a; of size 0: not known."""
     recipe: Recipe
 
-    def noise_at(self, row: int, column: int) -> NDArray[np.float64]:
-        """Return the variance terms a, b, z of the values of one pixel."""
+    def noise_at(self, row: int, column: int) -> NDArray[np.float64] | None:
+        """Return the variance terms a, b, z of the values of one pixel; None: not known."""
         if not self.variance.size:
-            return self.noise
+            return self.noise if self.noise.size else None
         terms = np.zeros((len(self.raw), 3))
         terms[:, 0] = self.variance[:, row, column]
         return terms

@@ -53,7 +53,7 @@ def _find_weights(desk: Any, frame: int, place: Any, means: Any) -> None:
     value a low one would weigh more. All are alike where neither is known.
     """
     terms, weights = desk.terms, desk.weights
-    y, x0, w = place
+    w = place[2]
     own = terms.weights[frame] if terms.weights.size else 1.0
     for i in range(w):
         weights[i] = own
@@ -135,7 +135,7 @@ def _propagate(room: Any, settings: Any, extras: Any, place: Any, line: int) -> 
     tile, floats, ints, used = room.tile, room.floats, room.ints, room.codes
     desk, kind, ratio = extras.desk, settings.estimator, settings.ratio
     weights, spreads = desk.weights, desk.spreads
-    y, x0, w = place
+    _, x0, w = place
     _mark_used(room, settings, desk, w)
     for i in range(w):
         floats[TOTAL, i] = 0.0

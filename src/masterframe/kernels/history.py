@@ -52,17 +52,22 @@ class ColumnHistory:
 
 
 @jit
-def _judge(
-    rule: Any, column: Any, noise: Any, codes: Any, params: Any, row: float, trace: Any
-) -> None:  # fmt: skip
-    """Apply a rule; the function of the two that it does not have changes nothing."""
+def _window(rule: Any, column: Any, codes: Any, params: Any, row: float, trace: Any) -> None:
+    """Apply a rule that keeps a window."""
     n = np.int64(column.size)
     lo, hi = rule.window(column, np.int64(0), n, params, row, trace)
     for k in range(lo):
         codes[k] = LOW
     for k in range(hi, n):
         codes[k] = HIGH
-    rule.mask(column, noise, codes, n, params, row, trace)
+
+
+@jit
+def _mask(
+    rule: Any, column: Any, noise: Any, codes: Any, params: Any, row: float, trace: Any
+) -> None:  # fmt: skip
+    """Apply a rule that marks values."""
+    rule.mask(column, noise, codes, np.int64(column.size), params, row, trace)
 
 
 @jit
@@ -200,6 +205,10 @@ def _run(
     params = rules.params(rejection, floor, frames)._replace(max_iters=passes)
     rule = rules.compiled(rejection.rule)
     codes, trace = np.zeros(column.size, np.int8), np.zeros(TRACED)
-    with first_call(("history",)):
-        _judge(rule, column, noise, codes, params, float(row), trace)
+    masks = RULES[rejection.rule].masks
+    with first_call(("history", masks)):
+        if masks:
+            _mask(rule, column, noise, codes, params, float(row), trace)
+        else:
+            _window(rule, column, codes, params, float(row), trace)
     return codes, trace
