@@ -165,7 +165,9 @@ def test_upside_down_low_is_high(values, rejection):
         assume(all(abs(x + y - 2 * mean) > 1e-6 for x in values for y in values))
         assume(rejection.fraction == 0.1 and len(values) < 20)
     swapped = np.array([KEPT, HIGH, LOW])[expected]
-    np.testing.assert_array_equal(codes_of(mirrored, [-x for x in values]), swapped)
+    found = codes_of(mirrored, [-x for x in values])
+    # Of equal values on a slope the order of frames says which go, and that does not turn over.
+    assert sorted(zip(values, found, strict=True)) == sorted(zip(values, swapped, strict=True))
 
 
 @given(columns(), rejections())
