@@ -210,7 +210,7 @@ def test_a_second_run_is_up_to_date_and_a_table_says_so(folder, command):
 def test_ctrl_c_ends_a_run_and_the_next_one_goes_on(tmp_path):
     # Frames large enough that the bias master is still being made when it is interrupted.
     spec = NightSpec(
-        Camera(shape=(700, 900)), bias=9, darks={60.0: 3}, flats={"V": 4}, science={"V": 2}
+        Camera(shape=(1500, 2000)), bias=9, darks={60.0: 3}, flats={"V": 4}, science={"V": 2}
     )
     truth = simulate_night(tmp_path, spec)
     out = tmp_path / "out"
