@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 $(shell test -x $(PY) && test "$$(cat $(STAMP) 2>/dev/null)" = "$$(pwd -P)" || rm -f $(STAMP))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint format bench clean
+.PHONY: help demo test test-all lint format bench notebooks clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -42,6 +42,9 @@ format: $(STAMP) ## mend what can be mended by itself
 
 bench: $(STAMP) ## compare with other programs on simulated frames
 	$(PY) benchmarks/combine.py
+
+notebooks: $(STAMP) ## run the notebooks and keep their outputs beside them
+	$(VENV)/bin/jupytext --quiet --to ipynb --execute notebooks/*.py
 
 clean: ## remove all that make and the tests made, .venv included
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
