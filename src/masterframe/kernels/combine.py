@@ -28,9 +28,11 @@ from masterframe.kernels.marks import (
     STRIP,
     grow,
     leave_marked,
+    leave_rejected,
     make_desk,
     make_marks,
     mark_rows,
+    measure_row,
 )
 from masterframe.kernels.ratios import ESTIMATORS, ratios
 from masterframe.kernels.registry import RULES, resolve_rejection
@@ -109,7 +111,7 @@ def _combine(
     """Combine rows, tile by tile.
 
     `cal` is None where values are sorted as raw integers. `extras` is None for the common case;
-    else what is rejected has been marked before, and rules have nothing to do here.
+    else what is rejected is left out of the tile, or has been marked before.
     """
     nx, width = out.data.shape[1], room.tile.shape[1]
     s, ints, floats = room.sorted, room.ints, room.floats
@@ -117,7 +119,9 @@ def _combine(
     if settings.estimator == TRIMMED:
         window = (FIRST, LAST)
     for y in range(settings.first, settings.last):
-        line = y - settings.top_margin
+        line, row = y - settings.top_margin, 0.0
+        if extras is not None and extras.desk.measures:
+            row = measure_row(source, cal, rule, settings, room, extras.desk, (y, nx))
         for x0 in range(0, nx, width):
             w = min(width, nx - x0)
             place, goal = (y, x0, w), (line, x0, w)
@@ -125,10 +129,14 @@ def _combine(
             if extras is not None and extras.marks.codes.size:
                 leave_marked(extras.marks, settings, room, out.frames, place, extras.first)
             sort_rows(s, w, settings.plan)
-            find_windows(cal, rule, settings, room, missing, w, 0.0)
+            find_windows(cal, rule, settings, room, missing, w, row)
+            if extras is not None and settings.rejects:
+                leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
             if settings.estimator == TRIMMED:
                 trim(ints, w, settings.trim)
             moments(s, w, ints, floats, window)
+            if extras is not None and settings.rejects:
+                moments_about(s, w, ints, floats, window, extras.desk.pivots)
             if extras is not None and extras.marks.codes.size:
                 pivots = extras.marks.pivot[y - extras.first, x0 : x0 + w]
                 moments_about(s, w, ints, floats, window, pivots)
@@ -203,17 +211,18 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         raise ValueError(f"margins of {margin} rows do not fit {raw.shape[1]} rows")
     work = work_type(raw.dtype, dtype)
     raw = narrowed(raw, terms, work)
-    shared = _shared_noise(recipe, frames)
+    spec, shared = RULES[recipe.rejection.rule], _shared_noise(recipe, frames)
     if shared is not None:
         floor = floor._replace(read=shared[0], poisson=shared[1])
-    common = _is_common(recipe, marks=shared is None)
+    marks = spec.masks and shared is None
+    common = _is_common(recipe, marks=marks)
     kind = raw.dtype if common and _whole(raw, terms, work) else work
     call = _Call(
         source(raw, terms),
         calibration(terms, raw.shape, kind) if kind.kind == "f" else None,
-        rules.compiled(recipe.rejection.rule),
+        rules.compiled(recipe.rejection.rule, kind, own_noise=shared is None and spec.noise),
         _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)._replace(
-            first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0]
+            first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0], masks=marks
         ),
         make_room(n, kind),
         Output(
@@ -223,7 +232,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         ),
     )  # fmt: skip
     extras = None if common else _extras(recipe, frames, raw.shape, shape, call)
-    if extras is None or not (call.settings.rejects or recipe.rejection.grow):
+    if extras is None or not recipe.rejection.grow:
         _run(call, extras)
     else:
         _mark_and_run(call, extras, recipe, raw.shape)
@@ -262,7 +271,8 @@ def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int,
             mark_rows(*call[:3], wider, call.room, extras.desk, marks)
         grow(marks, radius, settings.params.nkeep)
         inner = settings._replace(first=first, last=last, rejects=False)
-        _run(call._replace(settings=inner), extras._replace(marks=marks, first=above))
+        desk = extras.desk._replace(measures=False)
+        _run(call._replace(settings=inner), extras._replace(marks=marks, first=above, desk=desk))
 
 
 def _result(out: Output, extras: Extras | None, dtype: np.dtype[Any]) -> KernelResult:
@@ -306,7 +316,7 @@ def _is_common(recipe: Recipe, marks: bool) -> bool:
     """Whether windows of the sorted values, and sums of them in sorted order, are all it takes."""
     spec = RULES[recipe.rejection.rule]
     return not (
-        (spec.masks and marks)
+        marks
         or spec.rows
         or recipe.rejection.grow
         or recipe.estimator == "weighted"
@@ -334,7 +344,7 @@ def _extras(
     return Extras(
         make_marks((0, 0, 0)),
         first=0,
-        desk=make_desk(spec, terms, call.room.tile.shape[1], raw[0]),
+        desk=make_desk(spec, terms, call.room.tile.shape[1], raw[0], masks=call.settings.masks),
         propagated=np.empty(shape if "propagated" in planes else (0, 0)),
         exposure=np.empty(shape if "exposure" in planes else (0, 0)),
     )
@@ -382,6 +392,7 @@ def _settings(
         missing=missing,
         top=top,
         rejects=rejection.rule not in ("none", "threshold"),
+        masks=False,
         rows_at_once=(
             rejection.rule == "sigma"
             and rejection.center in ("median", "first-median")

@@ -1,7 +1,9 @@
-"""A mark on each value of a block: rules that mark values, and what grows from those rejected.
+"""Values that are left out one by one: rules that mark values, and what grows from those rejected.
 
-Where a window of the sorted values does not say all, the values are marked first, frame by frame;
-then the combination leaves out those marked rejected when it loads them (`leave_marked`).
+Where a window of the sorted values does not say all, what is rejected is left out of the tile as
+soon as it is judged (`leave_rejected`). What grows must be known of whole rows: their values are
+marked first, frame by frame; then the combination leaves out those marked when it loads them
+(`leave_marked`).
 """
 
 from __future__ import annotations
@@ -70,13 +72,15 @@ class Desk(NamedTuple):
     """Of the values of a frame in a tile."""
     spreads: NDArray[np.float64]
     """Their variances where nothing is expected: a."""
+    pivots: NDArray[np.float64]
+    """Lower medians of the values in a tile before any was rejected."""
     masks: bool
     noisy: bool
     measures: bool
 
 
-def make_desk(spec: RuleSpec, terms: FrameTerms, lanes: int, n: int) -> Desk:
-    """Return room for marking n frames by a rule."""
+def make_desk(spec: RuleSpec, terms: FrameTerms, lanes: int, n: int, *, masks: bool) -> Desk:
+    """Return room for marking n frames by a rule, which may mark values or keep a window."""
     return Desk(
         terms,
         frames=np.zeros((n, 3), np.int64),
@@ -88,8 +92,9 @@ def make_desk(spec: RuleSpec, terms: FrameTerms, lanes: int, n: int) -> Desk:
         sums=np.zeros(2),
         weights=np.ones(lanes),
         spreads=np.zeros(lanes),
-        masks=spec.masks,
-        noisy=spec.noise,
+        pivots=np.zeros(lanes),
+        masks=masks,
+        noisy=masks and spec.noise,
         measures=spec.rows,
     )
 
@@ -108,13 +113,12 @@ def mark_rows(
     for y in range(settings.first, settings.last):
         row = 0.0
         if desk.measures:
-            row = _measure_row(source, cal, rule, settings, room, desk, (y, nx))
+            row = measure_row(source, cal, rule, settings, room, desk, (y, nx))
         for x0 in range(0, nx, width):
             w = min(width, nx - x0)
             missing = _load_and_mark(source, cal, settings, room, desk, (y, x0, w))
             sort_rows(room.sorted, w, settings.plan)
-            if not desk.masks:
-                find_windows(cal, rule, settings, room, missing, w, row)
+            find_windows(cal, rule, settings, room, missing, w, row)
             _mark_lanes(rule, settings, room, desk, (y, x0, w), row)
             line = y - settings.first
             for k in range(room.codes.shape[0]):
@@ -126,7 +130,7 @@ def mark_rows(
 
 
 @part
-def _measure_row(
+def measure_row(
     source: Any, cal: Any, rule: Any, settings: Any, room: Any, desk: Any, row: Any
 ) -> float:
     """Return the number that the rule measures over all pixels of a row, from left to right."""
@@ -180,32 +184,94 @@ def _load_and_mark(
 
 @part
 def _mark_lanes(rule: Any, settings: Any, room: Any, desk: Any, place: Any, row: float) -> None:
-    """Mark the values of each pixel that the rule rejects; the others are marked kept already.
-
-    Few calls are made for a pixel, and of few arrays: each of them counts who holds it.
-    """
-    s, ints, column, marked = room.sorted, room.ints, room.column, room.codes
-    codes, places, params = desk.codes, desk.places, settings.params
+    """Mark the values of each pixel that the rule rejects; the others are marked kept already."""
+    ints, marked, codes, places = room.ints, room.codes, desk.codes, desk.places
     for i in range(place[2]):
-        lo, hi, valid = ints[LO, i], ints[HI, i], np.int64(ints[VALID, i])
-        if valid == 0 or (not desk.masks and hi - lo == valid):
+        valid = np.int64(ints[VALID, i])
+        if ints[HI, i] - ints[LO, i] == valid or not _judge(
+            rule, settings, room, desk, place, i, row
+        ):
             continue
-        for k in range(valid):
-            column[k] = s[k, i]
-            codes[k] = rules.KEPT
-        find_places(room.tile, i, column, valid, places, desk.taken)
-        if desk.masks:
-            if desk.noisy:
-                _gather_noise(desk, settings.order, place, i)
-            rule.mask(column, desk.noise, codes, valid, params, row, room.trace)
-        else:
-            for k in range(lo):
-                codes[k] = rules.LOW
-            for k in range(hi, valid):
-                codes[k] = rules.HIGH
         for k in range(places.size):
             if places[k] >= 0:
                 marked[k, i] = codes[places[k]]
+
+
+@part
+def _judge(
+    rule: Any, settings: Any, room: Any, desk: Any, place: Any, i: int, row: float
+) -> bool:  # fmt: skip
+    """Say whether the rule rejects any value of a pixel; if so, find codes and places of all.
+
+    Few calls are made for a pixel, and of few arrays: each of them counts who holds it.
+    """
+    s, ints, column, codes, places = room.sorted, room.ints, room.column, desk.codes, desk.places
+    lo, hi, valid = ints[LO, i], ints[HI, i], np.int64(ints[VALID, i])
+    for k in range(valid):
+        column[k] = s[k, i]
+        codes[k] = rules.KEPT
+    if desk.noisy:
+        find_places(room.tile, i, column, valid, places, desk.taken)
+        _gather_noise(desk, settings.order, place, i)
+    if desk.masks:
+        rule.mask(column, desk.noise, codes, valid, settings.params, row, room.trace)
+        rejected = False
+        for k in range(valid):
+            rejected |= codes[k] != rules.KEPT
+        if not rejected:
+            return False
+    else:
+        for k in range(lo):
+            codes[k] = rules.LOW
+        for k in range(hi, valid):
+            codes[k] = rules.HIGH
+    if not desk.noisy:
+        find_places(room.tile, i, column, valid, places, desk.taken)
+    return True
+
+
+@part
+def leave_rejected(
+    rule: Any, settings: Any, room: Any, desk: Any, frames: Any, place: Any, row: float
+) -> None:  # fmt: skip
+    """Leave what the rule rejects out of a tile that is loaded, sorted and judged; count it."""
+    ints, s = room.ints, room.sorted
+    for i in range(place[2]):
+        desk.pivots[i] = s[max(ints[VALID, i] - 1, 0) // 2, i]
+        ints[TAIL_LOW, i] = 0
+        ints[TAIL_HIGH, i] = 0
+    for i in range(place[2]):
+        if ints[HI, i] - ints[LO, i] == ints[VALID, i]:
+            continue
+        if _judge(rule, settings, room, desk, place, i, row):
+            _leave(settings, room, desk, frames, i)
+        ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
+
+
+@part
+def _leave(settings: Any, room: Any, desk: Any, frames: Any, i: int) -> None:
+    """Leave out the values of a pixel that the codes of its sorted values reject."""
+    tile, s, ints, sign = room.tile, room.sorted, room.ints, settings.missing
+    codes, places, valid, left = desk.codes, desk.places, ints[VALID, i], 0
+    for k in range(places.size):
+        if places[k] < 0 or codes[places[k]] == rules.KEPT:
+            continue
+        tile[k, i] = sign
+        low = codes[places[k]] == rules.LOW
+        frames[settings.order[k], REJECTED_LOW if low else REJECTED_HIGH] += 1
+    for k in range(valid):
+        if codes[k] == rules.KEPT:
+            s[left, i] = s[k, i]
+            left += 1
+        elif codes[k] == rules.LOW:
+            ints[TAIL_LOW, i] += 1
+        else:
+            ints[TAIL_HIGH, i] += 1
+    for k in range(left, valid):
+        s[k, i] = sign
+    ints[VALID, i] = left
+    ints[LOW, i] += ints[TAIL_LOW, i]
+    ints[HIGH, i] += ints[TAIL_HIGH, i]
 
 
 @part

@@ -23,6 +23,7 @@ from masterframe.kernels.load import (
 )
 from masterframe.kernels.rows import clip, distances_of_floats, distances_of_integers, majority
 from masterframe.kernels.rules import TRACED, Params
+from masterframe.kernels.rules.lanes import UNDECIDED
 
 Array = NDArray[Any]
 SCRATCH = 2**18
@@ -49,6 +50,8 @@ class Settings(NamedTuple):
     """The largest value that is none left out."""
     rejects: bool
     """Whether any rule is applied to the sorted values."""
+    masks: bool
+    """Whether the rule marks values: lanes that may lose any are left undecided."""
     rows_at_once: bool
     """Whether the windows can be found for all lanes at once."""
     tails: bool
@@ -142,7 +145,8 @@ def find_windows(
     """Find which sorted values of each lane are kept: all lanes at once, or those left one by one.
 
     At once go those with as many values as most of them, for one pass; it is the last one where it
-    changed nothing. `row` is what the rule measured over the whole row.
+    changed nothing. `row` is what the rule measured over the whole row. A rule that marks values
+    leaves the others undecided.
     """
     s, ints, floats, column = room.sorted, room.ints, room.floats, room.column
     params = settings.params
@@ -150,22 +154,25 @@ def find_windows(
         ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
     if not settings.rejects:
         return
-    done = -1
-    if settings.rows_at_once:
-        done = s.shape[0]
-        if missing:
-            done = majority(w, ints)
-        if done > 0:
-            if cal is None:
-                distances_of_integers(s, w, done, floats, room.near)
-            else:
-                distances_of_floats(s, w, done, floats)
-            clip(s, w, done, ints, floats, params)
-        if not missing and params.max_iters == 1:
-            return
+    done, final = s.shape[0], params.max_iters == 1
+    if missing:
+        done = majority(w, ints)
+    if done > 0 and settings.rows_at_once:
+        if cal is None:
+            distances_of_integers(s, w, done, floats, room.near)
+        else:
+            distances_of_floats(s, w, done, floats)
+        clip(s, w, done, ints, floats, params)
+    elif done > 0:
+        final = rule.rows(s, w, done, ints, floats, params, row)
+    if not missing and final:
+        return
     for i in range(w):
         valid = np.int64(ints[VALID, i])
-        if valid == done and (params.max_iters == 1 or ints[HI, i] - ints[LO, i] == valid):
+        if valid == done and (final or ints[HI, i] - ints[LO, i] == valid):
+            continue
+        if settings.masks:
+            ints[HI, i] = UNDECIDED
             continue
         for k in range(valid):
             column[k] = s[k, i]

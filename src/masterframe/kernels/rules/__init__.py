@@ -11,6 +11,10 @@ A rule is one of two functions of the sorted float64 values column[lo:hi] or col
     have the same noise and z is 0, a rule with `registry.RuleSpec.same_noise` is called as
     ``window`` instead, with a and b in `Params.read` and `Params.poisson`.
 
+``rows(sorted, w, n, ints, floats, params, row) -> bool``
+    may do the first pass for w pixels at once, row by row (`masterframe.kernels.rules.lanes`):
+    faster, and to the same bits. Most pixels lose nothing, and are done with it.
+
 ``params`` is a `Params`, ``row`` the number that the rule's own function ``measure`` finds for the
 whole row (`registry.RuleSpec.rows`; else 0), ``trace`` takes centre, spread and bounds of the last
 pass and the number of passes (`masterframe.kernels.rules.common.note`).
@@ -29,7 +33,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 from numba.core import types
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from masterframe.kernels import cache, tables
 from masterframe.kernels.registry import CENTERS, DEVIATIONS, RULES
@@ -89,6 +93,7 @@ class Rule(NamedTuple):
     window: Any
     mask: Any
     measure: Any
+    rows: Any
 
 
 def params(rejection: Rejection, floor: Floor, frames: int) -> Params:
@@ -121,8 +126,9 @@ def _number(bound: float | None) -> float:
 
 
 @functools.cache
-def _signatures() -> dict[str, Any]:
+def _signatures(kind: np.dtype[Any]) -> dict[str, Any]:
     column, codes = types.float64[::1], types.int8[::1]
+    tile = numba.from_dtype(kind)[:, ::1]
     noise, i8, f8 = types.float64[:, ::1], types.int64, types.float64
     pair = types.containers.UniTuple(i8, 2)
     given = numba.typeof(params(Rejection("none"), Floor(), 1))
@@ -130,21 +136,37 @@ def _signatures() -> dict[str, Any]:
         "window": pair(column, i8, i8, given, f8, column),
         "mask": types.void(column, noise, codes, i8, given, f8, column),
         "measure": types.void(column, i8, given, column),
+        "rows": types.boolean(tile, i8, i8, types.int32[:, ::1], noise, given, f8),
     }
 
 
+def _module(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name if name != 'threshold' else 'none'}")
+
+
 @functools.cache
-def _pointer(name: str, what: str) -> Any:
-    function = getattr(importlib.import_module(f"{__name__}.{name}"), what)
-    return cache.pointer(_signatures()[what], function)
+def _pointer(name: str, what: str, kind: np.dtype[Any]) -> Any:
+    """Return one function of a rule; the one that does nothing where the rule has none."""
+    function = getattr(_module(name), what, None) or getattr(_module("none"), what)
+    return cache.pointer(_signatures(kind)[what], function)
 
 
-def compiled(name: str) -> Rule:
-    """Return a rule by its name, compiled or loaded when it is first asked for."""
-    spec = RULES[name]
-    has_window = (spec.same_noise or not spec.masks) and name != "threshold"
+def compiled(name: str, kind: DTypeLike = np.float64, *, own_noise: bool = False) -> Rule:
+    """Return a rule by its name, compiled or loaded when it is first asked for.
+
+    Parameters
+    ----------
+    name : str
+        A rule of `registry.RULES`.
+    kind : dtype
+        Type of the values in sorted tiles.
+    own_noise : bool
+        Whether each value is judged by its own noise: rows cannot be done at once.
+    """
+    spec, wide = RULES[name], np.dtype(np.float64)
     return Rule(
-        _pointer(name if has_window else "none", "window"),
-        _pointer(name if spec.masks else "none", "mask"),
-        _pointer(name if spec.rows else "none", "measure"),
+        _pointer(name, "window", wide),
+        _pointer(name, "mask", wide),
+        _pointer(name if spec.rows else "none", "measure", wide),
+        _pointer("none" if own_noise else name, "rows", np.dtype(kind)),
     )

@@ -17,8 +17,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from masterframe.kernels.estimate import LEAST, MIDDLE, MOST
 from masterframe.kernels.registry import MIN_N
 from masterframe.kernels.rules.common import center_of, floored, narrowed
+from masterframe.kernels.rules.lanes import find_centers, narrow
 from masterframe.kernels.sorting import larger
 
 
@@ -46,3 +48,17 @@ def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -
         if hi - lo == n:
             break
     return lo, hi
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Do the first pass of all lanes."""
+    if n < MIN_N:
+        return True
+    find_centers(s, w, n, params.center, floats)
+    for i in range(w):
+        c = floats[MIDDLE, i]
+        sigma = floored(row * math.sqrt(larger(c, 1.0)), c, params)
+        floats[LEAST, i] = c - params.low * sigma
+        floats[MOST, i] = c + params.high * sigma
+    narrow(s, w, n, ints, floats, params.nkeep)
+    return bool(params.max_iters == 1)

@@ -23,6 +23,8 @@ import math
 from typing import Any
 
 from masterframe.kernels.cache import part
+from masterframe.kernels.estimate import MIDDLE
+from masterframe.kernels.load import HI
 from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.kernels.rules.common import (
     FIRST_MEDIAN,
@@ -32,6 +34,7 @@ from masterframe.kernels.rules.common import (
     mean_of,
     note,
 )
+from masterframe.kernels.rules.lanes import UNDECIDED, find_centers
 from masterframe.kernels.sorting import larger
 
 LEAST_N = 2
@@ -84,6 +87,20 @@ def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -
             break
         lo, hi = a, b
     return lo, hi
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Find the lanes, whose frames have the same noise, that lose nothing."""
+    if n < LEAST_N:
+        return True
+    find_centers(s, w, n, params.center, floats)
+    for i in range(w):
+        c = floats[MIDDLE, i]
+        variance = _variance(params.read, params.poisson, c, params)
+        low = _side(float(s[0, i]) - c, variance, params) == LOW
+        if low or _side(float(s[n - 1, i]) - c, variance, params) == HIGH:
+            ints[HI, i] = UNDECIDED
+    return False
 
 
 @part

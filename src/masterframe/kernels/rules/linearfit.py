@@ -25,8 +25,11 @@ import math
 from typing import Any
 
 from masterframe.kernels.cache import part
+from masterframe.kernels.estimate import LEAST, MIDDLE, MOST, NEAR, NEXT, TOTAL
+from masterframe.kernels.load import HI
 from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.kernels.rules.common import floored, note
+from masterframe.kernels.rules.lanes import UNDECIDED
 from masterframe.kernels.sorting import larger, smaller
 
 LEAST_N = 5
@@ -54,6 +57,51 @@ def mask(
             break
         _mark(column, codes, n, line, (below, above), True)
         left -= beyond
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Find the lanes that lose nothing."""
+    if n < LEAST_N:
+        return True
+    starts, slopes, farthest = floats[MIDDLE], floats[NEAR], floats[MOST]
+    _find_lines(s, w, n, floats)
+    for i in range(w):
+        floats[TOTAL, i] = 0.0
+        floats[LEAST, i] = math.inf
+        farthest[i] = -math.inf
+    for k in range(n):
+        for i in range(w):
+            away = float(s[k, i]) - float(s[n // 2, i]) - (starts[i] + slopes[i] * float(k))
+            floats[TOTAL, i] += abs(away)
+            floats[LEAST, i] = smaller(away, floats[LEAST, i])
+            farthest[i] = larger(away, farthest[i])
+    for i in range(w):
+        start = starts[i]
+        end = start + slopes[i] * (n - 1)
+        extent = float(s[n - 1, i]) - float(s[0, i])
+        sigma = larger(floats[TOTAL, i] / n, ROUNDING * n * extent)
+        sigma = floored(sigma, float(s[n // 2, i]) + 0.5 * (start + end), params)
+        if floats[LEAST, i] < -(params.low * sigma) or farthest[i] > params.high * sigma:
+            ints[HI, i] = UNDECIDED
+    return False
+
+
+@part
+def _find_lines(s: Any, w: int, n: int, floats: Any) -> None:
+    """Find the lines above row n // 2: floats[MIDDLE] at rank 0, and their slopes, floats[NEAR]."""
+    totals, moments, half = floats[MIDDLE], floats[NEXT], 0.5 * (n - 1)
+    for i in range(w):
+        totals[i] = 0.0
+        moments[i] = 0.0
+    for k in range(n):
+        x = float(k) - half
+        for i in range(w):
+            d = float(s[k, i]) - float(s[n // 2, i])
+            totals[i] += d
+            moments[i] += x * d
+    for i in range(w):
+        floats[NEAR, i] = 12.0 * moments[i] / (n * (n * n - 1.0))
+        floats[MIDDLE, i] = totals[i] / n - floats[NEAR, i] * half
 
 
 @part

@@ -11,15 +11,34 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from masterframe.kernels.cache import part
+from masterframe.kernels.load import HI, LO
 from masterframe.kernels.rules.common import note
 
 
 def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -> tuple[int, int]:
     """Return the window without its ends."""
-    n = hi - lo
+    low, high = _ends(hi - lo, params)
+    if low >= 0:
+        note(trace, math.nan, math.nan, -math.inf, math.inf)
+        return lo + low, hi - high
+    return lo, hi
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Set the windows of all lanes."""
+    low, high = _ends(n, params)
+    if low >= 0:
+        for i in range(w):
+            ints[LO, i], ints[HI, i] = low, n - high
+    return True
+
+
+@part
+def _ends(n: int, params: Any) -> tuple[int, int]:
+    """Return how many of n values are dropped at each end; -1 where too few would be left."""
     low = int(n * params.nlow / params.frames + 0.001)
     high = int(n * params.nhigh / params.frames + 0.001)
     if n - low - high < params.nkeep or low + high > n:
-        return lo, hi
-    note(trace, math.nan, math.nan, -math.inf, math.inf)
-    return lo + low, hi - high
+        return -1, -1
+    return low, high

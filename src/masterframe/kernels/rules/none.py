@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from masterframe.kernels.rules.lanes import look_again
+
 
 def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -> tuple[int, int]:
     """Return the window as it is."""
@@ -24,3 +26,9 @@ def mask(
 
 def measure(column: Any, n: int, params: Any, sums: Any) -> None:
     """Measure nothing."""
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Decide nothing."""
+    look_again(w, ints)
+    return False

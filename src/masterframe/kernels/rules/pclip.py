@@ -20,8 +20,10 @@ import math
 from typing import Any
 
 from masterframe.kernels.cache import part
+from masterframe.kernels.estimate import LEAST, MIDDLE, MOST
 from masterframe.kernels.registry import MIN_N
-from masterframe.kernels.rules.common import floored, median_of, narrowed, note
+from masterframe.kernels.rules.common import MEDIAN, floored, median_of, narrowed, note
+from masterframe.kernels.rules.lanes import find_centers, narrow
 
 
 @part
@@ -49,3 +51,18 @@ def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -
         return lo, hi
     lo, hi = narrowed(column, lo, hi, c, sigma, params, trace)
     return lo, hi
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Set the windows of all lanes."""
+    if n < MIN_N:
+        return True
+    find_centers(s, w, n, MEDIAN, floats)
+    rank = _rank(n, params.pclip)
+    for i in range(w):
+        c = floats[MIDDLE, i]
+        sigma = floored(abs(float(s[rank, i]) - c), c, params)
+        floats[LEAST, i] = c - params.low * sigma if sigma != 0.0 else -math.inf
+        floats[MOST, i] = c + params.high * sigma if sigma != 0.0 else math.inf
+    narrow(s, w, n, ints, floats, params.nkeep)
+    return True

@@ -10,9 +10,12 @@ is dropped.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from masterframe.kernels.rules.common import median_of, narrowed
+from masterframe.kernels.estimate import LEAST, MIDDLE, MOST
+from masterframe.kernels.rules.common import MEDIAN, median_of, narrowed
+from masterframe.kernels.rules.lanes import find_centers, narrow
 
 
 def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -> tuple[int, int]:
@@ -21,3 +24,14 @@ def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -
     if median != 0.0:
         lo, hi = narrowed(column, lo, hi, median, abs(median), params, trace)
     return lo, hi
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Set the windows of all lanes."""
+    find_centers(s, w, n, MEDIAN, floats)
+    for i in range(w):
+        c = floats[MIDDLE, i]
+        floats[LEAST, i] = c - params.low * abs(c) if c != 0.0 else -math.inf
+        floats[MOST, i] = c + params.high * abs(c) if c != 0.0 else math.inf
+    narrow(s, w, n, ints, floats, params.nkeep)
+    return True

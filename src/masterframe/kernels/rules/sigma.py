@@ -15,8 +15,10 @@ ddof 1 and the centre median or inner-mean it is IRAF's sigclip.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from masterframe.kernels.estimate import LEAST, MIDDLE, MOST, NEAR, NEXT
 from masterframe.kernels.rules.common import (
     MAD,
     RMS,
@@ -27,6 +29,13 @@ from masterframe.kernels.rules.common import (
     median_of,
     narrowed,
     rms_about,
+)
+from masterframe.kernels.rules.lanes import (
+    add_squares,
+    find_centers,
+    find_means,
+    look_again,
+    narrow,
 )
 
 
@@ -47,3 +56,25 @@ def window(column: Any, lo: int, hi: int, params: Any, row: float, trace: Any) -
         if hi - lo == n:
             break
     return lo, hi
+
+
+def rows(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any, row: float) -> bool:
+    """Do the first pass of all lanes; `masterframe.kernels.rows` does it for the MAD."""
+    if params.deviation == MAD:
+        look_again(w, ints)
+        return False
+    if n <= params.ddof:
+        return True
+    find_centers(s, w, n, params.center, floats)
+    if params.deviation == RMS:
+        add_squares(s, w, n, floats[MIDDLE], floats)
+    else:
+        find_means(s, w, 0, n, floats[NEAR])
+        add_squares(s, w, n, floats[NEAR], floats)
+    for i in range(w):
+        c = floats[MIDDLE, i]
+        sigma = floored(math.sqrt(floats[NEXT, i] / (n - params.ddof)), c, params)
+        floats[LEAST, i] = c - params.low * sigma
+        floats[MOST, i] = c + params.high * sigma
+    narrow(s, w, n, ints, floats, params.nkeep)
+    return bool(params.max_iters == 1)
