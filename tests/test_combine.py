@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from dask.callbacks import Callback
 
 import masterframe as mf
 from masterframe import combine, direct, kernels, store
-from masterframe.errors import StorageError, UsageError
+from masterframe.errors import MemoryLimitError, StorageError, UsageError
 from masterframe.fits import masters
 from masterframe.kernels import Floor, LoadTerms
 from masterframe.model import (
@@ -29,7 +30,7 @@ from masterframe.model import (
     Section,
 )
 from masterframe.request import read_options
-from masterframe.tiling import Tiling
+from masterframe.tiling import Tiling, parse_bytes
 from stacks import count_bytes, raw_frames, write_frames
 from twins import KEPT
 from twins import combine as twin
@@ -103,7 +104,7 @@ def test_all_planes_come_from_one_task_a_band_and_one_read(stack):
         computed = planes.compute(scheduler="synchronous")
     assert set(computed) == {"data", "uncert", "mask", "count", "rejlow", "rejhigh"}
     assert read.bytes == N * ROWS * COLUMNS * 2
-    bands = [key for key in tasks.keys if key.startswith("('array-mf-combine")]  # fused: one task
+    bands = [key for key in tasks.keys if key.startswith("('mf-combine")]  # fused: one task
     assert len(bands) == len(stack.chunks[1])
 
 
@@ -418,10 +419,10 @@ def test_workers_make_no_difference(tall_paths, expected, tmp_path, workers):
 
 
 def test_little_memory_makes_no_difference(tall_paths, expected, tmp_path):
-    from masterframe import cluster, tiling
-
-    least = cluster.resident_bytes() + tiling.ARENA_BYTES + (3 << 20)
-    assert combined(tall_paths, tmp_path / "m.fits", workers=1, memory=least) == expected
+    with pytest.raises(MemoryLimitError, match="need at least") as refused:
+        combined(tall_paths, tmp_path / "m.fits", workers=2, memory=10**6)
+    needed = parse_bytes(re.search(r"need at least (\S+ MB)", str(refused.value))[1])
+    assert combined(tall_paths, tmp_path / "m.fits", workers=2, memory=needed + 10**6) == expected
 
 
 def test_processes_make_no_difference(tall_paths, expected, tmp_path):
@@ -527,7 +528,7 @@ def test_growth_writes_the_same_master_in_any_bands(paths, tmp_path):
 
 
 def fixed_bands(rows):
-    return Tiling(rows, -(-ROWS // rows), 4, 0, N * ROWS * COLUMNS * 2)
+    return Tiling(rows, COLUMNS, -(-ROWS // rows), 2, 4, 0, N * ROWS * COLUMNS * 2, 0)
 
 
 NOISE = Noise(floor=0.0, step=1.0, gain=2.0, read_noise=6.0)

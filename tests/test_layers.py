@@ -22,8 +22,8 @@ SOURCE = ROOT / "src" / PACKAGE
 LAYERS = (
     {"errors", "names"},
     {"model"},
-    {"tiling", "matching", "quantiles", "kernels"},
-    {"fits", "cluster", "console", "scaling", "dialects"},
+    {"tiling", "matching", "paths", "quantiles", "kernels"},
+    {"ahead", "fits", "cluster", "console", "scaling", "dialects"},
     {"journal", "inventory", "stack", "calibrate", "simulate", "plan", "jobs"},
     {"combine", "finish", "calibrated", "freshness", "levels", "provenance", "runlog"},
     {"masterfile"},

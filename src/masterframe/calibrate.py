@@ -18,6 +18,9 @@ from masterframe import fits, kernels
 from masterframe.model import Calibration, Frame, MasterImage, Recipe
 
 Raw = NDArray[Any]
+ALL = slice(None)
+Place = tuple[int, slice]
+"""First row, and columns, in the trimmed image."""
 
 
 def trim_columns(block: Raw, calibration: Calibration) -> Raw:
@@ -33,14 +36,17 @@ def load_terms(
     calibration: Calibration,
     recipe: Recipe,
     mask: Raw | None = None,
+    *,
     step: int = 1,
+    columns: slice = ALL,
 ) -> kernels.LoadTerms:
     """Gather all that the load step needs for one band.
 
     Parameters
     ----------
     block : array (N, rows, raw columns)
-        Raw values of the band, full width, rows trimmed.
+        Raw values of the band, rows trimmed; full width, or `columns` of a frame that is not
+        trimmed.
     row0 : int
         First row of the band in the trimmed image, which is the masters' row.
     calibration : Calibration
@@ -51,6 +57,8 @@ def load_terms(
         Values to leave out (True).
     step : int
         Rows of the image from one row of the block to the next.
+    columns : slice
+        Columns of the trimmed image that the terms are for.
     """
     rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
     work = np.dtype(recipe.dtype)
@@ -58,17 +66,28 @@ def load_terms(
     bias = None if calibration.dark and calibration.dark_holds_bias else calibration.bias
     return kernels.LoadTerms(
         overscan=_overscan(block, calibration, work),
-        bias=_master_rows(bias, rows, work),
-        dark=_master_rows(calibration.dark, rows, work),
+        bias=_master_rows(bias, rows, work)[:, columns],
+        dark=_master_rows(calibration.dark, rows, work)[:, columns],
         dark_ratio=_per_frame(calibration.dark_ratio, work),
-        flat=_flat_rows(calibration.flat, rows, work),
+        flat=_flat_rows(calibration.flat, rows, work)[:, columns],
         scale=_per_frame(calibration.scale, work),
         zero=_per_frame(calibration.zero, work),
-        bad=bad_rows(calibration, rows),
+        bad=bad_rows(calibration, rows)[:, columns],
         frame_mask=_no_mask() if mask is None else np.asarray(trim_columns(mask, calibration)),
         saturation=_bound(recipe.saturation, np.inf),
         raw_low=_bound(threshold.low if threshold else None, -np.inf),
         raw_high=_bound(threshold.high if threshold else None, np.inf),
+    )
+
+
+def columns_of(terms: kernels.LoadTerms, columns: slice) -> kernels.LoadTerms:
+    """Return the terms of some columns of a band."""
+    return terms._replace(
+        bias=terms.bias[:, columns],
+        dark=terms.dark[:, columns],
+        flat=terms.flat[:, columns],
+        bad=terms.bad[:, columns],
+        frame_mask=terms.frame_mask[:, :, columns],
     )
 
 
@@ -134,28 +153,31 @@ def applied(calibration: Calibration) -> list[MasterImage]:
     return [master for master in (bias, calibration.dark, calibration.flat) if master]
 
 
-def scaled_uncertainty(sigma: Raw, row0: int, calibration: Calibration) -> NDArray[np.float64]:
+def scaled_uncertainty(sigma: Raw, place: Place, calibration: Calibration) -> NDArray[np.float64]:
     """Return standard deviations of raw values as those of the calibrated and scaled values.
 
     Parameters
     ----------
-    sigma : array (N, rows, raw columns)
-        Standard deviations (adu), rows trimmed.
-    row0 : int
-        First row in the trimmed image.
+    sigma : array (N, rows, columns)
+        Standard deviations (adu), trimmed.
+    place : (int, slice)
+        First row and columns in the trimmed image.
     calibration : Calibration
         What is applied to the values.
     """
-    scaled = trim_columns(sigma, calibration).astype(np.float64)
+    scaled = sigma.astype(np.float64)
     if calibration.flat:
+        row0, columns = place
         rows = range(row0, row0 + sigma.shape[1])
-        scaled /= _flat_rows(calibration.flat, rows, np.dtype(np.float64))
+        scaled /= _flat_rows(calibration.flat, rows, np.dtype(np.float64))[:, columns]
     if calibration.scale:
         scaled *= np.asarray(calibration.scale)[:, None, None]
     return scaled
 
 
-def shared_variance(data: NDArray[Any], row0: int, calibration: Calibration) -> NDArray[np.float64]:
+def shared_variance(
+    data: NDArray[Any], place: Place, calibration: Calibration
+) -> NDArray[np.float64]:
     """Return the variance that the masters bring into calibrated values, for all frames alike.
 
     ``(mean(scale)^2 sigma_B^2 + mean(scale dark_ratio)^2 sigma_D^2) / flat^2 + (data sigma_F /
@@ -166,22 +188,24 @@ def shared_variance(data: NDArray[Any], row0: int, calibration: Calibration) -> 
     ----------
     data : array (rows, columns)
         The calibrated (combined) values.
-    row0 : int
-        First row in the trimmed image.
+    place : (int, slice)
+        Their first row and their columns in the trimmed image.
     calibration : Calibration
         What was applied.
     """
+    row0, columns = place
     rows = range(row0, row0 + data.shape[0])
     scale = np.asarray(calibration.scale or (1.0,))
     ratio = np.asarray(calibration.dark_ratio or (1.0,))
     variance = np.zeros(data.shape)
     if calibration.bias and not (calibration.dark and calibration.dark_holds_bias):
-        variance += scale.mean() ** 2 * _variance_rows(calibration.bias, rows)
+        variance += scale.mean() ** 2 * _variance_rows(calibration.bias, rows)[:, columns]
     if calibration.dark:
-        variance += (scale * ratio).mean() ** 2 * _variance_rows(calibration.dark, rows)
+        dark = _variance_rows(calibration.dark, rows)[:, columns]
+        variance += (scale * ratio).mean() ** 2 * dark
     if calibration.flat:
-        flat = _flat_rows(calibration.flat, rows, np.dtype(np.float64))
-        relative = _variance_rows(calibration.flat, rows) / flat**2
+        flat = _flat_rows(calibration.flat, rows, np.dtype(np.float64))[:, columns]
+        relative = _variance_rows(calibration.flat, rows)[:, columns] / flat**2
         variance = variance / flat**2 + np.asarray(data, np.float64) ** 2 * relative
     return variance
 

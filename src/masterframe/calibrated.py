@@ -16,8 +16,8 @@ from masterframe import __version__, calibrate, fits, journal
 from masterframe.fits import headers, legal, masters, tables, write
 from masterframe.model import Calibration, Image, MaskBit, Recipe
 
-BAND_BYTES = 8 << 20
-"""Bytes of one plane that are in memory at a time."""
+BAND_BYTES = 2 << 20
+"""Bytes of one plane, in float64, that are in memory at a time: some ten of them are."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def calibrated_planes(
         flat, signal = calibrate.flat_and_signal(data, row0, image.calibration)
         gain, read_noise = noise.gain or 1.0, noise.read_noise or 0.0
         variance = (gain * np.maximum(signal, 0) + read_noise**2) / (gain * flat) ** 2
-        variance += calibrate.shared_variance(data, row0, image.calibration)
+        variance += calibrate.shared_variance(data, (row0, calibrate.ALL), image.calibration)
         planes["uncert"] = np.sqrt(variance).astype(dtype)
     return planes
 

@@ -281,13 +281,17 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
         return
     count = len(files or [])
     _say(as_json, f"masterframe {__version__}: combining {count} arguments into {output}")
-    from masterframe import direct
-    from masterframe.console import clean
-    from masterframe.request import read_options
+    from masterframe import ahead, cluster, paths
 
-    request = read_options(options)
-    with _resources(scheduler, workers, _memory(memory), dashboard) as resources:
-        made = direct.combine_files(request, resources)
+    found = paths.expand_paths(files) if files else []
+    with ahead.walking(found, cluster.available_memory() // 4):  # while the rest is loaded
+        from masterframe import direct
+        from masterframe.console import clean
+        from masterframe.request import read_options
+
+        request = read_options(options)
+        with _resources(scheduler, workers, _memory(memory), dashboard) as resources:
+            made = direct.combine_files(request, resources)
     _finish(as_json, made.as_dict(), clean(made.summary()))
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from masterframe.errors import ClusterLostError, UsageError
+
+MOST_MEMORY = 4 * 10**9
+"""Memory (bytes) that a run takes at most where nobody says how much."""
+M_TRIM, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""Options of mallopt (malloc.h of glibc)."""
+COPIES = 4
+"""Times that a result is in memory on its way from a worker process: there, serialized, received,
+and as it is used."""
 
 
 class Task(Protocol):
@@ -35,6 +45,23 @@ class Runner(Protocol):
     def submit(self, task: Any) -> Task:
         """Start one `dask.delayed` object whose graph is culled to it."""
 
+    def footprint(self, ready: Callable[[], object]) -> Footprint:
+        """Measure what the memory is shared with, once `ready` has been called everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What tasks share the memory of a run with."""
+
+    held: int
+    """Resident bytes before any pixel is read: of all processes, or of one worker of a cluster."""
+    workers: int
+    """Tasks that run in this memory at the same time."""
+    copies: int = 1
+    """Times that the result of a task is in memory on its way to the driver."""
+    divisible: bool = True
+    """Whether fewer of them may run."""
+
 
 class ThreadRunner:
     """Runs tasks on threads of this process: kernels and reads release the GIL."""
@@ -49,16 +76,31 @@ class ThreadRunner:
         """Start a task on the next free thread."""
         return self._pool.submit(task.compute, scheduler="synchronous", optimize_graph=False)
 
+    def footprint(self, ready: Callable[[], object]) -> Footprint:
+        """Measure this process."""
+        settle_allocator()
+        ready()
+        return Footprint(resident_bytes(), self.workers)
+
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class ClientRunner:
-    """Runs tasks through a distributed client that somebody else opened."""
+    """Runs tasks through a distributed client.
 
-    def __init__(self, client: Any) -> None:
+    Parameters
+    ----------
+    client : distributed.Client
+        An open client; who opened it closes it.
+    local : bool
+        Its workers are on this machine and share the memory with this process.
+    """
+
+    def __init__(self, client: Any, *, local: bool = False) -> None:
         self._client = client
+        self._local = local
         self.dashboard = client.dashboard_link or ""
         self.workers = sum(client.nthreads().values())
         if not self.workers:
@@ -68,6 +110,16 @@ class ClientRunner:
         """Send a task to the scheduler."""
         future: Task = self._client.compute(task, optimize_graph=False, retries=2)
         return future
+
+    def footprint(self, ready: Callable[[], object]) -> Footprint:
+        """Measure this process and its workers, or the largest worker of a cluster."""
+        ready()
+        found = self._client.run(_ready_and_resident, ready)
+        if self._local:
+            processes = {os.getpid(): resident_bytes(), **dict(found.values())}
+            return Footprint(sum(processes.values()), self.workers, COPIES)
+        held = max(size for _, size in found.values())
+        return Footprint(held, max(self._client.nthreads().values()), 1, divisible=False)
 
 
 def available_cores() -> int:
@@ -79,14 +131,76 @@ def available_cores() -> int:
 
 def default_memory() -> int:
     """Return half of the memory that is available to this process, at most 4 GB."""
+    return min(available_memory() // 2, MOST_MEMORY)
+
+
+def available_memory() -> int:
+    """Return the memory that this process could still take: of the machine, and of its cgroups."""
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for line in _lines(Path("/proc/meminfo")):
+        if line.startswith("MemAvailable:"):  # counts the page cache, which gives way
+            pages = int(line.split()[1]) * 1024
+    return min([pages, *_left_in_cgroups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+def _left_in_cgroups(membership: Path, root: Path) -> Iterator[int]:
+    """Yield what each limit leaves of the memory, of the process's own group and all above it.
+
+    The page cache of a group counts in its usage, but gives way like that of the machine.
+    """
+    for line in _lines(membership):
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            top, limit, usage = root, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            top, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = top / path.lstrip("/")
+        for folder in [group, *group.parents]:
+            if not folder.is_relative_to(top):
+                break
+            most, used = _number(folder / limit), _number(folder / usage)
+            if most is not None and used is not None:
+                yield max(most - used + _cache_in(folder / "memory.stat"), 0)
+
+
+def _cache_in(path: Path) -> int:
+    """Return the bytes of file pages that a group could give back."""
+    fields = dict(line.split(maxsplit=1) for line in _lines(path) if " " in line)
+    prefix = "total_" if "total_inactive_file" in fields else ""
+    return sum(int(fields.get(f"{prefix}{part}_file", 0)) for part in ("active", "inactive"))
+
+
+def _number(path: Path) -> int | None:
+    """Return the number in a file; None where there is none, or ``max``."""
+    lines = _lines(path)
+    return int(lines[0]) if lines and lines[0].isdigit() else None
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        available = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        pages = available["MemAvailable"]  # counts the page cache, which gives way
-    except (OSError, KeyError, ValueError, IndexError):
-        pass
-    return min(pages // 2, 4 * 10**9)
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _ready_and_resident(ready: Callable[[], object]) -> tuple[int, int]:
+    """Return the process and its resident bytes, once `ready` was called."""
+    settle_allocator()
+    ready()
+    return os.getpid(), resident_bytes()
+
+
+def settle_allocator() -> None:
+    """Have large arrays given back to the system as they are freed; glibc alone needs to be told.
+
+    Left alone it keeps ever larger blocks, and an arena for each thread: memory that nobody uses.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, 1 << 20), (M_TRIM, 1 << 20)):
+            mallopt(option, value)
 
 
 def resident_bytes() -> int:
@@ -136,7 +250,7 @@ def open_runner(
             runner.close()
     elif scheduler in ("threads", "processes"):
         with _local_client(scheduler == "processes", count, memory, dashboard) as client:
-            yield ClientRunner(client)
+            yield ClientRunner(client, local=True)
     elif "://" in scheduler:
         with _remote_client(scheduler) as client:
             yield ClientRunner(client)
@@ -159,8 +273,7 @@ def _local_client(
             n_workers=workers if processes else 1,
             threads_per_worker=1 if processes else workers,
             processes=processes,
-            # distributed pauses workers near their limit; the band planner keeps well below it
-            memory_limit=memory // workers if processes and memory else 0,
+            memory_limit=0,  # distributed would pause workers near it: the band planner keeps it
             dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address="127.0.0.1:0" if dashboard else None,
             # its HTTP server runs without a dashboard, too, and all would want the same port

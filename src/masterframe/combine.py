@@ -1,4 +1,9 @@
-"""A lazy stack and a recipe become a lazy result: one task a row band, from one read."""
+"""A lazy stack and a recipe become a lazy result: one task a cell, from one read.
+
+A cell is a band of whole rows, or of one row a part where a row of all frames is too much for the
+memory. Sums over a row are made in parts of so many columns and put together by who writes the
+master, so that their bits are the same however rows were cut.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +31,7 @@ from masterframe.model import (
     Recipe,
 )
 from masterframe.quantiles import MAD_TO_SIGMA
+from masterframe.tiling import PART, parts_of
 
 STEP_FRAMES, STEP_ROWS = 8, 16
 """Frames and rows a frame in which the quantisation step is looked for."""
@@ -52,11 +58,11 @@ class Combined:
     """A lazy combination: nothing is read until its bands are computed."""
 
     bands: da.Array
-    """Object array (bands, 1); each block holds one `BandResult`."""
+    """Object array (1, bands, parts of a row); each block holds one `BandResult`."""
     row_chunks: tuple[int, ...]
     """Rows of each band."""
-    width: int
-    """Columns of the result."""
+    column_chunks: tuple[int, ...]
+    """Columns of each part of a row; one part where rows are whole."""
     recipe: Recipe
     """How it is combined, with every automatic value resolved but the quantisation step."""
     n_frames: int
@@ -65,7 +71,7 @@ class Combined:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of the result."""
-        return sum(self.row_chunks), self.width
+        return sum(self.row_chunks), sum(self.column_chunks)
 
     @property
     def planes(self) -> tuple[str, ...]:
@@ -80,7 +86,8 @@ class Combined:
         pixels = self.bands.map_blocks(
             _band_record,
             record,
-            chunks=(self.row_chunks, (self.width,)),
+            drop_axis=0,
+            chunks=(self.row_chunks, self.column_chunks),
             dtype=record,
             meta=np.empty((0, 0), record),
             token="mf-planes",
@@ -142,8 +149,10 @@ def combine_stack(
     recipe = replace(recipe, rejection=kernels.resolve_rejection(recipe.rejection))
     check_known(recipe, uncertainties=uncertainties is not None)
     _check_facts(recipe, facts)
-    data = _banded(trim_rows(da.asarray(stack.data), calibration))
-    row_chunks = data.chunks[1]
+    data = _banded(trim_rows(da.asarray(stack.data), calibration), recipe, calibration)
+    row_chunks, column_chunks = data.chunks[1:]
+    if calibration.trim:
+        column_chunks = (calibration.trim.shape[1],)
     spans = band_spans(row_chunks, math.floor(recipe.rejection.grow or 0))
     job = _BandJob(
         recipe=recipe,
@@ -152,6 +161,7 @@ def combine_stack(
         scale=calibration.scale or stack_scale(stack),
         above_bias=is_above_bias(calibration) or bool(stack.attrs.get("above_bias")),
         spans=spans,
+        columns=tuple(np.cumsum((0, *column_chunks)).tolist()),
     )
     blocks: list[da.Array | None] = [with_margins(data, spans)]
     for name, other in (("masks", masks), ("uncertainties", uncertainties)):
@@ -167,14 +177,39 @@ def combine_stack(
         *blocks,
         job=job,
         step=recipe.noise.step or quantisation_step(stack, facts.sources),
-        drop_axis=0,
-        chunks=((1,) * len(row_chunks), (1,)),
+        # No axis is dropped: Dask would copy every block on the way, to join what is whole already.
+        chunks=((1,), (1,) * len(row_chunks), (1,) * len(column_chunks)),
         dtype=object,
-        meta=np.empty((0, 0), object),
+        meta=np.empty((0, 0, 0), object),
         token="mf-combine",  # the label on the dashboard
     )
-    width = calibration.trim.shape[1] if calibration.trim else data.shape[2]
-    return Combined(bands, row_chunks, width, recipe, data.shape[0])
+    return Combined(bands, row_chunks, column_chunks, recipe, data.shape[0])
+
+
+def rehearse(dtype: np.dtype[Any], recipe: Recipe, *, calibrates: bool) -> None:
+    """Compile or load in this process what combining values of a type will run.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type of the raw values.
+    recipe : Recipe
+        How they are combined.
+    calibrates : bool
+        Whether values are changed before they are combined.
+    """
+    count, neutral = 5, np.ones(5)
+    kernels.combine_block(
+        np.arange(count * 4).reshape(count, 2, 2).astype(dtype),
+        kernels.LoadTerms(scale=neutral) if calibrates else kernels.LoadTerms(),
+        recipe,
+        kernels.Floor(),
+        np.arange(count),
+        np.dtype(recipe.dtype),
+        frames=kernels.FrameTerms(
+            noise=np.arange(count * 3.0).reshape(count, 3), weights=neutral, exptime=neutral
+        ),
+    )
 
 
 def check_known(recipe: Recipe, *, uncertainties: bool = False) -> None:
@@ -235,11 +270,24 @@ def trim_rows(data: da.Array, calibration: Calibration) -> da.Array:
     return data[:, calibration.trim.y0 : calibration.trim.y1, :]
 
 
-def _banded(data: da.Array) -> da.Array:
-    """Return the data with all frames and columns in one chunk, as the kernel needs them."""
-    if data.numblocks[0] == 1 and data.numblocks[2] == 1:
-        return data
-    return data.rechunk({0: -1, 2: -1})
+def whole_rows(recipe: Recipe, calibration: Calibration) -> str:
+    """Return why all columns of a row must be combined at once; '' where they need not."""
+    rejection = recipe.rejection
+    if kernels.RULES[rejection.rule].rows:
+        return f"the rule {rejection.rule} measures whole rows"
+    if rejection.grow:
+        return "grow looks at the columns beside"
+    if calibration.overscan or calibration.trim:
+        return "overscan and trim need whole rows"
+    return ""
+
+
+def _banded(data: da.Array, recipe: Recipe, calibration: Calibration) -> da.Array:
+    """Return the data with all frames in one chunk, and all columns where they must be together."""
+    apart = not whole_rows(recipe, calibration)
+    if data.numblocks[2] > 1 and (not apart or any(n % PART for n in data.chunks[2][:-1])):
+        data = data.rechunk({2: -1})
+    return data if data.numblocks[0] == 1 else data.rechunk({0: -1})
 
 
 def canonical_rank(stack: xr.DataArray) -> list[int]:
@@ -326,6 +374,8 @@ class _BandJob:
     scale: tuple[float, ...]
     above_bias: bool
     spans: tuple[BandSpan, ...]
+    columns: tuple[int, ...]
+    """First column of each part of a row, and the one after the last."""
 
 
 def combine_band(
@@ -337,7 +387,7 @@ def combine_band(
     step: float,
     block_info: Any = None,
 ) -> NDArray[Any]:
-    """Combine one row band; the function of every ``mf-combine`` task.
+    """Combine one cell; the function of every ``mf-combine`` task.
 
     Parameters
     ----------
@@ -356,49 +406,86 @@ def combine_band(
 
     Returns
     -------
-    object array (1, 1)
+    object array (1, 1, 1)
         The `BandResult`.
     """
-    span = job.spans[block_info[0]["chunk-location"][1]]
-    recipe, calibration = job.recipe, job.calibration
+    _, band, part = block_info[0]["chunk-location"]
+    span, x0, x1 = job.spans[band], *job.columns[part : part + 2]
+    calibration = job.calibration
     first = span.row0 - span.above
-    terms = calibrate.load_terms(block, first, calibration, recipe, mask)
-    result = kernels.combine_block(
-        calibrate.trim_columns(block, calibration),
-        terms,
+    terms = calibrate.load_terms(block, first, calibration, job.recipe, mask, columns=slice(x0, x1))
+    results = [
+        _combine_part(block, terms, uncertainty, job, step, (span, x0, columns))
+        for columns in parts_of(x1 - x0, whole=bool(whole_rows(job.recipe, calibration)))
+    ]
+    result = _beside(results)
+    inner = slice(span.above, span.above + span.rows)
+    offset = calibration.trim.y0 if calibration.trim else 0
+    boxed = np.empty((1, 1, 1), object)
+    boxed[0, 0, 0] = BandResult(
+        row0=span.row0,
+        column0=x0,
+        planes=_planes(result, (span.row0, slice(x0, x1)), terms.bad[inner], job),
+        frames=FrameCounts(result.kept, result.rej_low, result.rej_high, result.missing),
+        frame_sums=np.stack([part.frame_sums for part in results], axis=1),
+        half_sums=np.stack([part.half_sums for part in results], axis=1),
+        datasum=_partial_datasum(block[:, inner], (span.row0 + offset, x0), job.facts.sources),
+    )
+    return boxed
+
+
+def _combine_part(
+    block: NDArray[Any],
+    terms: kernels.LoadTerms,
+    uncertainty: NDArray[Any] | None,
+    job: _BandJob,
+    step: float,
+    place: tuple[BandSpan, int, slice],
+) -> kernels.KernelResult:
+    """Combine some columns of a cell: those of a slice that counts from its first column."""
+    span, x0, columns = place
+    recipe, calibration = job.recipe, job.calibration
+    sigma = None
+    if uncertainty is not None:
+        sigma = calibrate.trim_columns(uncertainty, calibration)[:, :, columns]
+    return kernels.combine_block(
+        calibrate.trim_columns(block, calibration)[:, :, columns],
+        calibrate.columns_of(terms, columns),
         recipe,
         noise_floor(recipe.noise, step, job.scale, job.above_bias),
         np.asarray(job.facts.rank),
         np.dtype(recipe.dtype),
-        frames=frame_terms(job, uncertainty, first),
+        frames=frame_terms(
+            job, sigma, (span.row0 - span.above, slice(x0 + columns.start, x0 + columns.stop))
+        ),
         margin=(span.above, span.below),
     )
-    inner = slice(span.above, span.above + span.rows)
-    offset = calibration.trim.y0 if calibration.trim else 0
-    band = BandResult(
-        row0=span.row0,
-        planes=_planes(result, span.row0, terms.bad[inner], job),
-        frames=FrameCounts(result.kept, result.rej_low, result.rej_high, result.missing),
-        frame_sums=result.frame_sums,
-        half_sums=result.half_sums,
-        datasum=_partial_datasum(block[:, inner], span.row0 + offset, job.facts.sources),
-    )
-    boxed = np.empty((1, 1), object)
-    boxed[0, 0] = band
-    return boxed
 
 
-def frame_terms(job: _BandJob, uncertainty: NDArray[Any] | None, first: int) -> kernels.FrameTerms:
+def _beside(parts: Sequence[kernels.KernelResult]) -> kernels.KernelResult:
+    """Return results of neighbouring columns as one, but for the sums over rows of the first."""
+    if len(parts) == 1:
+        return parts[0]
+    planes = ("data", "uncert", "count", "low", "high", "saturated", "propagated", "exposure")
+    counts = ("kept", "rej_low", "rej_high", "missing")
+    joined = {name: np.concatenate([getattr(p, name) for p in parts], axis=1) for name in planes}
+    summed = {name: np.sum([getattr(p, name) for p in parts], axis=0) for name in counts}
+    return replace(parts[0], **joined, **summed)
+
+
+def frame_terms(
+    job: _BandJob, uncertainty: NDArray[Any] | None, place: tuple[int, slice]
+) -> kernels.FrameTerms:
     """Return what the kernel needs to know of the frames besides their pixels.
 
     Parameters
     ----------
     job : _BandJob
         What is the same for every band.
-    uncertainty : array (N, rows, raw columns), or None
+    uncertainty : array (N, rows, columns), or None
         Standard deviations of the raw values (adu); they take the place of gain and read noise.
-    first : int
-        First row of the uncertainties in the trimmed image.
+    place : (int, slice)
+        First row and columns of the uncertainties in the trimmed image.
     """
     facts, recipe = job.facts, job.recipe
     by_frame = recipe.weighting == "frames"
@@ -406,7 +493,7 @@ def frame_terms(job: _BandJob, uncertainty: NDArray[Any] | None, first: int) -> 
         weights=np.asarray(facts.weights if by_frame else ()), exptime=np.asarray(facts.exptimes)
     )
     if uncertainty is not None:
-        sigma = calibrate.scaled_uncertainty(uncertainty, first, job.calibration)
+        sigma = calibrate.scaled_uncertainty(uncertainty, place, job.calibration)
         return terms._replace(variance=sigma**2)
     signal = job.above_bias or recipe.rejection.rule == "ccd"  # which takes values as signal
     count, zero = len(facts.rank), job.calibration.zero
@@ -474,10 +561,10 @@ def noise_floor(
 
 
 def _planes(
-    result: kernels.KernelResult, row0: int, bad: NDArray[np.bool_], job: _BandJob
+    result: kernels.KernelResult, place: tuple[int, slice], bad: NDArray[np.bool_], job: _BandJob
 ) -> dict[str, NDArray[Any]]:
     recipe = job.recipe
-    shared = _shared_variance(result, row0, job)
+    shared = _shared_variance(result, place, job)
     variance = _measured_variance(result, recipe.noise, job.scale) + shared
     planes: dict[str, Callable[[], NDArray[Any]]] = {
         "data": lambda: result.data,
@@ -495,14 +582,16 @@ def _planes(
     }
 
 
-def _shared_variance(result: kernels.KernelResult, row0: int, job: _BandJob) -> NDArray[np.float64]:
+def _shared_variance(
+    result: kernels.KernelResult, place: tuple[int, slice], job: _BandJob
+) -> NDArray[np.float64]:
     """Return the variance of what the masters bring into the result; a sum has it n times."""
     if not calibrate.applied(job.calibration):
         return np.zeros(result.data.shape)
     if job.recipe.estimator != "sum":
-        return calibrate.shared_variance(result.data, row0, job.calibration)
+        return calibrate.shared_variance(result.data, place, job.calibration)
     kept = np.maximum(result.count, 1)
-    return kept**2 * calibrate.shared_variance(result.data / kept, row0, job.calibration)
+    return kept**2 * calibrate.shared_variance(result.data / kept, place, job.calibration)
 
 
 def _measured_variance(
@@ -530,16 +619,17 @@ def _mask(
 
 
 def _partial_datasum(
-    block: NDArray[Any], row0: int, sources: Sequence[Frame]
+    block: NDArray[Any], place: tuple[int, int], sources: Sequence[Frame]
 ) -> NDArray[np.uint64]:
-    if not sources:
-        return np.zeros(0, np.uint64)
-    sums = fits.band_words(sources, block, row0)
+    """Return the DATASUM of a block whose first value is at a row and a column of the frames."""
+    _, rows, columns = block.shape
+    contiguous = sources and (rows == 1 or columns == sources[0].shape[1])
+    sums = fits.band_words(sources, block, *place) if contiguous else None
     return np.zeros(0, np.uint64) if sums is None else sums
 
 
 def _band_record(band: NDArray[Any], record: np.dtype[Any]) -> NDArray[Any]:
-    planes = band[0, 0].planes
+    planes = band[0, 0, 0].planes
     pixels = np.empty(planes["data"].shape, record)
     for name in record.names or ():
         pixels[name] = planes[name]

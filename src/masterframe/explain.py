@@ -347,7 +347,8 @@ def _open_window(
     sigma = np.empty((0, 0, 0))
     if uncertainties is not None:
         rows = np.asarray(uncertainties[:, top + first : top + last, :])
-        sigma = calibrate.scaled_uncertainty(rows, first, calibration)
+        rows = calibrate.trim_columns(rows, calibration)
+        sigma = calibrate.scaled_uncertainty(rows, (first, calibrate.ALL), calibration)
     return _Window(
         raw=calibrate.trim_columns(block, calibration),
         terms=calibrate.load_terms(block, first, calibration, recipe),

@@ -6,9 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from masterframe import cluster, freshness, store
+from masterframe import cluster, freshness, jobs, store
 from masterframe.errors import FrameError
-from masterframe.model import Config, Plan, Product
+from masterframe.model import Calibration, Config, Plan, Product
+
+PROGRAM_BYTES = 280 * 10**6
+"""Resident memory of a run before it reads a pixel, with its kernels loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Forecast:
     """Row bands it would be cut into."""
     peak_bytes: int = 0
     """Memory that it would take."""
+    reading: str = ""
+    """How it would be read: bands, the size of a read, how many at a time, memory."""
 
 
 def foresee(
@@ -38,7 +43,10 @@ def foresee(
         If a product does not fit in the memory given.
     """
     workers = workers or config.workers or cluster.available_cores()
-    memory = memory or config.memory or cluster.default_memory()
+    room = store.Room(
+        memory or config.memory or cluster.default_memory(),
+        cluster.Footprint(max(cluster.resident_bytes(), PROGRAM_BYTES), workers),
+    )
     remade: set[str] = set()
     found: dict[str, Forecast] = {}
     for product in plan.products:
@@ -50,15 +58,23 @@ def foresee(
             found[product.name] = Forecast(True, state.reason)
             continue
         remade.add(product.name)
-        frames = [exposure.images[0].frame for exposure in product.exposures]
-        tiling = store.plan_bands(
-            frames, product.recipe.recipe, len(product.uses), memory=memory, workers=workers
-        )
+        tiling = store.plan_bands(_job(product), len(product.uses), room)
         images = len(product.exposures[0].images)
         found[product.name] = Forecast(
-            False, state.reason, images * tiling.read_bytes, tiling.bands, tiling.peak_bytes
+            *(False, state.reason, images * tiling.read_bytes, tiling.bands, tiling.peak_bytes),
+            reading=tiling.text(),
         )
     return found
+
+
+def _job(product: Product) -> jobs.ImageJob:
+    """Return the first image of a product as it would be combined, but for what is measured."""
+    images = tuple(exposure.images[0] for exposure in product.exposures)
+    first = images[0]
+    sections = Calibration()
+    if product.recipe.subtract_overscan:
+        sections = Calibration(overscan=first.overscan, trim=first.trim)
+    return jobs.ImageJob("", images, product.recipe.recipe, sections)
 
 
 def _state(

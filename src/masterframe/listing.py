@@ -148,10 +148,7 @@ def _product_lines(product: Product, forecast: Forecast) -> list[str]:
     lines += [f"  {use.role}: {use.product} ({clean(use.reason)})" for use in product.uses]
     lines += [f"  note: {clean(note)}" for note in product.notes]
     if forecast.bytes_read:
-        lines.append(
-            f"  {format_bytes(forecast.bytes_read)} in {forecast.bands} bands, "
-            f"{format_bytes(forecast.peak_bytes)} of memory"
-        )
+        lines.append(f"  {forecast.reading}")
     return lines
 
 

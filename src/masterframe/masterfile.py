@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,13 @@ class Totals:
         self.datasum: np.ndarray | None = np.zeros(n_frames, np.uint64)
 
     def add(self, band: BandResult) -> None:
-        """Add one band: integers are exact, float sums go row by row, whatever the band height."""
+        """Add one cell: integers are exact, float sums go part by part, however rows are cut."""
         for name in COUNTS:
             self.counts[name] += getattr(band.frames, name)
-        for row in band.frame_sums:
-            self.frame_sums += row
-        for row in band.half_sums:
-            self.half_sums += row
+        for part in chain.from_iterable(band.frame_sums):
+            self.frame_sums += part
+        for part in chain.from_iterable(band.half_sums):
+            self.half_sums += part
         if self.datasum is not None:
             self.datasum = self.datasum + band.datasum if band.datasum.size else None
 

@@ -13,7 +13,7 @@ from masterframe.errors import UsageError
 from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.model import Adjustment, Estimator, Noise, Recipe, Rejection
 from masterframe.names import unknown
-from masterframe.stack import expand_paths
+from masterframe.paths import expand_paths
 
 PLANES = ("rejlow", "rejhigh", "exposure", "propagated")
 Origin = Literal["given", "set", "default"]

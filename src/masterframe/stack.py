@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from masterframe import fits, tiling
 from masterframe.errors import FrameError, UsageError
 from masterframe.model import Frame, Header
+from masterframe.paths import expand_paths
 
 FLOAT_COORDINATES = {
     "exptime": ("EXPTIME", "EXPOSURE", "EXP_TIME"),
@@ -75,30 +74,31 @@ class FrameStack:
         frames, rows, columns = (
             np.arange(size)[part] for size, part in zip(self.shape, key, strict=True)
         )
-        block = self._read(np.atleast_1d(frames), np.atleast_1d(rows))
-        if isinstance(key[2], slice) and key[2] == slice(None):
-            picked = block
+        if isinstance(key[2], slice) and key[2].step in (None, 1):
+            picked = self._read(np.atleast_1d(frames), np.atleast_1d(rows), key[2])
         else:
+            block = self._read(np.atleast_1d(frames), np.atleast_1d(rows), slice(None))
             picked = block[:, :, np.atleast_1d(columns)]
         dropped = tuple(axis for axis, part in enumerate((frames, rows, columns)) if not part.ndim)
         return picked.squeeze(axis=dropped) if dropped else picked
 
-    def _read(self, frames: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[Any]:
+    def _read(self, frames: NDArray[np.intp], rows: NDArray[np.intp], part: slice) -> NDArray[Any]:
+        """Read rows of some frames; of the columns those of a slice without a step."""
         chosen = [self.frames[index] for index in frames]
-        if not chosen or not rows.size:
-            return np.empty((len(chosen), rows.size, self.shape[2]), self.dtype)
+        columns = range(self.shape[2])[part]
+        if not chosen or not rows.size or not columns:
+            return np.empty((len(chosen), rows.size, len(columns)), self.dtype)
         steps = np.unique(np.diff(rows))
         if steps.size < 2 and (steps > 0).all():  # a slice: each file is opened once
             step = int(steps[0]) if steps.size else 1
-            return fits.read_stack(chosen, int(rows[0]), int(rows[-1]) + 1, step).astype(
-                self.dtype, copy=False
-            )
+            block = fits.read_stack(chosen, int(rows[0]), int(rows[-1]) + 1, step, columns)
+            return block.astype(self.dtype, copy=False)
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
-        block = np.empty((len(chosen), rows.size, self.shape[2]), self.dtype)
+        block = np.empty((len(chosen), rows.size, len(columns)), self.dtype)
         done = 0
         for run in runs:
             block[:, done : done + run.size] = fits.read_stack(
-                chosen, int(run[0]), int(run[-1]) + 1
+                chosen, int(run[0]), int(run[-1]) + 1, 1, columns
             )
             done += run.size
         return block
@@ -111,13 +111,12 @@ class FrameStack:
         )
 
 
-def lazy_array(frames: Sequence[Frame], rows: int) -> da.Array:
-    """Return the frames as a Dask array (N, y, x) in full-width bands of so many rows."""
+def lazy_array(frames: Sequence[Frame], rows: int, columns: int = -1) -> da.Array:
+    """Return the frames as a Dask array (N, y, x) in bands of so many rows; -1: of all columns."""
     stack = FrameStack(tuple(frames))
-    count, _, width = stack.shape
     return da.from_array(
         stack,
-        chunks=(count, rows, width),
+        chunks=(-1, rows, columns),
         fancy=True,  # slices are pushed into the reader (measured: one pixel reads its rows alone)
         inline_array=True,
         meta=np.empty((0, 0, 0), stack.dtype),
@@ -188,43 +187,6 @@ def default_rows(frames: Sequence[Frame]) -> int:
         plane_bytes=16,
     )
     return tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=2).rows
-
-
-def expand_paths(
-    paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> list[str]:
-    """Return absolute paths: globs expanded in the order of names, ``@list`` files read.
-
-    Raises
-    ------
-    UsageError
-        If a pattern matches nothing or nothing is given.
-    """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    found: list[str] = []
-    for item in given:
-        text = os.fspath(item)
-        if text.startswith("@"):
-            found += _listed(Path(text[1:]))
-        elif glob.has_magic(text) and not os.path.lexists(text):
-            matches = sorted(glob.glob(text, recursive=True))
-            if not matches:
-                raise UsageError(f"no file matches {text}")
-            found += matches
-        else:
-            found.append(text)
-    if not found:
-        raise UsageError("no files are given")
-    return [str(Path(path).absolute()) for path in found]
-
-
-def _listed(path: Path) -> list[str]:
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise UsageError(f"the list @{path} cannot be read: {error.strerror or error}") from None
-    names = [os.fsdecode(line).strip() for line in lines]  # names are bytes to the system
-    return [str(path.parent / name) for name in names if name and not name.startswith("#")]
 
 
 def choose_image(scan: fits.FileScan, hdu: int | str | None) -> fits.HduScan:

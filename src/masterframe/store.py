@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
@@ -25,12 +26,14 @@ from dask.delayed import Delayed
 from dask.optimization import cull
 
 from masterframe import (
+    ahead,
     calibrate,
     calibrated,
     cluster,
     combine,
     finish,
     jobs,
+    kernels,
     levels,
     masterfile,
     scaling,
@@ -39,10 +42,14 @@ from masterframe import (
 from masterframe import tiling as bands
 from masterframe.errors import MasterframeError, StorageError
 from masterframe.fits import headers, masters, write
-from masterframe.model import Adjustment, BandResult, Frame, Recipe, Section
+from masterframe.model import Adjustment, BandResult, Calibration, Frame, Section
 
-LANES = 512
-"""Pixels that the kernel sorts side by side."""
+FLOAT = 8
+"""Bytes of a float64."""
+SCRATCH, SCRATCH_FRAME = 4 << 20, 1200
+"""Working memory (bytes) of one kernel call: of any, and more for each frame."""
+LOADED_LATER = 16 * 10**6
+"""What is loaded after the memory is shared out (bytes): compiled code for masters, tables."""
 
 
 class Reporter(Protocol):
@@ -69,6 +76,21 @@ class Silent:
 
     def note(self, text: str) -> None:
         """Say nothing."""
+
+
+class _Followed:
+    """A reporter that also tells who reads ahead how far the work has come."""
+
+    def __init__(self, reporter: Reporter, walker: ahead.Walker, total: int) -> None:
+        self.begin, self.note = reporter.begin, reporter.note
+        self._reporter, self._walker = reporter, walker
+        self._done, self._total = 0, total
+
+    def advance(self, done_bytes: int) -> None:
+        """Tell both."""
+        self._done += done_bytes
+        self._walker.reach(self._done / self._total)
+        self._reporter.advance(done_bytes)
 
 
 @dataclass(frozen=True)
@@ -144,15 +166,18 @@ def use_resources(given: Resources | None = None) -> Iterator[Resources]:
             yield resources
 
 
-def run_in_order(tasks: Iterable[Any], runner: cluster.Runner) -> Iterator[Any]:
+def run_in_order(
+    tasks: Iterable[Any], runner: cluster.Runner, in_flight: int | None = None
+) -> Iterator[Any]:
     """Run Dask tasks, a bounded number at a time, and yield their results in order.
 
     If a result raises, or the caller stops, what has begun is left to finish unseen.
     """
+    most = in_flight or 2 * runner.workers
     waiting: deque[cluster.Task] = deque()
     for task in tasks:
         waiting.append(runner.submit(task))
-        if len(waiting) >= bands.in_flight(runner.workers):
+        if len(waiting) >= most:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
@@ -253,52 +278,102 @@ def _write_or_error(job: calibrated.CalibratedJob) -> float | MasterframeError:
         return error
 
 
-def plan_bands(
-    frames: Sequence[Frame], recipe: Recipe, n_masters: int, *, memory: int, workers: int
-) -> bands.Tiling:
+@dataclass(frozen=True)
+class Room:
+    """The memory of a run, and what shares it."""
+
+    memory: int
+    """Resident memory that all processes together may reach, or one worker of a cluster (bytes)."""
+    footprint: cluster.Footprint
+    """What is held before a pixel is read, and how many tasks share the rest."""
+
+
+def room_of(images: Sequence[jobs.ImageJob], resources: Resources) -> Room:
+    """Measure what a run has room for, once what it will run is compiled or loaded.
+
+    To compile takes memory that is never given back: it must be there before it is shared out.
+    """
+    first = images[0]
+    ready = partial(
+        combine.rehearse,
+        _values_of(first),
+        first.recipe,
+        calibrates=first.calibration != Calibration(bad_pixels=first.calibration.bad_pixels),
+    )
+    return Room(resources.memory, resources.runner.footprint(ready))
+
+
+def _values_of(job: jobs.ImageJob) -> np.dtype[Any]:
+    """Return the type of the values that are combined."""
+    if job.changed is not None:
+        return np.dtype(str(job.changed.dtype))
+    return stack.FrameStack(tuple(image.frame for image in job.images)).dtype
+
+
+def plan_bands(job: jobs.ImageJob, n_masters: int, room: Room) -> bands.Tiling:
     """Choose the bands of one image within the memory given.
 
     Parameters
     ----------
-    frames : sequence of Frame
+    job : ImageJob
         What is combined.
-    recipe : Recipe
-        Its dtype and planes.
     n_masters : int
         Masters that calibrate it.
-    memory : int
-        Resident memory that the process may reach (bytes).
-    workers : int
-        Bands combined at the same time.
+    room : Room
+        The memory, and what shares it.
 
     Raises
     ------
     MemoryLimitError
-        If not even one row of all frames fits.
+        If not even one row of all frames fits, or a part of it where rows may be cut.
     """
-    value = np.dtype(recipe.dtype).itemsize
-    work = bands.Work(
-        n_frames=len(frames),
+    share = room.footprint
+    return bands.plan_bands(
+        _work_of(job, n_masters),
+        memory=room.memory,
+        reserved=share.held + LOADED_LATER,
+        workers=share.workers,
+        copies=share.copies,
+        divisible=share.divisible,
+    )
+
+
+def _work_of(job: jobs.ImageJob, n_masters: int) -> bands.Work:
+    """Return what combining an image costs, value by value."""
+    recipe, calibration = job.recipe, job.calibration
+    frames = [image.frame for image in job.images]
+    count, (_, width) = len(frames), frames[0].shape
+    values = _values_of(job)
+    work = kernels.work_type(values, recipe.dtype)
+    copied = 0 if values in (np.uint16, work) else work.itemsize
+    itemsize = values.itemsize
+    if job.uncertainties:
+        itemsize += np.dtype(job.uncertainties[0].dtype).itemsize
+        copied += 3 * FLOAT  # as float64, squared, and contiguous
+    whole = combine.whole_rows(recipe, calibration)
+    if job.changed is not None:
+        whole = whole or "values that a program changed come in whole rows"
+        itemsize *= 2  # what a graph of others' makes is not known: one copy on the way
+    columns = calibration.overscan.shape[1] if calibration.overscan else 0
+    marks = count * width * (1 + 6 * math.floor(recipe.rejection.grow or 0))
+    return bands.Work(
+        n_frames=count,
         shape=frames[0].shape,
-        itemsize=stack.FrameStack(tuple(frames)).dtype.itemsize,
-        scratch_bytes=len(frames) * LANES * value,
-        master_bytes=n_masters * (2 * value + 9),
+        itemsize=itemsize,
+        scratch_bytes=SCRATCH + count * SCRATCH_FRAME + max(marks, SCRATCH) * bool(whole),
+        master_bytes=n_masters * (2 * work.itemsize + 9),
         plane_bytes=sum(
             combine.plane_type(name, recipe).itemsize for name in combine.plane_names(recipe)
         ),
+        frame_row_bytes=16 + 2 * FLOAT * columns,
+        copy_bytes=copied,
+        whole=whole,
     )
-    return bands.plan_bands(work, memory=memory, reserved=cluster.resident_bytes(), workers=workers)
 
 
-def plan_image(job: jobs.ImageJob, resources: Resources) -> bands.Tiling:
+def plan_image(job: jobs.ImageJob, room: Room) -> bands.Tiling:
     """Choose the bands of one image of a job."""
-    return plan_bands(
-        [image.frame for image in job.images],
-        job.recipe,
-        len(calibrate.applied(job.calibration)),
-        memory=resources.memory,
-        workers=resources.runner.workers,
-    )
+    return plan_bands(job, len(calibrate.applied(job.calibration)), room)
 
 
 def make_master(job: jobs.MasterJob, resources: Resources) -> Made:
@@ -317,8 +392,21 @@ def make_master(job: jobs.MasterJob, resources: Resources) -> Made:
     """
     began = time.monotonic()
     job = jobs.in_canonical_order(job)
-    tilings = [plan_image(image, resources) for image in job.images]
-    resources.reporter.begin(job.path.name, sum(tiling.read_bytes for tiling in tilings))
+    paths = [image.frame.path for image in job.images[0].images]
+    with ahead.walking(paths, cluster.available_memory() // 4) as walker:
+        return _make_master(job, resources, walker, began)
+
+
+def _make_master(
+    job: jobs.MasterJob, resources: Resources, walker: ahead.Walker, began: float
+) -> Made:
+    room = room_of(job.images, resources)
+    tilings = [plan_image(image, room) for image in job.images]
+    for tiling in tilings:
+        resources.reporter.note(f"{job.path.name}: {tiling.text()}")
+    total = sum(tiling.read_bytes for tiling in tilings)
+    resources.reporter.begin(job.path.name, total)
+    resources = replace(resources, reporter=_Followed(resources.reporter, walker, total))
     resolved = zip(job.images, tilings, strict=True)
     job = replace(job, images=tuple(_with_step(*image, resources) for image in resolved))
     facts = masterfile.facts_of(job)
@@ -347,7 +435,7 @@ def make_master(job: jobs.MasterJob, resources: Resources) -> Made:
         n_frames=len(job.inputs),
         rejected=totals[0].rejected,
         seconds=time.monotonic() - began,
-        bytes_read=sum(tiling.read_bytes for tiling in tilings),
+        bytes_read=total,
         numbers=numbers[0],
     )
 
@@ -361,24 +449,25 @@ def _make_image(
 ) -> tuple[masterfile.Totals, dict[str, float]]:
     """Combine one image into its planes of the file; return its totals and quality numbers."""
     sources = _sources(image)
-    lazy = xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x"))
+    lazy = xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x"))
     combined = combine.combine_stack(
         lazy,
         image.recipe,
         image.calibration,
         facts=combine.FrameFacts(job.rank, sources, image.weights, _exptimes(job)),
-        uncertainties=_lazy_uncertainties(image, tiling.rows),
+        uncertainties=_lazy_uncertainties(image, tiling),
     )
     names = masters.hdu_names(image.name, combined.planes)
     totals = masterfile.Totals(len(image.images))
-    row_bytes = tiling.read_bytes // image.images[0].frame.shape[0]
-    for boxed in run_in_order(band_tasks(combined), resources.runner):
-        band: BandResult = boxed[0, 0]
+    pixel_bytes = tiling.read_bytes // math.prod(combined.shape)
+    for boxed in run_in_order(band_tasks(combined), resources.runner, tiling.in_flight):
+        band: BandResult = boxed[0, 0, 0]
         for plane, values in band.planes.items():
             stored = values.astype(masterfile.stored_type(plane, image), copy=False)
-            file.write_rows(names[plane], band.row0, stored)
+            whole = stored.shape[1] == combined.shape[1]
+            file.write_rows(names[plane], band.row0, stored, None if whole else band.column0)
         totals.add(band)
-        resources.reporter.advance(row_bytes * len(band.planes["data"]))
+        resources.reporter.advance(pixel_bytes * band.planes["data"].size)
     planes = finish.MasterPlanes(file, names, combined.shape)
     numbers: dict[str, float] = {}
     if image.normalize is not None:
@@ -393,7 +482,7 @@ def _with_step(image: jobs.ImageJob, tiling: bands.Tiling, resources: Resources)
     recipe = image.recipe
     if recipe.noise.step:
         return image
-    lazy = xr.DataArray(_lazy_values(image, tiling.rows), dims=("frame", "y", "x"))
+    lazy = xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x"))
     step = combine.quantisation_step(lazy, _sources(image))
     if isinstance(step, Delayed):
         (task,) = dask.optimize(step)  # which pushes the sampling into the reader
@@ -413,11 +502,13 @@ def _exptimes(job: jobs.MasterJob) -> tuple[float, ...]:
     return tuple(times) if len(times) == len(job.inputs) else ()
 
 
-def _lazy_uncertainties(image: jobs.ImageJob, rows: int) -> da.Array | None:
-    return stack.lazy_array(image.uncertainties, rows) if image.uncertainties else None
+def _lazy_uncertainties(image: jobs.ImageJob, tiling: bands.Tiling) -> da.Array | None:
+    if not image.uncertainties:
+        return None
+    return stack.lazy_array(image.uncertainties, tiling.rows, tiling.columns)
 
 
-def _lazy_values(image: jobs.ImageJob, rows: int) -> da.Array:
+def _lazy_values(image: jobs.ImageJob, tiling: bands.Tiling) -> da.Array:
     if image.changed is not None:
-        return image.changed.rechunk({0: -1, 1: rows, 2: -1})
-    return stack.lazy_array([item.frame for item in image.images], rows)
+        return image.changed.rechunk({0: -1, 1: tiling.rows, 2: -1})
+    return stack.lazy_array([item.frame for item in image.images], tiling.rows, tiling.columns)

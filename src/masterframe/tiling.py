@@ -1,8 +1,10 @@
-"""How many rows of all frames fit in the memory given: pure arithmetic, no pixels.
+"""How much of all frames fits in the memory given: pure arithmetic, no pixels.
 
 A stack is cut into full-width row bands, since FITS images are stored row by row: a band of a frame
 is one contiguous read. A band is as tall as the memory allows up to the size at which the processor
 caches still help; where many frames make that too few bytes a frame for the disk, it grows again.
+Where a single row of all frames is too much for all workers, fewer of them work; where it is too
+much for one, rows are cut into parts.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ from masterframe.errors import MemoryLimitError
 
 MIB = 1 << 20
 BAND_BYTES = 16 * MIB
-"""Input of one band at which throughput peaks: smaller ones cost calls, larger ones leave the
-cache (measured on 60 frames of 4096 x 4096: 16 to 32 rows best, 64 rows 15 % slower)."""
+"""Input and output of one band at which throughput peaks: smaller ones cost calls, larger ones
+leave the cache (measured on 60 frames of 4096 x 4096: 16 to 32 rows best, 64 rows 15 % slower)."""
 READ_BYTES = 128 << 10
 """Contiguous bytes of one frame below which a disk spends its time on seeks."""
 ARENA_BYTES = 32 * MIB
 """What allocators and thread stacks keep besides the arrays counted here."""
+FRAME_BYTES = 4 << 10
+"""What a run remembers of a frame besides its header: counts, sums, its row in the table INPUTS."""
+PART = 2048
+"""Columns after which sums over a row begin anew, and at which a row can be cut."""
 
 SAMPLE_STRIDE = 16
 """Levels are measured on every so-many-th row, ..."""
@@ -42,90 +48,167 @@ class Work:
     """Bytes a pixel of bias, dark, flat and mask rows that calibrate a band."""
     plane_bytes: int
     """Bytes a pixel of the planes that a band gives."""
-    work_bytes: int = 48
+    work_bytes: int = 96
     """Bytes a pixel of what the task itself makes on the way to its planes."""
     frame_row_bytes: int = 16
-    """Bytes a frame and row of the per-frame sums."""
+    """Bytes a frame and part of a row of the per-frame sums."""
+    copy_bytes: int = 0
+    """Bytes a value of the copies that the kernel makes of one part, where it cannot work on what
+    was read."""
+    whole: str = ""
+    """Why rows must not be cut; '' where they may."""
 
-    def row_bytes(self) -> int:
-        """Bytes that one row of a band costs the task that combines it."""
-        return (
-            self.shape[1] * (self.n_frames * self.itemsize + self.master_bytes)
-            + self.result_row_bytes()
-        )
+    def task_bytes(self, columns: int) -> int:
+        """Bytes that one row of a cell costs the task that combines it."""
+        together = columns if self.whole else min(columns, PART)
+        values = columns * self.itemsize + together * self.copy_bytes
+        pixels = columns * (self.master_bytes + self.work_bytes)
+        return self.n_frames * values + pixels + self.result_bytes(columns)
 
-    def result_row_bytes(self) -> int:
-        """Bytes that one row of a finished band holds until it is written."""
-        return self.shape[1] * self.plane_bytes + self.n_frames * self.frame_row_bytes
+    def result_bytes(self, columns: int) -> int:
+        """Bytes that one row of a finished cell holds until it is written."""
+        parts = len(parts_of(columns, whole=bool(self.whole)))
+        return columns * self.plane_bytes + parts * self.n_frames * self.frame_row_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How an image is cut, and what that will cost."""
+    """How an image is cut into cells, and what that will cost."""
 
     rows: int
-    """Rows of a band (the last one may be shorter)."""
+    """Rows of a cell (the last one may be shorter); 1 where rows are cut."""
+    columns: int
+    """Columns of a cell: all of them, or some parts."""
     bands: int
-    """Number of bands."""
+    """Number of cells."""
+    workers: int
+    """Cells that are combined at the same time."""
     in_flight: int
-    """Bands that are worked on or wait to be written at any time."""
+    """Cells that are worked on or wait to be written at any time."""
     peak_bytes: int
     """Resident memory that the run is expected to reach."""
     read_bytes: int
     """Bytes that are read in all."""
+    contiguous_bytes: int
+    """Bytes that are read at once."""
 
     def starts(self, height: int) -> list[tuple[int, int]]:
         """Return the (first, past the last) row of every band of an image of this height."""
         return [(y, min(y + self.rows, height)) for y in range(0, height, self.rows)]
 
+    def text(self) -> str:
+        """Return the plan in words: cells, reads, memory."""
+        cut = "rows" if self.rows > 1 or self.workers > 1 else "row"
+        what = f"{self.bands} bands of {self.rows} {cut}"
+        return (
+            f"{format_bytes(self.read_bytes)} in {what}, reads of "
+            f"{format_bytes(self.contiguous_bytes)}, {self.workers} at a time, "
+            f"{format_bytes(self.peak_bytes)} of memory"
+        )
 
-def in_flight(workers: int) -> int:
-    """Return how many bands may be on their way: one a worker and one that waits for each."""
-    return 2 * workers
+
+def parts_of(columns: int, *, whole: bool) -> list[slice]:
+    """Return the columns that go into each sum over a row."""
+    step = columns if whole else PART
+    return [slice(x, min(x + step, columns)) for x in range(0, columns, step)]
 
 
-def plan_bands(work: Work, *, memory: int, reserved: int, workers: int) -> Tiling:
-    """Choose the band height for one image.
+def plan_bands(
+    work: Work, *, memory: int, reserved: int, workers: int, copies: int = 1, divisible: bool = True
+) -> Tiling:
+    """Choose the cells of one image.
 
     Parameters
     ----------
     work : Work
         What is combined.
     memory : int
-        Resident memory that the process may reach (bytes).
+        Resident memory that all processes together may reach (bytes).
     reserved : int
-        Resident memory that it takes before any pixel is read (bytes).
+        Resident memory that they take before any pixel is read (bytes).
     workers : int
-        Bands combined at the same time.
+        Cells that can be combined at the same time.
+    copies : int
+        Times that a finished cell is in memory on its way to who writes it.
+    divisible : bool
+        Whether fewer workers than that may work.
 
     Returns
     -------
     Tiling
-        Rows, bands and the expected peak.
+        Rows, columns, workers and the expected peak.
 
     Raises
     ------
     MemoryLimitError
-        If a single row of all frames does not fit; the message says how much would do.
+        If not even the smallest cell fits; the message says how much would do.
     """
     height, width = work.shape
-    waiting = in_flight(workers) - workers
-    fixed = reserved + ARENA_BYTES + workers * work.scratch_bytes
-    per_row = workers * work.row_bytes() + waiting * work.result_row_bytes()
-    fitting = (memory - fixed) // per_row
-    if fitting < 1:
-        raise MemoryLimitError(
-            f"{work.n_frames} frames of {height} x {width} need at least "
-            f"{format_bytes(fixed + per_row)} of memory with {workers} workers, "
-            f"{format_bytes(memory)} are given: raise --memory or lower --workers"
-        )
-    rows = min(fitting, _best_rows(work, workers))
+    budget = _Budget(work, reserved + ARENA_BYTES + work.n_frames * FRAME_BYTES, workers, copies)
+    fewest = 1 if divisible else workers
+    for count in range(workers, fewest - 1, -1):
+        fitting = (memory - budget.fixed(count)) // budget.row(count, width)
+        if fitting >= 1:
+            rows = min(fitting, _best_rows(work, workers))
+            return _tiling(budget, count, rows, width)
+    columns = width
+    if not work.whole:
+        most = (width - 1) // PART
+        fits = [
+            PART * parts
+            for parts in range(1, most + 1)
+            if budget.fixed(fewest) + budget.row(fewest, PART * parts) <= memory
+        ]
+        if fits:
+            return _tiling(budget, fewest, 1, fits[-1])
+        columns = min(width, PART)
+    needed = budget.fixed(fewest) + budget.row(fewest, columns)
+    raise MemoryLimitError(
+        f"{work.n_frames} frames of {height} x {width} need at least {format_bytes(needed)} of "
+        f"memory{f' with {fewest} workers' if fewest > 1 else ''}, {format_bytes(memory)} are "
+        f"given: raise --memory"
+        + (f" ({work.whole}, so that they cannot be cut)" if work.whole and width > PART else "")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """What cells cost by the number of workers."""
+
+    work: Work
+    held: int
+    workers: int
+    copies: int
+
+    def flight(self, count: int) -> int:
+        """Return how many cells may be on their way: a finished one waits for each worker.
+
+        Where memory is so short that not all workers work, none waits.
+        """
+        return 2 * count if count == self.workers else count
+
+    def fixed(self, count: int) -> int:
+        """Return what does not depend on the size of a cell."""
+        return self.held + count * self.work.scratch_bytes
+
+    def row(self, count: int, columns: int) -> int:
+        """Return what every row of a cell costs, its conversion for the file included."""
+        finished = self.flight(count) * self.copies * self.work.result_bytes(columns)
+        return count * self.work.task_bytes(columns) + finished + columns * 8
+
+
+def _tiling(budget: _Budget, count: int, rows: int, columns: int) -> Tiling:
+    work = budget.work
+    height, width = work.shape
     return Tiling(
         rows=rows,
-        bands=-(-height // rows),
-        in_flight=in_flight(workers),
-        peak_bytes=fixed + rows * per_row,
+        columns=columns,
+        bands=-(-height // rows) * -(-width // columns),
+        workers=count,
+        in_flight=budget.flight(count),
+        peak_bytes=budget.fixed(count) + rows * budget.row(count, columns),
         read_bytes=work.n_frames * height * width * work.itemsize,
+        contiguous_bytes=rows * columns * work.itemsize,
     )
 
 
@@ -133,7 +216,8 @@ def _best_rows(work: Work, workers: int) -> int:
     """Return the band height that is fastest where memory does not matter."""
     height, width = work.shape
     row = width * work.itemsize
-    cached = BAND_BYTES // (work.n_frames * row)
+    outputs = width * (work.work_bytes // 2 + work.plane_bytes)
+    cached = BAND_BYTES // (work.n_frames * row + outputs)
     readable = -(-READ_BYTES // row)
     shared = -(-height // (4 * workers))  # small images: enough bands to keep all workers busy
     return max(1, min(max(cached, readable), max(shared, 1)))

@@ -78,11 +78,13 @@ def read_rows(frame: Frame, y0: int, y1: int, step: int = 1) -> Array:
     _check_rows(frame, y0, y1)
     rows = range(y0, y1, step)
     out = np.empty((len(rows), frame.shape[1]), frame.dtype)
-    _read_into(frame, rows, out)
+    _read_into(frame, rows, range(frame.shape[1]), out)
     return out
 
 
-def read_stack(frames: Sequence[Frame], y0: int, y1: int, step: int = 1) -> Array:
+def read_stack(
+    frames: Sequence[Frame], y0: int, y1: int, step: int = 1, columns: range | None = None
+) -> Array:
     """Read the same rows of several frames into one array.
 
     Parameters
@@ -93,10 +95,12 @@ def read_stack(frames: Sequence[Frame], y0: int, y1: int, step: int = 1) -> Arra
         First row, and the one after the last.
     step : int
         Read every so-manieth row from y0 on.
+    columns : range, optional
+        Neighbouring columns that are read; by default all.
 
     Returns
     -------
-    ndarray, shape (N, len(range(y0, y1, step)), nx)
+    ndarray, shape (N, len(range(y0, y1, step)), len(columns))
         In the type of the frames; where they differ, in ``numpy.result_type`` of them, which holds
         every value but those beyond 2**53 where 64 bit integers meet floats or the other sign.
 
@@ -112,7 +116,8 @@ def read_stack(frames: Sequence[Frame], y0: int, y1: int, step: int = 1) -> Arra
     width = frames[0].shape[1]
     dtype = np.result_type(*{frame.dtype for frame in frames})
     rows = range(y0, y1, step)
-    out = np.empty((len(frames), len(rows), width), dtype)
+    columns = range(width) if columns is None else columns
+    out = np.empty((len(frames), len(rows), len(columns)), dtype)
     for frame, place in zip(frames, out, strict=True):
         if frame.shape[1] != width:
             raise FrameError(
@@ -120,9 +125,11 @@ def read_stack(frames: Sequence[Frame], y0: int, y1: int, step: int = 1) -> Arra
                 f"it is {frame.shape[1]} pixels wide, {frames[0].path} is {width}: leave one out",
             )
         if frame.dtype == dtype:
-            _read_into(frame, rows, place)
+            _read_into(frame, rows, columns, place)
         else:
-            place[...] = read_rows(frame, y0, y1, step)
+            own = np.empty(place.shape, frame.dtype)
+            _read_into(frame, rows, columns, own)
+            place[...] = own
     return out
 
 
@@ -143,7 +150,9 @@ def datasum(frame: Frame) -> int:
             return stored_sum(source, raw.start, raw.end)
 
 
-def band_words(frames: Sequence[Frame], block: Array, y0: int) -> NDArray[np.uint64] | None:
+def band_words(
+    frames: Sequence[Frame], block: Array, y0: int, x0: int = 0
+) -> NDArray[np.uint64] | None:
     """Return each frame's part of its DATASUM, from rows that have been read already.
 
     Parameters
@@ -151,9 +160,9 @@ def band_words(frames: Sequence[Frame], block: Array, y0: int) -> NDArray[np.uin
     frames : sequence of Frame
         N frames.
     block : ndarray, shape (N, rows, nx)
-        What `read_stack` returned: whole rows, unchanged.
-    y0 : int
-        Row of the frames at which the block begins.
+        What `read_stack` returned, unchanged: whole rows, or a part of one row.
+    y0, x0 : int
+        Row and column of the frames at which the block begins.
 
     Returns
     -------
@@ -166,7 +175,7 @@ def band_words(frames: Sequence[Frame], block: Array, y0: int) -> NDArray[np.uin
     if not all(_is_recoverable(frame) and frame.dtype == block.dtype for frame in frames):
         return None
     xor = 1 << (first.bitpix - 1) if _flips_sign(first) else 0
-    return kernels.word_sums(block, parity=y0 * first.shape[1], xor=xor)
+    return kernels.word_sums(block, parity=y0 * first.shape[1] + x0, xor=xor)
 
 
 def read_header(path: str, hdu: int) -> fits.Header:
@@ -219,16 +228,17 @@ def _check_rows(frame: Frame, y0: int, y1: int) -> None:
         raise ValueError(f"{frame.path} has rows 0 to {frame.shape[0]}, not {y0} to {y1}")
 
 
-def _read_into(frame: Frame, rows: range, out: Array) -> None:
+def _read_into(frame: Frame, rows: range, columns: range, out: Array) -> None:
     """Fill a contiguous array of the frame's type."""
     in_place = frame.bitpix < 0 or out.dtype.kind != "f"
     stored = out if in_place else np.empty(out.shape, _STORED[frame.bitpix])
     view = memoryview(stored.reshape(-1).view(np.uint8).data)
     with _unchanged(frame) as descriptor:
         if frame.offset < 0:
-            view[:] = _unpacked(frame, rows)
+            whole = np.frombuffer(_unpacked(frame, rows), stored.dtype)
+            stored[...] = whole.reshape(len(rows), -1)[:, columns.start : columns.stop]
         else:
-            _read_plain(frame, rows, descriptor, view)
+            _read_plain(frame, rows, columns, descriptor, view)
     counter.add(len(view))
     _make_native(stored, flip=in_place and _flips_sign(frame))
     if not in_place:
@@ -237,12 +247,17 @@ def _read_into(frame: Frame, rows: range, out: Array) -> None:
         _scale(frame.scaling, out)
 
 
-def _read_plain(frame: Frame, rows: range, descriptor: int, view: memoryview) -> None:
-    """Read rows as they are stored: neighbours at once, others one by one."""
+def _read_plain(
+    frame: Frame, rows: range, columns: range, descriptor: int, view: memoryview
+) -> None:
+    """Read rows as they are stored: neighbours at once, others and parts of rows one by one."""
     done = 0
-    for first, count in _runs(rows):
-        part = view[done : done + count * frame.row_bytes]
-        got = portable.read_into(descriptor, part, frame.offset + first * frame.row_bytes)
+    size = abs(frame.bitpix) // 8
+    whole = len(columns) == frame.shape[1]
+    start = frame.offset + columns.start * size
+    for first, count in _runs(rows) if whole else [(row, 1) for row in rows]:
+        part = view[done : done + count * len(columns) * size]
+        got = portable.read_into(descriptor, part, start + first * frame.row_bytes)
         if got < len(part):
             raise FrameError(
                 frame.path, f"truncated: {done + got:,} of {len(view):,} bytes of rows"

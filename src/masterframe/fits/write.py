@@ -110,8 +110,10 @@ class ImageFile:
         """Names of the planes, in file order."""
         return tuple(self._planes)
 
-    def write_rows(self, plane: str, row0: int, values: NDArray[Any]) -> None:
-        """Write rows of a plane.
+    def write_rows(
+        self, plane: str, row0: int, values: NDArray[Any], column0: int | None = None
+    ) -> None:
+        """Write rows of a plane, or a part of one row.
 
         Parameters
         ----------
@@ -121,6 +123,8 @@ class ImageFile:
             First row.
         values : ndarray, shape (rows, columns)
             Values that the plane's type can hold; they are converted within their kind only.
+        column0 : int, optional
+            First column of a part of one row; by default rows are whole.
 
         Raises
         ------
@@ -130,13 +134,18 @@ class ImageFile:
             If rows or types do not fit the plane.
         """
         into = self._planes[plane]
-        same = values.ndim == len(into.shape) == 2 and values.shape[1] == into.shape[1]
-        if not same or not 0 <= row0 <= into.shape[0] - len(values):
+        fits = values.ndim == len(into.shape) == 2 and 0 <= row0 <= into.shape[0] - len(values)
+        if fits and column0 is None:
+            fits = values.shape[1] == into.shape[1]
+        elif fits and column0 is not None:
+            fits = len(values) == 1 and 0 <= column0 <= into.shape[1] - values.shape[1]
+        if not fits:
             raise ValueError(
                 f"{plane}: {values.shape} from row {row0} on does not fit into {into.shape}"
             )
+        first = row0 * into.row_bytes + (column0 or 0) * (into.row_bytes // into.shape[1])
         with _storage_errors(self.path):
-            self._write(into.data_offset + row0 * into.row_bytes, into.encode(values))
+            self._write(into.data_offset + first, into.encode(values))
 
     def read_rows(self, plane: str, y0: int, y1: int) -> NDArray[Any]:
         """Return rows y0 to y1 (half-open) of a plane as they were written; 0 where they were not.
