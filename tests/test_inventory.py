@@ -180,8 +180,8 @@ def test_untyped_exposure_is_listed_with_what_is_missing(tmp_path):
     exposures, problems = scan_night([path], AUTO)
     assert exposures[0].kind is None
     (problem,) = problems
-    assert "IMAGETYP = 'qwerty' fit none" in problem.reason
-    assert "it has no ESO DPR" in problem.reason
+    assert "IMAGETYP = 'qwerty' is no kind that a rule knows" in problem.reason
+    assert "it has no OBJECT" in problem.reason
     assert "under 'types'" in problem.reason
 
 
@@ -196,8 +196,10 @@ def test_explanation_holds_every_rule_that_was_tried(tmp_path):
     path = write(tmp_path / "a.fits", IMAGETYP="DARK", EXPTIME=5.0)
     exposure, tried = explain_kind(path, AUTO)
     assert exposure.kind == "dark"
-    assert tried[-1] == "dark: yes, IMAGETYP = 'DARK'"
-    assert any(line.startswith("bias (") and "wanted 'bias*'" in line for line in tried)
+    assert (tried[-1].kind, tried[-1].fits, tried[-1].reason) == ("dark", True, "IMAGETYP = 'DARK'")
+    assert not any(attempt.fits for attempt in tried[:-1])
+    (unread,) = (item for item in tried if item.kind == "bias" and item.reason == "EXPTIME = 5.0")
+    assert (unread.wanted, unread.certain) == ("0", False)
 
 
 # Fields
@@ -447,10 +449,12 @@ def test_st402_dark_was_taken_off_the_whole_series_though_its_first_frame_says_s
     assert "taken as dark-subtracted" in notes["L2-flat-red-180.00000004.FIT"][0]
 
 
-def test_microobservatory_frames_without_a_type_are_not_guessed():
+def test_microobservatory_frames_without_a_type_are_marked_guesses():
+    """No card names the kind; an object, a pointing and an exposure speak for an observation."""
     exposures, problems = scan_night([shared("data/microobservatory")], AUTO)
-    assert {item.kind for item in exposures} == {None}
-    assert len(problems) == len(exposures) == 9
+    assert {(item.kind, item.certain) for item in exposures} == {("science", False)}
+    assert problems == ()
+    assert len(exposures) == 9
 
 
 def test_floyds_sections_unknown_are_reported():

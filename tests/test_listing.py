@@ -74,7 +74,7 @@ def test_nothing_to_make_is_said():
 @pytest.fixture
 def night(tmp_path):
     folder = nights.night(tmp_path / "night", bias=3, flat=2, science=1)
-    nights.raw(folder / "odd.fits", seed=50, IMAGETYP=None)
+    nights.raw(folder / "odd.fits", seed=50, IMAGETYP=None, EXPTIME=7.0)
     (folder / "empty.fits").touch()
     return folder
 
@@ -112,11 +112,39 @@ def test_a_plan_says_what_each_product_takes_and_costs(night):
     json.dumps(document, allow_nan=False)
 
 
-def test_the_rules_that_were_tried_are_listed():
-    tried = {"/n/a\x07.fits": (exposure("bias"), ("first: no", "second: yes"))}
-    assert listing.explain_text(tried).splitlines() == [
-        "/n/a?.fits: bias, by IMAGETYP = 'bias'",
-        "  first: no",
-        "  second: yes",
+def attempt(kind, reason, *, fits=False, wanted="'bias*'"):
+    when = f"IMAGETYP = {wanted}"
+    return inventory.Attempt(kind, when, True, fits, reason, "" if fits else wanted)
+
+
+def test_rules_that_failed_at_one_card_are_one_line_and_the_document_has_each():
+    rules = [
+        attempt("dark", "IMAGETYP = 'Bias'"),
+        attempt("flat", "ESO DPR TYPE is absent"),
+        attempt("dark", "IMAGETYP = 'Bias'"),
+        attempt("bias", "IMAGETYP = 'Bias'", fits=True),
     ]
-    assert listing.explain_document(tried)["files"][0]["tried"] == ["first: no", "second: yes"]
+    odd = exposure("bias", certain=False, notes=("an odd card",), preset="generic", exptime=0.0)
+    tried = {"/n/a\x07.fits": (odd, rules)}
+    assert listing.explain_text(tried).splitlines() == [
+        "/n/a?.fits: bias, by IMAGETYP = 'bias', a guess",
+        "  read as generic: cam, object '', 0 s",
+        "  note: an odd card",
+        "  3 rules do not fit:",
+        "    IMAGETYP = 'Bias': 2 for dark",
+        "    ESO DPR TYPE is absent: 1 for flat",
+    ]
+    (file,) = listing.explain_document(tried)["files"]
+    assert [row["fits"] for row in file["tried"]] == [False, False, False, True]
+    assert file["tried"][0]["wanted"] == "'bias*'"
+    untyped = {"/n/b.fits": (exposure(None, certain=False), rules[:3])}
+    assert listing.explain_text(untyped).startswith("/n/b.fits: unknown: no rule fits\n")
+    json.dumps(listing.explain_document(untyped), allow_nan=False)
+
+
+def test_a_scan_says_what_is_a_guess_and_what_was_odd():
+    guessed = exposure("flat", "/n/f.fits", certain=False, light="sky", notes=("GAIN is odd",))
+    lines = listing.scan_text([guessed, exposure("bias")], []).splitlines()
+    assert any(line.split()[:4] == ["f.fits", "flat", "(sky)", "?"] for line in lines)
+    assert "  1 kinds with a question mark are guesses: scan --explain FILE tells why" in lines
+    assert "  f.fits: GAIN is odd" in lines

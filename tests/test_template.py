@@ -12,8 +12,8 @@ from support import ROOT
 @pytest.fixture
 def night(tmp_path):
     folder = nights.night(tmp_path / "night", bias=4, flat=2, science=3)
-    nights.raw(folder / "frame_07.fits", seed=50, IMAGETYP=None)
-    nights.raw(folder / "frame_08.fits", seed=51, IMAGETYP=None)
+    nights.raw(folder / "frame_07.fits", seed=50, IMAGETYP=None, EXPTIME=7.0)
+    nights.raw(folder / "frame_08.fits", seed=51, IMAGETYP=None, EXPTIME=7.0)
     (folder / "broken.fits").write_bytes(b"no frame")
     return folder
 
@@ -55,7 +55,7 @@ def test_the_template_is_the_example_that_is_shown():
 @pytest.mark.parametrize("hostile", ["a\nrecipes: {}\n", 'b"}}: x', "c\x1b[31m\x85instrument: x"])
 def test_a_hostile_name_stays_in_its_comment(hostile, tmp_path):
     folder = nights.night(tmp_path / "night", bias=1, flat=0, science=0)
-    nights.raw(folder / f"{hostile}.fits", seed=9, IMAGETYP=None)
+    nights.raw(folder / f"{hostile}.fits", seed=9, IMAGETYP=None, EXPTIME=7.0)
     (folder / f"{hostile}.txt.fits").write_bytes(b"no frame")
     output = tmp_path / "night.yaml"
     template.write_config(folder, output)

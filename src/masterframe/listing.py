@@ -12,6 +12,7 @@ from typing import Any
 from masterframe import dialects
 from masterframe.console import clean, table
 from masterframe.forecast import Forecast
+from masterframe.inventory import Attempt
 from masterframe.model import Exposure, Plan, Problem, Product
 from masterframe.request import Parameter
 from masterframe.run import Outcome, Report
@@ -20,11 +21,14 @@ from masterframe.tiling import format_bytes
 ONE_BY_ONE = 5
 """Files left out for one reason that the closing table names; more are counted."""
 
-Tried = Mapping[str, tuple[Exposure, Sequence[str]]]
+Tried = Mapping[str, tuple[Exposure, Sequence[Attempt]]]
 
 
 def scan_document(exposures: Sequence[Exposure], problems: Sequence[Problem]) -> dict[str, Any]:
-    """Return what ``scan --json`` prints: a row an image, and every problem."""
+    """Return what ``scan --json`` prints: a row an image, and every problem.
+
+    An exposure whose pixels are of no use has one row without an image.
+    """
     frames = [row for exposure in exposures for row in _frame_rows(exposure)]
     return {"frames": frames, "problems": [asdict(problem) for problem in problems]}
 
@@ -39,11 +43,15 @@ def _frame_rows(exposure: Exposure) -> list[dict[str, Any]]:
         "date_obs": exposure.date_obs,
         "temperature": exposure.temperature,
         "instrument": exposure.instrument,
+        "preset": exposure.preset,
         "technique": exposure.technique,
+        "light": exposure.light,
         "certain": exposure.certain,
         "rule": exposure.rule,
         "notes": list(exposure.notes),
     }
+    if not exposure.images:
+        return [{"path": exposure.path, "hdu": None, **shared, "shape": None, "dtype": None}]
     return [
         {
             "path": exposure.path,
@@ -61,7 +69,7 @@ def scan_text(exposures: Sequence[Exposure], problems: Sequence[Problem]) -> str
     rows = [
         (
             Path(item.path).name,
-            (item.kind or "?") + ("" if item.certain or not item.kind else " ?"),
+            _kind(item) + ("" if item.certain or not item.kind else " ?"),
             item.object,
             _number(item.exptime),
             item.filter,
@@ -78,9 +86,24 @@ def scan_text(exposures: Sequence[Exposure], problems: Sequence[Problem]) -> str
         [
             table(titles, rows),
             f"{len(exposures)} exposures: {counts or 'none'}",
+            *_section("notes", _scan_notes(exposures)),
             *_problems(problems),
         ]
     )
+
+
+def _scan_notes(exposures: Sequence[Exposure]) -> list[str]:
+    """Return what was odd about headers, and which kinds are guesses, as few lines."""
+    notes = [Problem(Path(item.path).name, note) for item in exposures for note in item.notes]
+    guessed = sum(item.kind is not None and not item.certain for item in exposures)
+    hint = f"{guessed} kinds with a question mark are guesses: scan --explain FILE tells why"
+    return [*([hint] if guessed else []), *merged_reasons(notes)]
+
+
+def _kind(exposure: Exposure) -> str:
+    """Return a kind, with the light of a flat."""
+    light = f" ({exposure.light})" if exposure.light else ""
+    return f"{exposure.kind or 'unknown'}{light}"
 
 
 def _problems(problems: Sequence[Problem]) -> list[str]:
@@ -94,18 +117,34 @@ def explain_document(tried: Tried) -> dict[str, Any]:
     """Return what ``scan --explain --json`` prints."""
     return {
         "files": [
-            {**_frame_rows(exposure)[0], "tried": list(rules)} for exposure, rules in tried.values()
+            {**_frame_rows(exposure)[0], "tried": [rule._asdict() for rule in rules]}
+            for exposure, rules in tried.values()
         ]
     }
 
 
 def explain_text(tried: Tried) -> str:
-    """Return, for each file, its kind and the rules that were tried in their order."""
+    """Return, for each file, its kind, on what it rests, and the rules that were tried before.
+
+    Rules that fail at one card are one line; the document has each with its patterns.
+    """
     lines = []
     for path, (exposure, rules) in tried.items():
-        lines.append(f"{clean(path)}: {exposure.kind or 'unknown'}, by {clean(exposure.rule)}")
-        lines += [f"  {clean(rule)}" for rule in rules]
-    return "\n".join(lines)
+        grounds = f", by {exposure.rule}" if exposure.kind else ": no rule fits"
+        doubt = "" if exposure.certain or not exposure.kind else ", a guess"
+        lines += [
+            f"{path}: {_kind(exposure)}{grounds}{doubt}",
+            f"  read as {exposure.preset}: {exposure.instrument}, object {exposure.object!r}, "
+            f"{_number(exposure.exptime) or '?'} s",
+            *(f"  note: {note}" for note in exposure.notes),
+        ]
+        failed = [rule for rule in rules if not rule.fits]
+        if failed:
+            lines.append(f"  {len(failed)} rules do not fit:")
+        for reason in dict.fromkeys(rule.reason for rule in failed):
+            kinds = [rule.kind for rule in failed if rule.reason == reason]
+            lines.append(f"    {reason}: {len(kinds)} for {', '.join(dict.fromkeys(kinds))}")
+    return "\n".join(clean(line) for line in lines)
 
 
 def plan_document(plan: Plan, forecast: Mapping[str, Forecast]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ PATH_FIELDS = ("file", "path")
 FIELDS = (
     *PATH_FIELDS,
     *("kind", "object", "exptime", "dark_time", "filter", "binning", "date_obs", "temperature"),
-    *("instrument", "night", "imagetyp", "technique", "label", "certain"),
+    *("instrument", "night", "imagetyp", "technique", "light", "label", "certain"),
 )
 
 _BOUND = re.compile(r"(<=|>=|<|>)\s*([-+\d.eE]+)")

@@ -174,6 +174,7 @@ Selection = tuple[Condition, ...]
 """Conditions that must all hold; the empty one always does."""
 
 Step = Literal["overscan", "bias", "dark", "flat"]
+Light = Literal["dome", "lamp", "sky", "twilight", ""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,8 @@ class TypeRule:
     """False where the rule is a guess; rules on the file's name are never certain."""
     technique: str = ""
     """What the light went through, where the rule tells it: image, spectrum."""
+    light: Light = ""
+    """What shone on a flat, where the rule tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +271,8 @@ class Instrument:
     """Overscan and trim sections known better than the header; the first that fits holds."""
     applied: tuple[AppliedRule, ...] = ()
     """Steps that the camera's software may have done."""
+    processed: tuple[Selection, ...] = ()
+    """What only frames that have been reduced say; one that fits is noted."""
     detector: Detector = field(default_factory=Detector)
     """Numbers for where the header has none."""
     hdu: tuple[str | int, ...] = ()
@@ -308,14 +313,18 @@ class Exposure:
     """Detector temperature (degrees C)."""
     instrument: str = ""
     """Camera, as the header names it."""
+    preset: str = ""
+    """Name of the `Instrument` by whose rules it was read."""
     setup: tuple[tuple[str, Scalar], ...] = ()
     """What must agree for two exposures to calibrate each other: detector, window, gain setting."""
     night: str = ""
     """Name of the night folder that it was found in."""
     imagetyp: str = ""
-    """What the header calls it, in the first of the instrument's keywords for that."""
+    """What the header calls it, in that of the instrument's keywords for it that tells most."""
     technique: str = ""
     """What the light went through: image, spectrum, ...; '' where it is not known."""
+    light: Light = ""
+    """What shone on a flat: dome, lamp, sky, twilight; '' where it is not known."""
     optics: tuple[tuple[str, Scalar], ...] = ()
     """What must agree besides the filter for a flat to fit: slit, grism."""
     label: str = ""

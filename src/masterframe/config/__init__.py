@@ -169,6 +169,7 @@ def _upon(base: Instrument, own: Instrument) -> Instrument:
         kinds=(*own.kinds, *base.kinds),
         sections=(*own.sections, *base.sections),
         applied=(*own.applied, *base.applied),
+        processed=(*own.processed, *base.processed),
         hdu=own.hdu or base.hdu,
     )
 

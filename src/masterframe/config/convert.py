@@ -82,6 +82,7 @@ class Converter:
                 self.selection(rule.when, (*where, i, "when")),
                 rule.certain,
                 rule.technique,
+                rule.light,
             )
             for i, rule in enumerate(rules)
         )
@@ -215,6 +216,7 @@ def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Inst
             )
             for i, rule in enumerate(model.applied)
         ),
+        processed=convert.selections(model.processed, ("processed",)),
         detector=detector(model.detector),
         hdu=tuple(model.hdu),
         notes=model.notes,

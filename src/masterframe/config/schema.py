@@ -20,7 +20,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from masterframe.model import Center, Deviation, Estimator, Kind, Step
+from masterframe.model import Center, Deviation, Estimator, Kind, Light, Step
 
 MasterKind = Literal["bias", "dark", "flat", "science"]
 Pattern = bool | int | FiniteFloat | str | None
@@ -58,6 +58,7 @@ class TypeRuleModel(Model):
     when: SelectionModel
     certain: bool = True
     technique: str = ""
+    light: Light = ""
 
 
 class DetectorModel(Model):
@@ -226,6 +227,7 @@ KeywordList = Annotated[
 ]
 HeaderField = Literal[
     "imagetyp",
+    "hint",
     "exptime",
     "dark_time",
     "filter",
@@ -233,6 +235,7 @@ HeaderField = Literal[
     "date_obs",
     "time_obs",
     "mjd",
+    "jd",
     "temperature",
     "instrument",
     "binning",
@@ -274,6 +277,7 @@ class InstrumentModel(Model):
     kinds: list[TypeRuleModel] = []
     sections: list[SectionRuleModel] = []
     applied: list[AppliedModel] = []
+    processed: Selections
     detector: DetectorModel = DetectorModel()
     hdu: list[str | int] = []
     notes: str = ""

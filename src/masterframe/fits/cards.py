@@ -7,6 +7,7 @@ that fits neither is kept as its text: an odd card must not cost the frame.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from masterframe.model import Scalar
 
@@ -21,6 +22,7 @@ _VALUE = re.compile(
     rf"([+-]?(?:\d+\.?\d*|\.\d+)(?:[EDed][+-]?\d+)?)|){_REST}",
     re.DOTALL | re.ASCII,
 )
+_COMMENT = re.compile(r" *(?:'(?:[^']|'')*'|[^'/]*) */(.*)", re.DOTALL)
 # What some cameras write: a quote within a string that is not doubled, blanks within a number.
 _LOOSE_STRING = re.compile(rf" *'(.*?)'(?=$|[/ ]){_REST}", re.DOTALL)
 _LOOSE_NUMBER = re.compile(
@@ -105,6 +107,30 @@ def _continue(values: dict[str, Scalar], key: str, field: str) -> None:
     if isinstance(value, str) and value.endswith("&"):
         more = parse_value(field)
         values[key] = value[:-1] + (more if isinstance(more, str) else "")
+
+
+def read_comments(header: bytes, keys: Iterable[str]) -> dict[str, str]:
+    """Return the comments of a few cards, by keyword; of those that have one.
+
+    Parameters
+    ----------
+    header : bytes
+        Whole cards.
+    keys : iterable of str
+        Keywords of up to eight letters; of one that is there twice the first card counts.
+    """
+    found = {}
+    for key in keys:
+        name = b"%-8s= " % key.encode("ascii")
+        at = header.find(name)
+        while at >= 0 and at % CARD:
+            at = header.find(name, at + 1)
+        if at >= 0:
+            field = header[at + len(name) : at + CARD].decode("latin-1")
+            comment = _COMMENT.match(field)
+            if comment and comment[1].strip():
+                found[key] = comment[1].strip()
+    return found
 
 
 def parse_value(field: str) -> Scalar:

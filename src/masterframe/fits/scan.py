@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from masterframe.errors import FrameError
+from masterframe.fits.cards import read_comments
 from masterframe.fits.layout import (
     RawHdu,
     UnfitError,
@@ -41,6 +42,9 @@ _OFFSET_INTEGERS = {
 standard 4.0, table 11)."""
 _FLOATS = {-32: "float32", -64: "float64"}
 
+_COMMENTED = ("GAIN", "EXPTIME", "EXPOSURE", "ITIME", "EXP_TIME", "EXPTIM")
+"""Cards whose unit only their comment tells."""
+
 _OF_TABLE = re.compile(
     r"XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|THEAP|T[A-Z]{3,4}\d+|CHECKSUM|DATASUM|"
     r"Z(IMAGE|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|TILE\d+|NAME\d+|VAL\d+)"
@@ -68,6 +72,8 @@ class HduScan:
     """Its image; None where it has none that can be used."""
     reason: str
     """Why there is no frame; '' where there is one, or where the HDU is empty on purpose."""
+    comments: Mapping[str, str] = field(default_factory=dict)
+    """Comments of the cards that are written in several units, by keyword."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +187,8 @@ def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduSc
             )
     except UnfitError as error:
         raise named(path, raw.index, error) from None
-    return HduScan(raw.index, extname, cards, frame, reason)
+    comments = read_comments(raw.header, _COMMENTED)
+    return HduScan(raw.index, extname, cards, frame, reason, comments)
 
 
 def _image_shape(cards: Header) -> tuple[tuple[int, int] | None, str]:

@@ -16,13 +16,14 @@ from pathlib import Path, PurePath
 from masterframe import fits
 from masterframe.errors import FrameError
 from masterframe.inventory import kinds
-from masterframe.inventory.describe import describe
+from masterframe.inventory.describe import Describer
 from masterframe.inventory.files import Found, find_files, first_of_each
+from masterframe.inventory.kinds import Attempt
 from masterframe.matching import describe as in_words
 from masterframe.matching import exposure_lookup
 from masterframe.model import AppliedRule, Config, Exposure, Problem
 
-__all__ = ["explain_kind", "find_files", "scan_night"]
+__all__ = ["Attempt", "explain_kind", "find_files", "scan_night"]
 
 _SCAN_THREADS = 8  # a header is one small read: threads hide the latency of a disk or a network
 
@@ -56,21 +57,24 @@ def scan_night(
     problems += twins
     nights = {item.path: item.night for item in found}
     exposures: list[Exposure] = []
+    describer = Describer(config)
     for scan in kept:
         try:
-            exposure, rules, names = describe(scan, nights[scan.path], config)
+            exposure, _, names, unusable = describer.describe(scan, nights[scan.path])
         except FrameError as error:
             problems.append(Problem(error.path, error.reason))
             continue
         exposures.append(exposure)
-        if exposure.kind is None:
-            reason = kinds.lacking(rules, exposure_lookup(exposure), names)
+        if unusable:
+            problems.append(Problem(exposure.path, unusable))
+        elif exposure.kind is None:
+            reason = kinds.lacking(exposure_lookup(exposure), names)
             problems.append(Problem(exposure.path, reason))
     exposures = _continue_series(exposures, config)
     return tuple(exposures), tuple(sorted(problems, key=lambda problem: problem.path))
 
 
-def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[str, ...]]:
+def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[Attempt, ...]]:
     """Return an exposure, and the rules that were tried to type it, each with its outcome.
 
     Raises
@@ -79,7 +83,8 @@ def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[str,
         Where the file holds no exposure.
     """
     absolute = Path(path).absolute()
-    exposure, rules, names = describe(fits.scan_file(str(absolute)), absolute.parent.name, config)
+    scan = fits.scan_file(str(absolute))
+    exposure, rules, names, _ = Describer(config).describe(scan, absolute.parent.name)
     return exposure, kinds.attempts(rules, exposure_lookup(exposure), names)
 
 

@@ -3,56 +3,102 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from masterframe.matching import number, text
 from masterframe.model import Scalar
 
-_DAY_FIRST = re.compile(r"(\d{1,2})[/.](\d{1,2})[/.](\d{2}|\d{4})")
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
+_JD_OF_MJD = 2400000.5
+"""Julian date at which modified ones begin."""
+
+_YEAR_FIRST = re.compile(r"(\d{4})[-/:.](\d{1,2})[-/:.](\d{1,2})(.*)", re.DOTALL)
+_DAY_FIRST = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})(.*)", re.DOTALL)
+_COMPACT = re.compile(r"(\d{4})(\d\d)(\d\d)((?:T.*)?)", re.DOTALL)
+_CLOCK = re.compile(
+    r"(\d{1,2})[: ](\d{1,2})(?:[: ](\d{1,2})([.,]\d*)?)?\s*(Z|UTC?|GMT|[+-]\d\d:?\d\d)?",
+    re.IGNORECASE,
+)
+_FIRST_CCD = 70
+"""Years of two digits before this one are of this century: no camera is older."""
 
 
-def start_utc(date: Scalar, time: Scalar = None, mjd: Scalar = None) -> str:
+def start_utc(date: Scalar, time: Scalar = None, mjd: Scalar = None, jd: Scalar = None) -> str:
     """Return the start as ``2022-01-28T00:08:16.282``; '' where nothing tells it.
 
     Parameters
     ----------
     date : str
-        DATE-OBS: ISO 8601, with or without a time or a zone, or dd/mm/yy before the year 2000.
-    time : str, optional
-        Time of day in UTC (hh:mm:ss), where the date has none.
+        DATE-OBS: the year first or last, separated by ``-``, ``/``, ``:`` or ``.``, with or without
+        a time and a zone. Where the year is last the day is first, as FITS once asked, unless no
+        month has that number.
+    time : str or float, optional
+        Time of day in UTC, ``hh:mm:ss`` or seconds, where the date has none.
     mjd : float, optional
-        Modified Julian date, where the date cannot be read.
+        Modified Julian date, where the date cannot be read, or is that day without a time.
+    jd : float, optional
+        Julian date, where all else fails.
     """
-    words = _iso_date(text(date))
-    clock = text(time)
-    if words and "T" not in words and re.fullmatch(r"\d{1,2}:\d{2}(:\d{2}(\.\d*)?)?", clock):
-        words = f"{words}T{clock.zfill(len(clock) + (clock.index(':') == 1))}"
-    found = _parsed(words)
+    words = text(date)
+    day, rest = _day(words)
     days = number(mjd)
-    if found is None and days is not None and 0 < days < 1e6:
-        found = _MJD_EPOCH + timedelta(days=days)
+    if days is None and (julian := number(jd)) is not None:
+        days = julian - _JD_OF_MJD
+    moment = _MJD_EPOCH + timedelta(days=days) if days is not None and 0 < days < 1e6 else None
+    found = _timed(day, rest) or _timed(day, text(time)) or _seconds_of_day(day, time)
+    if found is None and day is not None and not rest:
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        found = moment if moment is not None and moment.date() == day else midnight
+    found = found or moment
     if found is None:
         return ""
-    written = found.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
+    written = found.replace(tzinfo=None).isoformat(timespec="microseconds")
     return written.rstrip("0").rstrip(".")
 
 
-def _iso_date(words: str) -> str:
-    """Return a date with the year first."""
-    words = words.replace(" ", "T", 1) if re.match(r"\d{4}-\d\d-\d\d \d", words) else words
-    day_first = _DAY_FIRST.fullmatch(words)
-    if day_first is None:
-        return words
-    day, month, year = day_first.groups()
-    return f"{year if len(year) == 4 else '19' + year}-{month:0>2}-{day:0>2}"
-
-
-def _parsed(words: str) -> datetime | None:
-    """Return the moment, in UTC where no zone is given."""
+def _day(words: str) -> tuple[date | None, str]:
+    """Return the day at the beginning of some words, and what follows it."""
+    if found := _YEAR_FIRST.fullmatch(words) or _COMPACT.fullmatch(words):
+        year, month, day = (int(group) for group in found.groups()[:3])
+    elif found := _DAY_FIRST.fullmatch(words):
+        day, month, year = (int(group) for group in found.groups()[:3])
+        if month > 12:
+            day, month = month, day
+        if year < 100:
+            year += 2000 if year < _FIRST_CCD else 1900
+    else:
+        return None, words
     try:
-        found = datetime.fromisoformat(words)
-        zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
-        return zoned.astimezone(UTC)
+        return date(year, month, day), found[4].lstrip("T ,").strip()
+    except ValueError:
+        return None, words
+
+
+def _timed(day: date | None, clock: str) -> datetime | None:
+    """Return a moment of a day in UTC; None where the clock cannot be read."""
+    found = _CLOCK.fullmatch(clock)
+    if day is None or found is None:
+        return None
+    hours, minutes, seconds = (int(group or 0) for group in found.groups()[:3])
+    fraction = float(f"0.{found[4][1:]}") if found[4] and found[4][1:] else 0.0
+    try:
+        start = datetime(day.year, day.month, day.day, hours, minutes, seconds, tzinfo=UTC)
+        return start + timedelta(seconds=fraction) - _zone(found[5] or "")
     except (ValueError, OverflowError):
         return None
+
+
+def _zone(words: str) -> timedelta:
+    """Return how much a clock is ahead of UTC."""
+    if words[:1] not in {"+", "-"}:
+        return timedelta()
+    ahead = timedelta(hours=int(words[1:3]), minutes=int(words[-2:]))
+    return -ahead if words[0] == "-" else ahead
+
+
+def _seconds_of_day(day: date | None, time: Scalar) -> datetime | None:
+    """Return a moment from the seconds since midnight, as ESO writes them."""
+    seconds = None if isinstance(time, bool) else number(time)
+    if day is None or seconds is None or not 0 <= seconds < 86400:
+        return None
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=seconds)

@@ -11,7 +11,7 @@ from masterframe import fits
 from masterframe.errors import FrameError
 from masterframe.inventory import kinds, sections
 from masterframe.inventory.dates import start_utc
-from masterframe.matching import exposure_lookup, number, rests_on_name, selects, text
+from masterframe.matching import exposure_lookup, number, selects, text
 from masterframe.model import (
     Config,
     Exposure,
@@ -28,7 +28,28 @@ GAIN_RANGE = (0.05, 50.0)
 """Electrons per adu; a number outside of this is a setting or a mistake, not a gain."""
 
 TEMPERATURE_RANGE = (-273.15, 100.0)
-"""Degrees C; a number outside of this is a mistake of the camera's software."""
+"""Degrees C; a number outside of this is in kelvin, or a mistake of the camera's software."""
+
+KELVIN_RANGE = (100.0, 350.0)
+"""Kelvin; no detector is as hot as these are in degrees C."""
+
+_PER_ADU = re.compile(
+    r"\be(?:lectrons?|-)?\s*(?:/|-?per\b)\s*(?:adu|dn|dnb|counts?)\b", re.IGNORECASE
+)
+"""A comment that tells that a gain is in electrons per adu."""
+
+_UNITS_OF_TIME = {
+    "milliseconds": (re.compile(r"\b(?:ms|msecs?|milli-?sec\w*)\b", re.IGNORECASE), 1e-3),
+    "microseconds": (re.compile(r"\b(?:us|usecs?|micro-?sec\w*)\b", re.IGNORECASE), 1e-6),
+    "minutes": (re.compile(r"\bminutes\b|\bin min\b|[\[(]min[\])]", re.IGNORECASE), 60.0),
+}
+"""Units that the comment of a time may name, and their seconds."""
+
+_SECONDS = re.compile(r"\b(?:s|secs?|seconds?)\b", re.IGNORECASE)
+"""A comment that names the usual unit, whatever else it says."""
+
+Comments = Mapping[str, str]
+"""Comments of a few cards by keyword."""
 
 _NOT_SCIENCE = re.compile(r"(.*_)?(UNCERT|ERR|MASK|DQ|BPM|COUNT|WHT|WEIGHT|VAR)\w*")
 
@@ -53,39 +74,64 @@ class Described(NamedTuple):
     """The rules of the configuration and of its instrument."""
     names: Mapping[str, str]
     """Of each field the keyword that it was found in, or would have been."""
+    reason: str
+    """Why it has no image that can be used; '' where it has one."""
 
 
-def describe(scan: fits.FileScan, night: str, config: Config) -> Described:
-    """Return the exposure in a scanned file.
+class Describer:
+    """Describes scanned files by a configuration, and remembers what it has seen of it.
 
-    Raises
-    ------
-    FrameError
-        Where the file holds no image or a master, or where no instrument matches.
+    Parameters
+    ----------
+    config : Config
+        Its instruments, type rules and detector numbers are used.
     """
-    plain, found = _plain(scan, night)
-    instrument = detect(config.instruments, plain)
-    if instrument is None:
-        raise FrameError(scan.path, "none of the configured instruments matches its header")
-    chosen = _science(found, instrument)
-    if not chosen:
-        raise FrameError(scan.path, f"it has none of the HDUs {instrument.hdu}")
-    primary = {**scan.hdus[0].header, **_history(scan, instrument)}
-    headers = [{**primary, **hdu.header} for hdu in chosen]
-    images = [_image(*pair, instrument, config) for pair in zip(chosen, headers, strict=True)]
-    exposure = replace(
-        _described(plain, headers[0], instrument),
-        header=primary,
-        images=tuple(image for image, _ in images),
-    )
-    notes = dict.fromkeys((*exposure.notes, *(note for _, more in images for note in more)))
-    rules = (*config.types, *instrument.kinds)
-    names = {
-        name: find_card(headers[0], keys).key or " or ".join(card.key for card in keys[:3])
-        for name, keys in instrument.keywords.items()
-    }
-    settled = _settled(replace(exposure, notes=tuple(notes)), rules, names, instrument)
-    return Described(settled, rules, names)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.rules = {
+            one.name: kinds.Rules((*config.types, *one.kinds)) for one in config.instruments
+        }
+
+    def describe(self, scan: fits.FileScan, night: str) -> Described:
+        """Return the exposure in a scanned file.
+
+        Raises
+        ------
+        FrameError
+            Where the file holds no image or a master, or where no instrument matches.
+        """
+        plain, found = _plain(scan, night)
+        instrument = detect(self.config.instruments, plain)
+        if instrument is None:
+            raise FrameError(scan.path, "none of the configured instruments matches its header")
+        chosen = _science(found, instrument)
+        if not chosen:
+            raise FrameError(scan.path, f"it has none of the HDUs {instrument.hdu}")
+        primary = {**scan.hdus[0].header, **_history(scan, instrument)}
+        comments = {**chosen[0].comments, **scan.hdus[0].comments}
+        headers = [{**primary, **hdu.header} for hdu in chosen]
+        usable = [pair for pair in zip(chosen, headers, strict=True) if pair[0].frame is not None]
+        images = [_image(*pair, comments, instrument, self.config) for pair in usable]
+        rules = self.rules[instrument.name]
+        named, hints = (instrument.keywords.get(name, ()) for name in ("imagetyp", "hint"))
+        word = rules.word(headers[0], named, hints)
+        exposure = replace(
+            _described(plain, headers[0], comments, instrument),
+            header=primary,
+            images=tuple(image for image, _ in images),
+            imagetyp=word.value,
+        )
+        names = {
+            name: find_card(headers[0], keys).key or " or ".join(card.key for card in keys[:3])
+            for name, keys in instrument.keywords.items()
+        } | ({"imagetyp": word.key} if word.key else {})
+        settled = _settled(exposure, rules, word, names, instrument)
+        notes = dict.fromkeys((*settled.notes, *(note for _, more in images for note in more)))
+        reason = "" if usable else f"no image: {chosen[0].reason}"
+        if reason and settled.kind is None:
+            raise FrameError(scan.path, reason)
+        return Described(replace(settled, notes=tuple(notes)), rules.rules, names, reason)
 
 
 def detect(instruments: Sequence[Instrument], exposure: Exposure) -> Instrument | None:
@@ -108,8 +154,12 @@ def find_card(header: Header, keywords: Sequence[Keyword]) -> Card:
 
 
 def _plain(scan: fits.FileScan, night: str) -> tuple[Exposure, list[fits.HduScan]]:
-    """Return an exposure of which only the header is known, and the HDUs with an image."""
+    """Return an exposure of which only the header is known, and the HDUs with an image.
+
+    Where none can be used, those whose pixels are no plane: it is typed all the same.
+    """
     found = [hdu for hdu in scan.hdus if hdu.frame is not None]
+    found = found or [hdu for hdu in scan.hdus if hdu.reason and _holds_pixels(hdu)][:1]
     if not found:
         reasons = "; ".join(dict.fromkeys(hdu.reason for hdu in scan.hdus if hdu.reason))
         raise FrameError(scan.path, f"no image: {reasons or 'no HDU has pixels'}")
@@ -119,6 +169,11 @@ def _plain(scan: fits.FileScan, night: str) -> tuple[Exposure, list[fits.HduScan
     if text(header.get("MFVERS")):
         raise FrameError(scan.path, "calibrated by masterframe already, not a raw exposure: MFVERS")
     return Exposure(scan.path, (), None, False, "", header, night=night), found
+
+
+def _holds_pixels(hdu: fits.HduScan) -> bool:
+    """Return whether an HDU is an image, of whatever shape."""
+    return text(hdu.header.get("XTENSION", "IMAGE")) == "IMAGE"
 
 
 def _science(found: Sequence[fits.HduScan], instrument: Instrument) -> list[fits.HduScan]:
@@ -139,27 +194,29 @@ def _history(scan: fits.FileScan, instrument: Instrument) -> Header:
     return {"HISTORY": "\n".join(fits.read_header(scan.path, 0).get("HISTORY", ()))}
 
 
-def _described(plain: Exposure, header: Header, instrument: Instrument) -> Exposure:
+def _described(
+    plain: Exposure, header: Header, comments: Comments, instrument: Instrument
+) -> Exposure:
     """Return the exposure with all fields that its header gives, its kind apart."""
 
     def card(name: str) -> Card:
         return find_card(header, instrument.keywords.get(name, ()))
 
     notes: list[str] = []
-    exptime = _seconds(card("exptime"), notes)
-    dark_time = _seconds(card("dark_time"), notes)
+    exptime = _seconds(card("exptime"), comments, notes)
+    dark_time = _seconds(card("dark_time"), comments, notes)
     binning = _binning(card("binning"), card("binning_x"), card("binning_y"))
     return replace(
         plain,
         object=text(card("object").value),
-        imagetyp=text(card("imagetyp").value),
         exptime=exptime,
         dark_time=exptime if dark_time is None else dark_time,
         filter=text(card("filter").value),
         binning=binning,
-        date_obs=start_utc(card("date_obs").value, card("time_obs").value, card("mjd").value),
+        date_obs=start_utc(*(card(name).value for name in ("date_obs", "time_obs", "mjd", "jd"))),
         temperature=_celsius(card("temperature"), notes),
         instrument=text(card("instrument").value) or instrument.name,
+        preset=instrument.name,
         setup=_values(header, instrument.setup),
         optics=_values(header, instrument.optics),
         notes=tuple(notes),
@@ -167,19 +224,30 @@ def _described(plain: Exposure, header: Header, instrument: Instrument) -> Expos
 
 
 def _settled(
-    exposure: Exposure, rules: Sequence[TypeRule], names: kinds.Names, instrument: Instrument
+    exposure: Exposure,
+    rules: kinds.Rules,
+    word: kinds.Word,
+    names: kinds.Names,
+    instrument: Instrument,
 ) -> Exposure:
-    """Return the exposure with its kind, its whole set-up and the steps done by the camera."""
+    """Return the exposure with its kind, its whole set-up and what the camera has done to it."""
     lookup = exposure_lookup(exposure)
-    rule = kinds.first_fit(rules, lookup)
+    rule = rules.first_fit(lookup)
+    notes = list(exposure.notes)
     if rule is not None:
         exposure = replace(
             exposure,
             kind=rule.kind,
-            certain=rule.certain and not rests_on_name(rule.when),
+            certain=kinds.certain(rule, word),
             rule=kinds.grounds(rule.when, lookup, names),
             technique=rule.technique,
+            light=rule.light,
         )
+        if word.disputed:
+            notes.append(f"{word.disputed} says otherwise than {word.key} = {word.value!r}")
+    processed = next((one for one in instrument.processed if selects(one, lookup)), None)
+    if processed is not None:
+        notes.append(f"perhaps processed already: {kinds.grounds(processed, lookup, names)}")
     shapes = [image.frame.shape for image in exposure.images]
     layout = "+".join(dict.fromkeys(f"{columns}x{rows}" for rows, columns in shapes))
     binning = "{1}x{0}".format(*exposure.binning)
@@ -187,7 +255,10 @@ def _settled(
     labels = (text(chosen.get(name)) for name in instrument.label)
     return replace(
         exposure,
-        applied=tuple(rule.step for rule in instrument.applied if selects(rule.when, lookup)),
+        notes=tuple(notes),
+        applied=tuple(
+            dict.fromkeys(rule.step for rule in instrument.applied if selects(rule.when, lookup))
+        ),
         label="_".join([f"bin{binning}", *(label for label in labels if label)]),
         setup=(
             ("instrument", exposure.instrument),
@@ -199,7 +270,7 @@ def _settled(
 
 
 def _image(
-    hdu: fits.HduScan, header: Header, instrument: Instrument, config: Config
+    hdu: fits.HduScan, header: Header, comments: Comments, instrument: Instrument, config: Config
 ) -> tuple[Image, tuple[str, ...]]:
     """Return one image with its sections and noise numbers, and what was not obeyed."""
     frame = hdu.frame
@@ -214,7 +285,7 @@ def _image(
         header=header,
         overscan=found.overscan,
         trim=found.trim,
-        gain=_first(given.gain, _gain(header, instrument, notes), known.gain),
+        gain=_first(given.gain, _gain(header, comments, instrument, notes), known.gain),
         read_noise=_first(given.read_noise, _positive(read_noise), known.read_noise),
         saturation=_first(
             given.saturation, _positive(saturation), known.saturation, _converter_end(frame)
@@ -247,10 +318,14 @@ def _worded(origin: str, section: str) -> str:
     return section and f"{origin} {section}"
 
 
-def _gain(header: Header, instrument: Instrument, notes: list[str]) -> float | None:
+def _gain(
+    header: Header, comments: Comments, instrument: Instrument, notes: list[str]
+) -> float | None:
     """Return electrons per adu from a card whose unit is known; note what is not used."""
     keywords = instrument.keywords.get("gain", ())
     card = find_card(header, keywords)
+    if not card.key and _PER_ADU.search(comments.get("GAIN", "")):
+        card = find_card(header, (Keyword("GAIN"),))
     if card.key:
         low, high = GAIN_RANGE
         if card.number is not None and low <= card.number <= high:
@@ -263,17 +338,25 @@ def _gain(header: Header, instrument: Instrument, notes: list[str]) -> float | N
     return None
 
 
-def _seconds(card: Card, notes: list[str]) -> float | None:
-    """Return a time that is not negative; note what is none."""
+def _seconds(card: Card, comments: Comments, notes: list[str]) -> float | None:
+    """Return a time that is not negative, in the unit of its comment; note what is none."""
     if card.key and (card.number is None or card.number < 0):
         notes.append(f"{card.key} = {card.value!r} is not used: not a time in seconds")
         return None
+    comment = comments.get(card.key, "")
+    plain = card.number == number(card.value) and not _SECONDS.search(comment)
+    for unit, (words, factor) in _UNITS_OF_TIME.items():
+        if card.number and plain and words.search(comment):
+            notes.append(f"{card.key} = {card.value!r} is in {unit}, as its comment says")
+            return card.number * factor
     return card.number
 
 
 def _celsius(card: Card, notes: list[str]) -> float | None:
-    """Return a temperature that a detector can have; note what is none."""
+    """Return a temperature that a detector can have, from kelvin too; note what is none."""
     low, high = TEMPERATURE_RANGE
+    if card.number is not None and KELVIN_RANGE[0] < card.number <= KELVIN_RANGE[1]:
+        return card.number - 273.15
     if card.number is not None and not low <= card.number <= high:
         notes.append(f"{card.key} = {card.value!r} is not used: no temperature of a detector")
         return None

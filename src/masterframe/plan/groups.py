@@ -114,6 +114,8 @@ def _stanza(exposure: Exposure, config: Config) -> tuple[str, str]:
         return "", "its kind is not known"
     if exposure.kind not in MADE:
         return "", f"{exposure.kind}: no product is made of this kind"
+    if not exposure.images:
+        return "", "it holds no image that can be combined"
     if exposure.kind == "dark" and exposure.dark_time is None:
         return "", "a dark without an exposure time"
     reasons = []
