@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections import Counter
 
 import pytest
 from astropy.io import fits
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from masterframe.errors import FrameError
 from masterframe.fits import source
-from masterframe.fits.cards import CARD, parse_value, read_cards
+from masterframe.fits.cards import CARD, parse_value, read_cards, read_comments, read_history
 from masterframe.fits.layout import walk
 from support import shared
 
@@ -236,3 +237,48 @@ def test_headers_of_real_files():
     assert count > 5000
     assert truncated == 2
     assert differing == []
+
+
+def readable(card):
+    """Whether astropy can read a card, and its string needs no second card."""
+    try:
+        return bool(card.comment) and not str(card.value).endswith("&")
+    except fits.VerifyError:
+        return False
+
+
+def test_comments_and_history_are_those_of_astropy():
+    """Of every real header: the comment of each short keyword, and all of its HISTORY."""
+    compared = 0
+    for path in sorted(shared("headers").glob("*.hdr")):
+        lines = [line[:CARD] for line in path.read_bytes().split(b"\n") if line.strip() != b"END"]
+        cards = b"".join(line.ljust(CARD) for line in lines) + header("END")
+        values = read_cards(cards)
+        keys = [key for key in values if len(key) <= 8 and " " not in key and "\0" not in key]
+        found = read_comments(cards, [key for key in keys if key.isascii()])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = fits.Header.fromstring(cards)
+            once = Counter(expected.keys())
+            for card in expected.cards:
+                if card.keyword in found and once[card.keyword] == 1 and readable(card):
+                    assert found[card.keyword] == card.comment, (path.name, card.keyword)
+                    compared += 1
+            assert read_history(cards).split("\n") == (list(expected.get("HISTORY", [])) or [""])
+    assert compared > 1000
+
+
+@pytest.mark.parametrize(
+    ("card", "comment"),
+    [
+        ("GAIN    =                  1.9 / e-/ADU", "e-/ADU"),
+        ("GAIN    = '1/2 ''x'' /'         / [e-/ADU] / more", "[e-/ADU] / more"),
+        ("GAIN    =                  1.9", None),
+        ("GAIN    =                  1.9 /", None),
+        ("COMMENT GAIN    =          1.9 / e-/ADU", None),
+        ("GAINSET =                  1.9 / e-/ADU", None),
+    ],
+)
+def test_comment_of_a_card(card, comment):
+    cards = header("SIMPLE  =                    T", card, "END")
+    assert read_comments(cards, ["GAIN"]) == ({} if comment is None else {"GAIN": comment})

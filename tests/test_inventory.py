@@ -1,5 +1,7 @@
 import os
+import re
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masterframe import fits
-from masterframe.config import load_config
+from masterframe.config import load_config, load_instrument
 from masterframe.inventory import explain_kind, find_files, scan_night
 from masterframe.inventory.dates import start_utc
+from masterframe.inventory.kinds import Rules
 from masterframe.inventory.sections import checked, eso_sections
-from masterframe.model import Section
+from masterframe.model import Keyword, Section
 from support import shared
 from tiny import COLUMNS, ROWS, write
 
@@ -157,6 +160,34 @@ def test_product_is_no_raw_exposure(tmp_path, cards, reason):
         ({"ESO__DPR__TYPE": "BIAS"}, "bias", True),
         ({"ESO__DPR__CATG": "SCIENCE", "ESO__DPR__TYPE": "OBJECT"}, "science", True),
         ({"OBJECT": "bias"}, "bias", False),
+        ({"OBJECT": "bias", "EXPTIME": 0.0}, "bias", True),
+        ({"IMAGETYP": "BIAS", "EXPTIME": 300.0}, "bias", False),
+        ({"IMAGETYP": "DARKFLAT"}, "dark", True),
+        ({"IMAGETYP": "Flat Dark"}, "dark", True),
+        ({"IMAGETYP": "Tricolor Image"}, "science", True),
+        ({"IMAGETYP": "Light Frame", "OBJECT": "flat field"}, "flat", False),
+        ({"IMAGETYP": "Light Frame", "EXPTIME": 0.0}, "bias", False),
+        ({"IMAGETYP": "object", "OBJECT": "bias", "EXPTIME": 0.0}, "bias", False),
+        ({"IMAGETYP": "object", "OBJECT": "M 13"}, "science", True),
+        ({"IMAGETYP": "offset"}, "bias", True),
+        ({"DATA_TYP": "BIAS (5)"}, "bias", True),
+        ({"DATA_TYP": "COMPARISON LAMP (4)"}, "arc", True),
+        ({"OBSTYPE": "autofocus"}, "focus", True),
+        ({"OBSTYPE": "guider"}, "guide", True),
+        ({"FRAME": "Bias"}, "bias", True),
+        ({"FRAME": 407, "OBSMODE": "ACCUM", "IMAGETYP": "dark"}, "dark", True),
+        ({"OBSMODE": "OsirisBias"}, "bias", True),
+        ({"FLAVOR": "arc"}, "arc", True),
+        ({"CCDSFPT": 3}, "dark", True),
+        ({"PICTTYPE": 2}, "bias", True),
+        ({"PICTTYPE": 1}, None, False),
+        ({"EXPTIME": 0.0}, "bias", False),
+        ({"EXPTIME": 60.0, "SHUTTER": "CLOSED"}, "dark", False),
+        ({"EXPTIME": 5.0, "LAMP": "HeNeAr"}, "arc", False),
+        ({"EXPTIME": 5.0, "LAMP": "quartz"}, "flat", False),
+        ({"OBJECT": "Dark Horse", "EXPTIME": 60.0, "RA": "18:00:00"}, "dark", False),
+        ({"OBJECT": "M 13", "EXPTIME": 60.0, "RA": "16:41:41"}, "science", False),
+        ({"IMAGETYP": "qwerty", "OBJECT": "M 13", "EXPTIME": 60.0, "RA": "1"}, None, False),
         ({"IMAGETYP": "qwerty"}, None, False),
         ({"OBJECT": "M 13", "EXPTIME": 60.0}, None, False),
         ({}, None, False),
@@ -166,6 +197,166 @@ def test_generic_camera_is_typed_by_what_its_header_says(tmp_path, cards, kind, 
     found = scan_one(write(tmp_path / "a.fits", **cards))
     assert (found.kind, found.certain) == (kind, certain)
     assert bool(found.rule) == (kind is not None)
+
+
+@pytest.mark.parametrize(
+    ("cards", "light", "technique"),
+    [
+        ({"IMAGETYP": "DOME FLAT"}, "dome", ""),
+        ({"IMAGETYP": "domeflat"}, "dome", ""),
+        ({"IMAGETYP": "FLAT,SKY"}, "sky", ""),
+        ({"IMAGETYP": "skyflat"}, "sky", ""),
+        ({"IMAGETYP": "Twilight Flat"}, "twilight", ""),
+        ({"IMAGETYP": "LAMPFLAT"}, "lamp", ""),
+        ({"IMAGETYP": "projector flat"}, "lamp", ""),
+        ({"IMAGETYP": "flat"}, "", ""),
+        ({"ESO__DPR__TYPE": "FLAT,TWILIGHT", "ESO__DPR__TECH": "IMAGE"}, "twilight", "image"),
+        ({"ESO__DPR__TYPE": "LAMP,FLAT", "ESO__DPR__TECH": "ECHELLE"}, "lamp", "spectrum"),
+        ({"OBJECT": "sky flat V"}, "sky", ""),
+    ],
+)
+def test_what_shone_on_a_flat_is_told(tmp_path, cards, light, technique):
+    found = scan_one(write(tmp_path / "a.fits", **cards))
+    assert (found.kind, found.light, found.technique) == ("flat", light, technique)
+
+
+def test_keyword_that_tells_most_counts_and_one_that_says_otherwise_makes_it_a_guess(tmp_path):
+    """A word that means any open shutter goes behind one that names a calibration."""
+    plain = scan_one(write(tmp_path / "a.fits", IMAGETYP="Light", OBSTYPE="SKYFLAT"))
+    assert (plain.kind, plain.certain, plain.rule) == ("flat", True, "OBSTYPE = 'SKYFLAT'")
+    assert plain.imagetyp == "SKYFLAT"
+    both = scan_one(write(tmp_path / "b.fits", IMAGETYP="object", OBSTYPE="BIAS"))
+    assert (both.kind, both.certain) == ("bias", False)
+    assert both.notes == ("IMAGETYP = 'object' says otherwise than OBSTYPE = 'BIAS'",)
+    same = scan_one(write(tmp_path / "c.fits", IMAGETYP="zero", OBSTYPE="BIAS"))
+    assert (same.kind, same.certain, same.notes) == ("bias", True, ())
+
+
+TABLES = "headers/iraf_ccddb/noao/imred/ccdred/ccddb"
+IRAF_KINDS = {"zero": "bias", "dark": "dark", "flat": "flat", "comp": "arc"}
+
+
+def test_words_of_iraf_tables_are_understood_as_there(tmp_path):
+    """Each word of the observatories' translation tables, and the kind that it stands for."""
+    words = {}
+    for table in sorted(shared(TABLES).glob("*/*.dat")):
+        for line in table.read_text().splitlines():
+            entry = re.fullmatch(r"""("[^"]+"|'[^']+'|[A-Z]+)\s+(\w+)\s*(#.*)?""", line)
+            if entry:
+                words.setdefault(entry[1].strip("'\""), set()).add(entry[2])
+    assert len(words) > 15
+    for number, (word, meanings) in enumerate(words.items()):
+        found = scan_one(write(tmp_path / f"{number}.fits", IMAGETYP=word, EXPTIME=3.0))
+        kinds = {IRAF_KINDS[meaning] for meaning in meanings if meaning in IRAF_KINDS}
+        assert found.certain, word
+        if kinds:
+            assert {found.kind} == kinds, word
+        else:
+            assert found.kind in {"science", "focus", "arc", "flat", "other"}, word
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_no_word_can_crash_the_rules(word, other):
+    rules = Rules(load_instrument("generic").kinds)
+    keywords = [Keyword("IMAGETYP"), Keyword("OBSTYPE")]
+    found = rules.word({"IMAGETYP": word, "OBSTYPE": other}, keywords)
+    assert found.value in {"", word.strip(), other.strip()}
+    assert (rules.rank(found.value) is None) <= (found.disputed == "")
+
+
+@pytest.mark.parametrize(
+    ("card", "exptime", "noted"),
+    [
+        ("EXPOSURE=                 1500 / exposure in ms", 1.5, True),
+        ("EXPTIME =              1500000 / [us] exposure", 1.5, True),
+        ("EXPTIME =                  0.5 / in minutes", 30.0, True),
+        ("EXPTIME =                  1.5 / [s] good to 1 ms", 1.5, False),
+        ("EXPTIME =                  1.5 / Exposure time in seconds", 1.5, False),
+        ("EXPTIME =                  1.5", 1.5, False),
+        ("EXPTIME =              3,2E-05 / Total Exposure Time (s)", 3.2e-5, False),
+        ("EXPTIME = '060.00  '           / s", 60.0, False),
+    ],
+)
+def test_unit_of_an_exposure_time_is_that_of_its_comment(tmp_path, card, exptime, noted):
+    found = scan_one(with_card(tmp_path / "a.fits", card, IMAGETYP="dark"))
+    assert found.exptime == pytest.approx(exptime, rel=1e-12)
+    assert any("as its comment says" in note for note in found.notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("comment", "known"),
+    [
+        ("e-/ADU", True),
+        ("[electrons/count] CCD gain", True),
+        ("Gain (electrons per ADU)", True),
+        ("electron/DN", True),
+        ("ADU/e-", False),
+        ("Conversion from electrons to ADU", False),
+        ("Sensor gain", False),
+        ("", False),
+    ],
+)
+def test_gain_counts_where_its_comment_tells_its_unit(tmp_path, comment, known):
+    path = with_card(tmp_path / "a.fits", f"GAIN    =  1.9 / {comment}", IMAGETYP="dark")
+    (image,) = scan_one(path).images
+    assert image.gain == (1.9 if known else None)
+    assert image.origins.get("gain") == ("GAIN" if known else None)
+
+
+def test_each_section_and_number_says_where_it_comes_from(tmp_path):
+    path = write(tmp_path / "a.fits", IMAGETYP="BIAS", EGAIN=1.4, BIASSEC="[33:36,1:24]")
+    (tmp_path / "n.yaml").write_text("detector: {read_noise: 3.5}\n")
+    (image,) = scan_one(path, load_config(tmp_path / "n.yaml")).images
+    assert image.origins == {
+        "overscan": "BIASSEC",
+        "trim": "the rest of the image",
+        "gain": "EGAIN",
+        "read_noise": "configuration",
+        "saturation": "pixels of uint16",
+    }
+
+
+@pytest.mark.parametrize(("value", "celsius"), [(213.671, -59.479), (-20.0, -20.0), (999.0, None)])
+def test_temperature_in_kelvin_is_understood(tmp_path, value, celsius):
+    found = scan_one(write(tmp_path / "a.fits", IMAGETYP="dark", CCD_TEMP=value))
+    assert found.temperature == (None if celsius is None else pytest.approx(celsius))
+    assert bool(found.notes) == (celsius is None)
+
+
+@pytest.mark.parametrize(
+    ("cards", "applied"),
+    [
+        ({"CALSTAT": "BDF"}, ("bias", "dark", "flat")),
+        ({"ZEROCOR": "Apr  5 10:11 Zero level correction image is Zero"}, ("bias",)),
+        ({"FLATCOR": "PERFORM"}, ()),
+        ({"DARKCOR": 0}, ()),
+        ({"SUBDARK": "ccd=<CCDData>, master=<CCDData>"}, ("dark",)),
+    ],
+)
+def test_steps_that_other_programs_have_done_are_not_done_again(tmp_path, cards, applied):
+    found = scan_one(write(tmp_path / "a.fits", IMAGETYP="Light", **cards))
+    assert found.applied == applied
+
+
+@pytest.mark.parametrize(
+    "cards", [{"PROCTYPE": "InstCal"}, {"RLEVEL": 91}, {"ESO__PRO__CATG": "SCIENCE_BLUE"}]
+)
+def test_frame_that_was_processed_is_noted(tmp_path, cards):
+    found = scan_one(write(tmp_path / "a.fits", IMAGETYP="object", **cards))
+    assert found.kind == "science"
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("perhaps processed already: ")
+    raw = scan_one(write(tmp_path / "b.fits", IMAGETYP="object", PROCTYPE="RAW", RLEVEL=0))
+    assert raw.notes == ()
+
+
+def with_card(path, card, **cards):
+    """Write a frame with one card as a camera wrote it, which astropy might not."""
+    write(path, XCARD="placeholder", **cards)
+    header = path.read_bytes()
+    at = header.index(b"XCARD")
+    path.write_bytes(header[:at] + card.encode().ljust(80) + header[at + 80 :])
+    return path
 
 
 def test_name_of_the_file_is_the_last_resort(tmp_path):
@@ -283,6 +474,23 @@ def test_decimal_comma_of_a_camera_is_understood(tmp_path):
         ("2022-01-28 01:02:03", None, None, "2022-01-28T01:02:03"),
         ("2022-01-28T01:02:03Z", None, None, "2022-01-28T01:02:03"),
         ("28/01/99", None, None, "1999-01-28T00:00:00"),
+        ("17/10/17", "10:11:12", None, "2017-10-17T10:11:12"),
+        ("19/05/94", "15:41:16", None, "1994-05-19T15:41:16"),
+        ("8/14/2023", "07:40:00", None, "2023-08-14T07:40:00"),
+        ("14.08.2023", None, None, "2023-08-14T00:00:00"),
+        ("2014:01:19", "11:45:20", None, "2014-01-19T11:45:20"),
+        ("2002/05/21", "00:18:06.516", None, "2002-05-21T00:18:06.516"),
+        ("20220128", None, None, "2022-01-28T00:00:00"),
+        ("20220128T01:02:03", None, None, "2022-01-28T01:02:03"),
+        ("2017-12-19T18:33:43.317-0700", None, None, "2017-12-20T01:33:43.317"),
+        ("2017-12-19T18:33:43+05:30", None, None, "2017-12-19T13:03:43"),
+        ("2017-12-19T18:33:43 UTC", None, None, "2017-12-19T18:33:43"),
+        ("2024-06-28T18:21:33.17835000", None, None, "2024-06-28T18:21:33.17835"),
+        ("2022-01-28", 3723.5, None, "2022-01-28T01:02:03.5"),
+        ("2022-01-28", None, 59607.5, "2022-01-28T12:00:00"),
+        ("2022-01-28", None, 59608.5, "2022-01-28T00:00:00"),
+        ("01:02:03", None, 59607.5, "2022-01-28T12:00:00"),
+        ("31/02/2022", None, None, ""),
         ("not a date", None, 59607.5, "2022-01-28T12:00:00"),
         ("2016-12-31T23:59:60", None, None, ""),
         ("9999-12-31T23:59:59-12:00", None, None, ""),
@@ -294,13 +502,48 @@ def test_start_is_iso_in_utc_or_nothing(date, time, mjd, start):
     assert start_utc(date, time, mjd) == start
 
 
+def test_julian_date_is_the_last_resort():
+    assert start_utc(None, None, None, 2457855.6449074075) == "2017-04-12T03:28:40"
+    assert start_utc(None, None, None, "2457855.5") == "2017-04-12T00:00:00"
+    assert start_utc(None, None, 59607.5, 2457855.5) == "2022-01-28T12:00:00"
+    assert start_utc(None, None, None, -1.0) == ""
+
+
+@given(st.datetimes(datetime.fromisoformat("1970-01-01"), datetime.fromisoformat("2069-12-31")))
+def test_one_moment_written_in_many_ways_is_one_moment(moment):
+    """Year first or last, with the time apart, in a zone, in seconds of the day, as MJD."""
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    iso = moment.isoformat(timespec="milliseconds")
+    expected = moment.isoformat(timespec="microseconds").rstrip("0").rstrip(".")
+    day, _, clock = iso.partition("T")
+    year, month, date = day.split("-")
+    zoned = (moment - timedelta(hours=7)).isoformat(timespec="milliseconds") + "-0700"
+    seconds = (moment - datetime.fromisoformat(day)).total_seconds()
+    ways = [
+        start_utc(iso),
+        start_utc(f"{iso}Z"),
+        start_utc(f"{day} {clock}"),
+        start_utc(day, clock),
+        start_utc(f"{year}/{month}/{date}", clock),
+        start_utc(f"{date}/{month}/{year}", clock.replace(".", ",")),
+        start_utc(f"{date}/{month}/{year[2:]}", clock),
+        start_utc(f"{year}:{month}:{date}", clock.replace(":", " ")),
+        start_utc(zoned),
+        start_utc(day, seconds),
+    ]
+    assert set(ways) == {expected}
+    mjd = (moment - datetime.fromisoformat("1858-11-17")) / timedelta(days=1)
+    found = datetime.fromisoformat(start_utc(day, None, mjd))
+    assert abs(found - moment) < timedelta(milliseconds=1)
+
+
 anything = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=24)
 date_like = st.from_regex(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}[T ]?[0-9:.+-]{0,14}")
 
 
 @given(anything | date_like, anything | st.from_regex(r"[0-9:.]{0,12}"), anything)
 def test_no_date_can_crash_the_scan(date, time, mjd):
-    found = start_utc(date, time, mjd)
+    found = start_utc(date, time, mjd, mjd)
     assert found == "" or start_utc(found) == found
 
 

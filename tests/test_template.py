@@ -3,10 +3,10 @@
 import pytest
 
 import nights
-from masterframe import template
+from masterframe import run, template
 from masterframe.config import load_config
 from masterframe.errors import StorageError, UsageError
-from support import ROOT
+from support import ROOT, shared
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def test_a_configuration_holds_the_defaults_and_says_what_was_seen(night, tmp_pa
     assert found.instruments == default.instruments
     lines = output.read_text().splitlines()
     assert lines[0] == "# yaml-language-server: $schema=masterframe.schema.json"
-    assert "# Instrument TinyCam: 11 exposures." in lines
+    assert any(
+        "TinyCam, 36 x 24 pixels, binned 1x1, read by the preset generic" in x for x in lines
+    )
     counts = {tuple(line.split()[1:]) for line in lines if line.startswith("#") and "1x1" in line}
     assert ("3", "science", "V", "30", "1x1") in counts
     assert ("2", "flat", "V", "2", "1x1") in counts
@@ -45,6 +47,52 @@ def test_the_hint_for_untyped_frames_types_them(night, tmp_path):
     assert rule.kind == "science"
     _, plan = nights.make_plan(night)
     assert {item.reason for item in plan.left_out} == {"its kind is not known"}
+
+
+def test_what_the_headers_tell_is_shown_with_its_source_and_what_is_doubtful_too(tmp_path):
+    folder = nights.night(tmp_path / "night", bias=0, dark=2, flat=2, science=3)
+    for index, item in enumerate(sorted(folder.glob("science*"))):
+        item.unlink()
+        nights.raw(item, "science", 90 + index, EGAIN=1.4, CCD_TEMP=-20.0, EXPTIME=60.0, FILTER="R")
+    nights.raw(folder / "dark_9.fits", "dark", 80, CCD_TEMP=-5.0, GAIN=7)
+    nights.raw(folder / "twilight_1.fits", "flat", 81, IMAGETYP="Light", OBJECT="twilight")
+    output = tmp_path / "night.yaml"
+    template.write_config(folder, output)
+    lines = [line.removeprefix("#").strip() for line in output.read_text().splitlines()]
+    expected = {
+        "gain 1.4 electrons per adu, from EGAIN",
+        "saturation 65535 adu, from pixels of uint16",
+        "1 frame guessed to be flat by IMAGETYP = 'Light' and OBJECT",
+        "1 frame: GAIN = 7 is not used: nothing tells its unit",
+        "no bias frames: the offset stays in, unless an overscan or a dark takes it off",
+        "no flat in the filter of some science frames: 'R'",
+        "no dark of the time of science frames of 60 s: others are scaled",
+        "gain of 6 frames is not known: gain (electrons per adu) under detector",
+        "read noise of 9 frames is not known: read_noise (electrons) under detector",
+    }
+    assert expected <= set(lines)
+    assert any(line.startswith("the detector had -20.0 to -5.0 degrees C") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("night", "instrument", "products"),
+    [
+        ("efosc2", "efosc2", 8),
+        ("st402/raw", "st402", 17),
+        ("asi178", "zwo", 4),
+        ("st7", "st7", None),
+    ],
+)
+def test_the_proposal_for_a_real_night_loads_and_plans(night, instrument, products, tmp_path):
+    output = tmp_path / "night.yaml"
+    folder = shared(f"data/{night}")
+    template.write_config(folder, output)
+    assert f"\ninstrument: {instrument}\n" in output.read_text()
+    config = load_config(output)
+    assert [one.name for one in config.instruments] == [instrument]
+    plan = run.plan_nights([folder], config)
+    assert plan.products
+    assert products is None or len(plan.products) == products
 
 
 def test_the_template_is_the_example_that_is_shown():

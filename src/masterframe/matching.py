@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import PurePath
 
-from masterframe.model import Condition, Exposure, Header, Scalar, Selection
+from masterframe.model import Condition, Exposure, Scalar, Selection
 
 Lookup = Callable[[str], Scalar]
 """The value of a keyword or field; None where there is none."""
@@ -77,12 +77,15 @@ def first_failure(selection: Selection, lookup: Lookup) -> str:
 
 def holds(condition: Condition, value: Scalar) -> bool:
     """Return whether a value fits: one of the patterns, and none of those with ``!``."""
-    refused = [p[1:].strip() for p in condition.any_of if isinstance(p, str) and p[:1] == "!"]
-    wanted = [p for p in condition.any_of if not (isinstance(p, str) and p[:1] == "!")]
-    test = _path_fits if condition.key in PATH_FIELDS else _value_fits
-    if any(test(value, pattern) for pattern in refused):
-        return False
-    return not wanted or any(test(value, pattern) for pattern in wanted)
+    fits = _path_fits if condition.key in PATH_FIELDS else _value_fits
+    wanted, found = False, False
+    for pattern in condition.any_of:
+        if isinstance(pattern, str) and pattern[:1] == "!":
+            if fits(value, pattern[1:].strip()):
+                return False
+        else:
+            wanted, found = True, found or fits(value, pattern)
+    return found or not wanted
 
 
 def describe(selection: Selection) -> str:
@@ -118,8 +121,10 @@ def exposure_lookup(exposure: Exposure) -> Lookup:
 
 def card(exposure: Exposure, key: str) -> Scalar:
     """Return a header value of an exposure, from its primary or else its first image."""
-    headers: Iterable[Header] = (exposure.header, *(image.header for image in exposure.images[:1]))
-    return next((header[key] for header in headers if header.get(key) is not None), None)
+    found = exposure.header.get(key)
+    if found is None and exposure.images:
+        found = exposure.images[0].header.get(key)
+    return found
 
 
 def _value_fits(value: Scalar, pattern: Scalar) -> bool:
@@ -131,9 +136,17 @@ def _value_fits(value: Scalar, pattern: Scalar) -> bool:
     if isinstance(pattern, int | float):
         found = number(value)
         return found is not None and math.isclose(found, pattern, rel_tol=1e-6, abs_tol=1e-12)
-    return value is not None and (
-        _glob(pattern).fullmatch(text(value)) is not None or _bound_fits(number(value), pattern)
-    )
+    if value is None:
+        return False
+    if _glob(pattern).fullmatch(text(value)) is not None:
+        return True
+    return _is_bound(pattern) and _bound_fits(number(value), pattern)
+
+
+@lru_cache(maxsize=4096)
+def _is_bound(pattern: str) -> bool:
+    """Return whether a pattern may be one for numbers; to read a text as a number takes long."""
+    return pattern.strip()[:1] in {"<", ">"} or ".." in pattern
 
 
 def _bound_fits(found: float | None, pattern: str) -> bool:

@@ -153,6 +153,8 @@ class Image:
     """Noise of one read (electrons); None where it is not known."""
     saturation: float | None = None
     """Raw value (adu) from which a pixel is saturated; None where it is not known."""
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where sections and numbers come from, by field: ``EGAIN``, ``preset efosc2``."""
 
     @property
     def shape(self) -> tuple[int, int]:

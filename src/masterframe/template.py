@@ -8,20 +8,23 @@ import os
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 
-from masterframe.config import load_config
-from masterframe.console import clean, table
+from masterframe.config import load_config, presets
+from masterframe.console import clean
 from masterframe.errors import StorageError, UsageError
-from masterframe.inventory import scan_night
-from masterframe.model import Exposure, Problem
+from masterframe.inventory import scan_night, summary
+from masterframe.model import Exposure, Problem, Tolerances
 
 SHOWN = 20
 """Problems and groups of untyped frames that are listed; the rest is counted."""
 TYPES = "\ntypes: []\n"
 """Where the template gets the hints on how to type frames."""
+INSTRUMENT = "\ninstrument: auto\n"
+"""Where it gets the instrument that was found."""
+AUTO, GENERIC = "auto", "generic"
 
 
 def write_config(night: Path, output: Path, *, overwrite: bool = False) -> None:
@@ -56,41 +59,35 @@ def config_text(night: Path, exposures: Sequence[Exposure], problems: Sequence[P
     template = resources.files("masterframe").joinpath("template.yaml").read_text(encoding="utf-8")
     first, _, rest = template.partition("\n")
     before, types, after = rest.partition(TYPES)
-    seen = "".join(f"# {line}".rstrip() + "\n" for line in _seen(night, exposures, problems))
+    seen = "".join(f"# {clean(line)}".rstrip() + "\n" for line in _seen(night, exposures, problems))
     hints = "".join(f"# {line}\n" for line in _hints(exposures))
+    before = before.replace(INSTRUMENT, f"\ninstrument: {_instrument(exposures)}\n")
     return f"{first}\n#\n{seen}{before}{types}{hints}{after}"
 
 
+def _instrument(exposures: Sequence[Exposure]) -> str:
+    """Return the preset that read all exposures; auto where there are several, or the generic."""
+    (preset, *more) = {item.preset for item in exposures} or {AUTO}
+    return AUTO if more or preset == GENERIC or preset not in presets() else preset
+
+
 def _seen(night: Path, exposures: Sequence[Exposure], problems: Sequence[Problem]) -> Iterator[str]:
-    yield f"{clean(night)}: {len(exposures)} exposures, {len(problems)} problems."
-    instruments = Counter(item.instrument or "not named" for item in exposures)
-    for name, count in instruments.most_common():
-        yield f"Instrument {clean(name)}: {count} exposures."
+    yield f"{night}: {len(exposures)} exposures, {len(problems)} problems."
     if exposures:
-        yield ""
-        yield from _counts(exposures).splitlines()
-    if problems:
-        yield ""
-        yield "Problems:"
-    for problem in problems[:SHOWN]:
-        yield f"  {clean(Path(problem.path).name)}: {clean(problem.reason)}"
-    if len(problems) > SHOWN:
-        yield f"  and {len(problems) - SHOWN} more, which masterframe scan lists"
+        yield from ("", *summary.count_kinds(exposures).splitlines())
+    yield from _section("How the detector was read", summary.describe_setups(exposures))
+    yield from _section("To check", summary.find_doubts(exposures, Tolerances()))
+    named = (f"{Path(problem.path).name}: {problem.reason}" for problem in problems)
+    yield from _section("Problems", named)
 
 
-def _counts(exposures: Sequence[Exposure]) -> str:
-    """Return a table of how many frames there are of each kind, filter and exposure time."""
-    groups = Counter(
-        (
-            item.kind or "unknown",
-            item.filter,
-            "" if item.exptime is None else f"{item.exptime:g}",
-            f"{item.binning[1]}x{item.binning[0]}",
-        )
-        for item in exposures
-    )
-    rows = [(str(count), *group) for group, count in sorted(groups.items())]
-    return table(("frames", "kind", "filter", "exptime (s)", "binning"), rows)
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    """Yield some lines under a title; what is too much is counted."""
+    shown = list(lines)
+    if shown:
+        yield from ("", f"{title}:", *(f"  {line}" for line in shown[:SHOWN]))
+    if len(shown) > SHOWN:
+        yield f"  and {len(shown) - SHOWN} more; masterframe scan lists all"
 
 
 def _hints(exposures: Sequence[Exposure]) -> Iterator[str]:

@@ -133,6 +133,17 @@ def read_comments(header: bytes, keys: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def read_history(header: bytes) -> str:
+    """Return the text of all HISTORY cards, a line each."""
+    lines = []
+    at = header.find(b"HISTORY ")
+    while at >= 0:
+        if at % CARD == 0:
+            lines.append(header[at + 8 : at + CARD].decode("latin-1").rstrip())
+        at = header.find(b"HISTORY ", at + 8)
+    return "\n".join(lines)
+
+
 def parse_value(field: str) -> Scalar:
     """Return the value in a card's value field, which may end in a comment after a slash."""
     match = _VALUE.match(field)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from masterframe.errors import FrameError
-from masterframe.fits.cards import read_comments
+from masterframe.fits.cards import read_comments, read_history
 from masterframe.fits.layout import (
     RawHdu,
     UnfitError,
@@ -74,6 +74,8 @@ class HduScan:
     """Why there is no frame; '' where there is one, or where the HDU is empty on purpose."""
     comments: Mapping[str, str] = field(default_factory=dict)
     """Comments of the cards that are written in several units, by keyword."""
+    history: str = ""
+    """Its HISTORY, a line a card."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,8 @@ def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduSc
     except UnfitError as error:
         raise named(path, raw.index, error) from None
     comments = read_comments(raw.header, _COMMENTED)
-    return HduScan(raw.index, extname, cards, frame, reason, comments)
+    history = read_history(raw.header)
+    return HduScan(raw.index, extname, cards, frame, reason, comments, history)
 
 
 def _image_shape(cards: Header) -> tuple[tuple[int, int] | None, str]:

@@ -1,7 +1,8 @@
 """A night folder becomes exposures and problems; only headers are read.
 
-`files` finds what may be an exposure, `describe` reads its fields by the rules of an instrument,
-`kinds` types it, `sections` and `dates` understand the two things that headers write worst.
+`files` finds what may be an exposure; `describe` makes one of it by the rules of an instrument:
+`reading` looks up its fields, `images` its detector, `kinds` types it, `sections` and `dates`
+understand the two things that headers write worst. `summary` tells of a night in words.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[Atte
     absolute = Path(path).absolute()
     scan = fits.scan_file(str(absolute))
     exposure, rules, names, _ = Describer(config).describe(scan, absolute.parent.name)
-    return exposure, kinds.attempts(rules, exposure_lookup(exposure), names)
+    return exposure, rules.attempts(exposure_lookup(exposure), names)
 
 
 def _scan(found: Found) -> fits.FileScan | Problem:

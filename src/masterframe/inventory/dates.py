@@ -11,6 +11,8 @@ from masterframe.model import Scalar
 _MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 _JD_OF_MJD = 2400000.5
 """Julian date at which modified ones begin."""
+_MS_A_DAY = 86_400_000
+"""Milliseconds, to which Julian dates are rounded: their last digit is 40 us."""
 
 _YEAR_FIRST = re.compile(r"(\d{4})[-/:.](\d{1,2})[-/:.](\d{1,2})(.*)", re.DOTALL)
 _DAY_FIRST = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})(.*)", re.DOTALL)
@@ -43,7 +45,7 @@ def start_utc(date: Scalar, time: Scalar = None, mjd: Scalar = None, jd: Scalar 
     day, rest = _day(words)
     days = number(mjd)
     if days is None and (julian := number(jd)) is not None:
-        days = julian - _JD_OF_MJD
+        days = round((julian - _JD_OF_MJD) * _MS_A_DAY) / _MS_A_DAY
     moment = _MJD_EPOCH + timedelta(days=days) if days is not None and 0 < days < 1e6 else None
     found = _timed(day, rest) or _timed(day, text(time)) or _seconds_of_day(day, time)
     if found is None and day is not None and not rest:

@@ -70,6 +70,7 @@ class Rules:
             if condition.key == "imagetyp" and _names_words(condition)
         ]
         self._ranks: dict[str, int | None] = {}
+        self._meanings: dict[str, Kind | None] = {}
         self._memo: dict[tuple[int, int, type, Scalar], bool] = {}
 
     def word(
@@ -113,14 +114,27 @@ class Rules:
                 return rule
         return None
 
+    def attempts(self, lookup: Lookup, names: Names) -> tuple[Attempt, ...]:
+        """Return the rules that are tried, up to the first that fits."""
+        tried = []
+        for rule in self.rules:
+            tried.append(_attempt(rule, lookup, names))
+            if tried[-1].fits:
+                break
+        return tuple(tried)
+
     def _meaning(self, word: str) -> Kind | None:
         """Return the kind that a word alone tells with certainty."""
-        for rank, condition in self._words:
-            rule = self.rules[rank]
-            alone = rule.certain and not rule.technique and len(rule.when) == 1
-            if alone and holds(condition, word):
-                return rule.kind
-        return None
+        if word not in self._meanings:
+            rules = ((self.rules[rank], condition) for rank, condition in self._words)
+            kinds = (
+                rule.kind
+                for rule, condition in rules
+                if len(rule.when) == 1 and rule.certain and not rule.technique
+                if holds(condition, word)
+            )
+            self._meanings[word] = next(kinds, None)
+        return self._meanings[word]
 
     def _holds(self, rank: int, place: int, condition: Condition, value: Scalar) -> bool:
         """Return whether a condition holds; its answer is remembered."""
@@ -130,6 +144,20 @@ class Rules:
                 self._memo.clear()
             self._memo[key] = holds(condition, value)
         return self._memo[key]
+
+
+def _attempt(rule: TypeRule, lookup: Lookup, names: Names) -> Attempt:
+    """Return how a rule fares with an exposure."""
+    failed = next((c for c in rule.when if not holds(c, lookup(c.key))), None)
+    certain = rule.certain and not rests_on_name(rule.when)
+    if failed is None:
+        reason = grounds(rule.when, lookup, names)
+        return Attempt(rule.kind, describe(rule.when), certain, True, reason, "")
+    value = lookup(failed.key)
+    shown = "is absent" if value is None else f"= {value!r}"
+    reason = f"{names.get(failed.key, failed.key)} {shown}"
+    wanted = describe_patterns(failed)
+    return Attempt(rule.kind, describe(rule.when), certain, False, reason, wanted)
 
 
 def _names_words(condition: Condition) -> bool:
@@ -147,30 +175,6 @@ def grounds(when: Selection, lookup: Lookup, names: Names) -> str:
     values = {names.get(item.key) or item.key: lookup(item.key) for item in when}
     shown = [f"{key} = {value!r}" for key, value in values.items() if text(value)]
     return " and ".join(shown) or "no condition"
-
-
-def attempts(rules: Sequence[TypeRule], lookup: Lookup, names: Names) -> tuple[Attempt, ...]:
-    """Return the rules that were tried, up to the first that fits."""
-    tried = []
-    for rule in rules:
-        failure = next((c for c in rule.when if not holds(c, lookup(c.key))), None)
-        subject = None if failure is None else names.get(failure.key, failure.key)
-        value = None if failure is None else lookup(failure.key)
-        tried.append(
-            Attempt(
-                kind=rule.kind,
-                when=describe(rule.when),
-                certain=rule.certain and not rests_on_name(rule.when),
-                fits=failure is None,
-                reason=grounds(rule.when, lookup, names)
-                if failure is None
-                else f"{subject} {'is absent' if value is None else f'= {value!r}'}",
-                wanted="" if failure is None else describe_patterns(failure),
-            )
-        )
-        if failure is None:
-            break
-    return tuple(tried)
 
 
 def lacking(lookup: Lookup, names: Names) -> str:
