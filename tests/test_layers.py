@@ -28,8 +28,8 @@ LAYERS = (
     {"combine", "finish", "calibrated", "freshness", "levels", "provenance", "runlog"},
     {"masterfile"},
     {"store", "explain", "quality"},
-    {"config", "report", "products", "forecast", "request", "xarray_api"},
-    {"run", "direct"},
+    {"config", "report", "products", "forecast", "request"},
+    {"run", "direct", "xarray_api"},
     {"compat", "demo", "doctor", "listing", "pixeltext", "template"},
     {"cli"},
     {"__main__"},
@@ -46,6 +46,7 @@ HOMES = {
         "compat",
         "fits",
         "simulate",
+        "xarray_api",
     },  # two writers: a fault in one cannot hide in the other
     "distributed": {"cluster"},
     "dask_jobqueue": {"cluster"},
@@ -66,6 +67,7 @@ MAY_WAIT |= {
 }  # slow to import: these may stand inside a function, anywhere at home
 LAZY = {FACADE, "cli", "kernels"}  # these modules may import any that they may, inside a function
 LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to start it
+LAZY |= {"xarray_api.engine"}  # xarray starts it whenever a user opens any file
 
 LIGHT = ("errors", "model", "tiling", "kernels.registry", "config", "cli")
 HEAVY = ("astropy", "dask", "distributed", "matplotlib", "numba", "xarray")

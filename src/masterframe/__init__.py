@@ -22,7 +22,8 @@ _HOMES = {
     "load_config": "config",
     "make_plan": "plan",
     "open_master": "fits.masters",
-    "open_stack": "xarray_api",  # which registers `stack.mf`
+    "from_ccddata": "xarray_api.ccddata",
+    "open_stack": "xarray_api.accessors",  # which registers `stack.mf`
     "run_night": "run",
     "scan_night": "inventory",
     "write_master": "direct",

@@ -22,7 +22,8 @@ from masterframe.model import (
 )
 from masterframe.plan import make_plan
 from masterframe.run import run_night
-from masterframe.xarray_api import open_stack
+from masterframe.xarray_api.accessors import open_stack
+from masterframe.xarray_api.ccddata import from_ccddata
 
 __version__: str
 
@@ -43,6 +44,7 @@ __all__ = [
     "Rejection",
     "__version__",
     "combine_stack",
+    "from_ccddata",
     "load_config",
     "make_plan",
     "open_master",

@@ -9,18 +9,87 @@ calibrated frames alike, so that all three hold the same bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from masterframe import fits, kernels
-from masterframe.model import Calibration, Frame, MasterImage, Recipe
+from masterframe.errors import UsageError
+from masterframe.model import Calibration, Frame, MasterImage, Recipe, Section
 
 Raw = NDArray[Any]
 ALL = slice(None)
 Place = tuple[int, slice]
 """First row, and columns, in the trimmed image."""
+
+
+def fitted(
+    calibration: Calibration, shape: tuple[int, int], part: Section | None = None
+) -> Calibration:
+    """Return what calibrates raw frames, or a cut-out of them.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Of the whole frames.
+    shape : tuple of int
+        Rows and columns of the whole raw frames.
+    part : Section, optional
+        Where a cut-out lies in them.
+
+    Returns
+    -------
+    Calibration
+        With sections counted in the cut-out, and of each master the part that covers it.
+
+    Raises
+    ------
+    UsageError
+        If a master has another shape, or a cut-out lacks the overscan or all of the image.
+    """
+    kept = calibration.trim.shape if calibration.trim else shape
+    for role in ("bias", "dark", "flat", "bad_pixels"):
+        master: MasterImage | None = getattr(calibration, role)
+        may_be = (kept, shape) if role == "bad_pixels" else (kept,)
+        if master and master.shape not in may_be:
+            raise UsageError(
+                f"the {role.replace('_', ' ')} {master.data.path} is {_words(master.shape)} (rows "
+                f"x columns), the frames are {_words(kept)}: they must agree"
+            )
+    return calibration if part is None else _cut(calibration, part)
+
+
+def _words(shape: tuple[int, int]) -> str:
+    return f"{shape[0]} x {shape[1]}"
+
+
+def _cut(calibration: Calibration, part: Section) -> Calibration:
+    """Return what calibrates a part of the raw frames, counted from the part's first pixel."""
+    trim, overscan = calibration.trim, calibration.overscan
+    if overscan and not part.x0 <= overscan.x0 < overscan.x1 <= part.x1:
+        raise UsageError(
+            f"columns {part.x0} to {part.x1} of the frames lack the overscan, {overscan.x0} to "
+            f"{overscan.x1}: calibrate the whole frames, and cut what comes out"
+        )
+    inside = part.within(trim) if trim else part
+    if 0 in inside.shape:
+        raise UsageError("the frames are cut to pixels that the calibration trims away")
+
+    def cover(master: MasterImage | None) -> MasterImage | None:
+        of_raw = master and trim and master.shape != trim.shape
+        return master and replace(master, part=part if of_raw else inside)
+
+    return replace(
+        calibration,
+        trim=trim and trim.within(part),
+        overscan=overscan and overscan.within(part),
+        bias=cover(calibration.bias),
+        dark=cover(calibration.dark),
+        flat=cover(calibration.flat),
+        bad_pixels=cover(calibration.bad_pixels),
+    )
 
 
 def trim_columns(block: Raw, calibration: Calibration) -> Raw:
@@ -128,18 +197,19 @@ def bad_rows(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
     """Return the pixels of some rows that the bad-pixel file gives as bad; size 0 without one."""
     if calibration.bad_pixels is None:
         return np.zeros((0, 0), np.bool_)
-    frame = calibration.bad_pixels.data
-    trim = calibration.trim
-    if trim is None or frame.shape == trim.shape:
-        return np.asarray(_read(frame, rows) != 0)
-    raw = fits.read_rows(frame, rows.start + trim.y0, rows.stop + trim.y0, rows.step)
+    bad, trim = calibration.bad_pixels, calibration.trim
+    if trim is None or bad.shape == trim.shape:
+        return np.asarray(_read(bad, bad.data, rows) != 0)
+    raw = _read(bad, bad.data, range(rows.start + trim.y0, rows.stop + trim.y0, rows.step))
     return np.asarray(raw[:, trim.x0 : trim.x1] != 0)
 
 
 def mask_rows(calibration: Calibration, rows: range) -> NDArray[np.uint8]:
     """Return the mask bits of all masters applied, ORed; (rows, columns), or (0, 0) for none."""
     masks = [
-        _read(master.mask, rows).astype(np.uint8) for master in applied(calibration) if master.mask
+        _read(master, master.mask, rows).astype(np.uint8)
+        for master in applied(calibration)
+        if master.mask
     ]
     if not masks:
         return np.zeros((0, 0), np.uint8)
@@ -237,12 +307,17 @@ def flat_and_signal(
 def _variance_rows(master: MasterImage, rows: range) -> NDArray[np.float64]:
     """Return the variance of a master, 0 where it does not say (foreign, or made of one frame)."""
     if master.uncert is None:
-        return np.zeros((len(rows), master.data.shape[1]))
-    return np.nan_to_num(_read(master.uncert, rows).astype(np.float64) ** 2, nan=0.0)
+        return np.zeros((len(rows), master.shape[1]))
+    return np.nan_to_num(_read(master, master.uncert, rows).astype(np.float64) ** 2, nan=0.0)
 
 
-def _read(frame: Frame, rows: range) -> NDArray[Any]:
-    return fits.read_rows(frame, rows.start, rows.stop, rows.step)
+def _read(master: MasterImage, plane: Frame, rows: range) -> NDArray[Any]:
+    """Read rows of the used part of one plane of a master."""
+    part = master.part
+    if part is None:
+        return fits.read_rows(plane, rows.start, rows.stop, rows.step)
+    whole = fits.read_rows(plane, rows.start + part.y0, rows.stop + part.y0, rows.step)
+    return np.ascontiguousarray(whole[:, part.x0 : part.x1])
 
 
 def _overscan(block: Raw, calibration: Calibration, work: np.dtype[Any]) -> NDArray[Any]:
@@ -258,7 +333,7 @@ def _overscan(block: Raw, calibration: Calibration, work: np.dtype[Any]) -> NDAr
 def _master_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> NDArray[Any]:
     if master is None:
         return np.zeros((0, 0), work)
-    return _read(master.data, rows).astype(work, copy=False)
+    return _read(master, master.data, rows).astype(work, copy=False)
 
 
 def _flat_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> NDArray[Any]:
@@ -268,7 +343,7 @@ def _flat_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> 
         return flat
     usable = np.isfinite(flat) & (flat > 0)
     if master.mask:
-        usable &= _read(master.mask, rows) == 0
+        usable &= _read(master, master.mask, rows) == 0
     return np.where(usable, flat, work.type(1))
 
 

@@ -8,8 +8,8 @@ master, so that their bits are the same however rows were cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from masterframe import calibrate, fits, kernels
-from masterframe.errors import UsageError
+from masterframe import stack as stacks
+from masterframe.errors import MasterframeError, UsageError
 from masterframe.model import (
     BandResult,
     Calibration,
@@ -67,6 +68,10 @@ class Combined:
     """How it is combined, with every automatic value resolved but the quantisation step."""
     n_frames: int
     """Frames that go in."""
+    unit: str = ""
+    """Unit of the values."""
+    places: Mapping[str, NDArray[np.intp]] = field(default_factory=dict)
+    """Rows ``y`` and columns ``x`` of the raw frames that its pixels are of; empty: not known."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,8 +96,31 @@ class Combined:
             dtype=record,
             meta=np.empty((0, 0), record),
             token="mf-planes",
+        ).rechunk((even_chunks(self.row_chunks), even_chunks(self.column_chunks)))
+        return xr.Dataset(
+            {name: (("y", "x"), pixels[name], self._attributes_of(name)) for name in self.planes},
+            coords=self.places,
+            attrs={
+                "NCOMBINE": self.n_frames,
+                "COMBTYPE": self.recipe.estimator,
+                "REJTYPE": self.recipe.rejection.rule,
+            },
         )
-        return xr.Dataset({name: (("y", "x"), pixels[name]) for name in self.planes})
+
+    def _attributes_of(self, plane: str) -> dict[str, Any]:
+        if plane == "mask":
+            bits = {str(bit.name).lower(): int(bit) for bit in MaskBit}
+            return {"flag_meanings": " ".join(bits), "flag_masks": list(bits.values())}
+        units = {"data": self.unit, "uncert": self.unit, "propagated": self.unit, "exposure": "s"}
+        return {"units": units[plane]} if plane in units else {}
+
+
+def even_chunks(rows: tuple[int, ...]) -> tuple[int, ...]:
+    """Return chunks that are equal but for the last, as Zarr has them: trimming cuts the first."""
+    if len(set(rows[:-1])) < 2 and rows[-1] <= rows[0]:
+        return rows
+    band, total = max(rows), sum(rows)
+    return tuple(min(band, total - row0) for row0 in range(0, total, band))
 
 
 def plane_names(recipe: Recipe) -> tuple[str, ...]:
@@ -119,7 +147,8 @@ def combine_stack(
     Parameters
     ----------
     stack : DataArray (frame, y, x)
-        Raw values, full width and height, of any Dask chunks.
+        Raw values in any chunks; whole frames, or a cut-out that knows its place by the
+        coordinates ``y`` and ``x``.
     recipe : Recipe, optional
         How; by default values beyond 5 sigma of the median are left out and the rest averaged.
     calibration : Calibration, optional
@@ -141,10 +170,13 @@ def combine_stack(
     Raises
     ------
     UsageError
-        If the rule or its options are unknown or do not fit, or need what is not known.
+        If the rule or its options are unknown or do not fit, or need what is not known; if the
+        stack has not three axes, or the calibration is not of its frames.
     """
     recipe = recipe or Recipe()
     calibration = calibration or Calibration()
+    stack = stacks.arranged(stack)
+    calibration = fit_calibration(stack, calibration)
     facts = facts or facts_of(stack)
     recipe = replace(recipe, rejection=kernels.resolve_rejection(recipe.rejection))
     check_known(recipe, uncertainties=uncertainties is not None)
@@ -183,7 +215,15 @@ def combine_stack(
         meta=np.empty((0, 0, 0), object),
         token="mf-combine",  # the label on the dashboard
     )
-    return Combined(bands, row_chunks, column_chunks, recipe, data.shape[0])
+    return Combined(
+        bands,
+        row_chunks,
+        column_chunks,
+        recipe,
+        data.shape[0],
+        unit=str(stack.attrs.get("units", "")),
+        places=stacks.places(stack, calibration.trim),
+    )
 
 
 def rehearse(dtype: np.dtype[Any], recipe: Recipe, *, calibrates: bool) -> None:
@@ -210,6 +250,20 @@ def rehearse(dtype: np.dtype[Any], recipe: Recipe, *, calibrates: bool) -> None:
             noise=np.arange(count * 3.0).reshape(count, 3), weights=neutral, exptime=neutral
         ),
     )
+
+
+def fit_calibration(stack: xr.DataArray, calibration: Calibration) -> Calibration:
+    """Return the calibration of the part of the frames that a stack holds.
+
+    Raises
+    ------
+    UsageError
+        If it is not that of the frames.
+    """
+    spatial = (*calibrate.applied(calibration), calibration.bad_pixels)
+    if not any((calibration.overscan, calibration.trim, *spatial)):
+        return calibration
+    return calibrate.fitted(calibration, stacks.whole_shape(stack), stacks.part_of(stack))
 
 
 def check_known(recipe: Recipe, *, uncertainties: bool = False) -> None:
@@ -293,10 +347,10 @@ def _banded(data: da.Array, recipe: Recipe, calibration: Calibration) -> da.Arra
 def canonical_rank(stack: xr.DataArray) -> list[int]:
     """Return each frame's place by time and name, whatever the order given."""
     count = stack.shape[0]
-    if not {"time", "path"} <= set(stack.coords):
+    times, found = stacks.on_frames(stack, "time"), stacks.on_frames(stack, "path")
+    if times is None or found is None:
         return list(range(count))
-    times = stack.coords["time"].values
-    paths = [str(path) for path in stack.coords["path"].values]
+    paths = [str(path) for path in found]
     order = sorted(range(count), key=lambda i: (times[i].view("i8"), Path(paths[i]).name, paths[i]))
     rank = [0] * count
     for place, index in enumerate(order):
@@ -306,16 +360,18 @@ def canonical_rank(stack: xr.DataArray) -> list[int]:
 
 def facts_of(stack: xr.DataArray) -> FrameFacts:
     """Return what the coordinates of a stack say of its frames."""
-    times = stack.coords["exptime"].values if "exptime" in stack.coords else np.array([np.nan])
+    times = stacks.on_frames(stack, "exptime")
+    known = times is not None and np.isfinite(times).all()
     return FrameFacts(
         rank=tuple(canonical_rank(stack)),
-        exptimes=tuple(times.tolist()) if np.isfinite(times).all() else (),
+        exptimes=tuple(map(float, times)) if times is not None and known else (),
     )
 
 
 def stack_scale(stack: xr.DataArray) -> tuple[float, ...]:
     """Return by what a stack was scaled frame by frame as it was calibrated; empty for 1."""
-    return tuple(stack.coords["scale"].values.tolist()) if "scale" in stack.coords else ()
+    scale = stacks.on_frames(stack, "scale")
+    return () if scale is None else tuple(map(float, scale))
 
 
 def is_above_bias(calibration: Calibration) -> bool:
@@ -327,25 +383,61 @@ def quantisation_step(stack: xr.DataArray, sources: Sequence[Frame] = ()) -> Any
     """Return the smallest step between raw values, a number or Delayed; 0 where it is not known.
 
     BSCALE times the greatest common divisor of the differences in sampled rows: a camera of 14 bits
-    that multiplies by 4 has a step of 4. A calibrated stack keeps that of its raw values.
+    that multiplies by 4 has a step of 4. A calibrated stack has that of its raw values in the
+    coordinate ``step``; a cut-out of a stack from files has that of the whole frames.
     """
-    if "step" in stack.attrs:
-        return stack.attrs["step"]
+    if "step" in stack.coords:
+        step = stack.coords["step"]
+        return dask.delayed(np.max)(step.data) if step.chunks is not None else float(step.max())
     unit = sources[0].step if sources else stack.attrs.get("bscale", stack.dtype.kind in "iu")
     if not unit:
         return 0.0
-    data = da.asarray(stack.data)
-    count, height, _ = data.shape
-    frames = slice(None, None, -(-count // STEP_FRAMES))
-    rows = slice(None, None, -(-height // STEP_ROWS))
-    return dask.delayed(sampled_step)(data[frames, rows], float(unit))
+    sample = _sample(da.asarray(stack.data))
+    paths, hdus = stacks.on_frames(stack, "path"), stacks.on_frames(stack, "hdu")
+    if sources or paths is None or hdus is None:
+        return dask.delayed(sampled_step)(sample, float(unit))
+    names = [*zip(map(str, paths), map(int, hdus), strict=True)][_every(len(paths), STEP_FRAMES)]
+    return dask.delayed(_step_of_files)(sample, float(unit), names, stacks.whole_shape(stack))
+
+
+def _sample(data: Any) -> Any:
+    """Return the frames and rows in which the quantisation step is looked for."""
+    return data[_every(data.shape[0], STEP_FRAMES), _every(data.shape[1], STEP_ROWS)]
+
+
+def _every(count: int, wanted: int) -> slice:
+    return slice(None, None, max(1, -(-count // wanted)))
+
+
+def _step_of_files(
+    sample: NDArray[Any], unit: float, names: Sequence[tuple[str, int]], whole: tuple[int, int]
+) -> float:
+    """Return the step of the whole frames in some files, of which the sample is a part.
+
+    A cut-out may hold too few values to tell; where the files are gone they have to do.
+    """
+    step = sampled_step(sample, unit)
+    height, width = whole
+    if not step or sample.shape[1:] == (len(range(height)[_every(height, STEP_ROWS)]), width):
+        return step
+    try:
+        return sampled_step(_sample(stacks.open_frames(names)), unit)
+    except MasterframeError:
+        return step
 
 
 def sampled_step(sample: NDArray[Any], unit: float) -> float:
-    """Return ``unit`` times the greatest common divisor of all differences in the sample."""
+    """Return ``unit`` times the greatest common divisor of all differences in the sample.
+
+    0 where they are not multiples of the unit: the values are not those that were stored.
+    """
     if sample.dtype.kind == "f":
         finite = sample[np.isfinite(sample)].astype(np.float64)
-        whole = np.rint((finite - finite.min(initial=np.inf)) / unit).astype(np.int64)
+        steps = (finite - finite.min(initial=np.inf)) / unit
+        rounding = np.abs(finite).max(initial=0) / unit * 4 * np.finfo(sample.dtype).eps
+        whole = np.rint(steps).astype(np.int64)
+        if (np.abs(steps - whole) > rounding).any():
+            return 0.0
     else:
         whole = sample.astype(np.int64) - int(sample.min())
     return float(max(np.gcd.reduce(whole, axis=None), 1)) * unit

@@ -184,17 +184,22 @@ def explain_stack(
     UsageError
         If the pixel is outside, or the rule or its options do not fit.
     """
-    calibration = calibration or Calibration()
+    stack = stacks.arranged(stack)
+    whole = calibration or Calibration()
+    calibration = combine.fit_calibration(stack, whole)
     recipe = _resolved(recipe or Recipe(), stack)
     facts = facts or combine.facts_of(stack)
     window = _open_window(stack, (x, y), recipe, calibration, (facts, uncertainties))
     column = _judge(window)
-    combined = _combined(stack, (x, y), recipe, calibration, (facts, uncertainties))
+    combined = _combined(stack, (x, y), recipe, whole, (facts, uncertainties))
+    trim = calibration.trim
+    corner = (trim.y0, trim.x0) if trim else (0, 0)
+    held = stacks.places(stack, trim)
     return PixelHistory(
         x=x,
         y=y,
-        raw_x=x + (calibration.trim.x0 if calibration.trim else 0),
-        raw_y=y + (calibration.trim.y0 if calibration.trim else 0),
+        raw_x=int(held["x"][x]) if held else x + corner[1],
+        raw_y=int(held["y"][y]) if held else y + corner[0],
         unit=str(stack.attrs.get("units", "adu")),
         recipe=recipe,
         frames=_frames(stack, window, column, facts.weights),

@@ -80,6 +80,12 @@ class Section:
         x0, x1, y0, y1 = (int(group) for group in found.groups())
         return cls(y0 - 1, y1, x0 - 1, x1) if 0 < x0 <= x1 and 0 < y0 <= y1 else None
 
+    def within(self, other: Section) -> Section:
+        """Return the part of it that lies in another one, counted from there; it may be empty."""
+        y0, x0 = max(self.y0, other.y0), max(self.x0, other.x0)
+        y1, x1 = max(y0, min(self.y1, other.y1)), max(x0, min(self.x1, other.x1))
+        return Section(y0 - other.y0, y1 - other.y0, x0 - other.x0, x1 - other.x0)
+
     def to_fits(self) -> str:
         """Return the section as FITS writes it: 1-based, inclusive, x before y."""
         return f"[{self.x0 + 1}:{self.x1},{self.y0 + 1}:{self.y1}]"
@@ -467,6 +473,13 @@ class MasterImage:
     """Their standard deviation."""
     mask: Frame | None = None
     """`MaskBit` of each pixel."""
+    part: Section | None = None
+    """The part that is used, where frames are a cut-out; None is all of it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns that are used."""
+        return self.part.shape if self.part else self.data.shape
 
 
 @dataclass(frozen=True, slots=True)

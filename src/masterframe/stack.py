@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from masterframe import fits, tiling
 from masterframe.errors import FrameError, UsageError
-from masterframe.model import Frame, Header
+from masterframe.model import Frame, Header, Section
 from masterframe.paths import expand_paths
 
 FLOAT_COORDINATES = {
@@ -111,16 +111,61 @@ class FrameStack:
         )
 
 
-def lazy_array(frames: Sequence[Frame], rows: int, columns: int = -1) -> da.Array:
+def _is_all(part: Any) -> bool:
+    return isinstance(part, slice) and part == slice(None)
+
+
+class FrameArray(da.Array):  # type: ignore[misc]
+    """Frames on disk as a Dask array (N, y, x), of which some frames are again such an array.
+
+    Dask pushes slices into the reader, but not lists: of frames chosen by filter or time it would
+    read all. Whatever else is done to it gives a plain array.
+    """
+
+    frames: tuple[Frame, ...]
+    """The frames, in the order of the first axis."""
+
+    def __getitem__(self, index: Any) -> Any:
+        """Choose frames, then whatever else is asked for of them."""
+        first, *rest = index if isinstance(index, tuple) else (index,)
+        lists = any(isinstance(part, list | np.ndarray) for part in rest)
+        if lists or not isinstance(first, slice | list | np.ndarray) or _is_all(first):
+            return super().__getitem__(index)
+        chosen = np.arange(len(self.frames))[first]
+        if chosen.ndim != 1 or not chosen.size:
+            return super().__getitem__(index)
+        some = lazy_array([self.frames[number] for number in chosen], *self._cell)
+        return some[(slice(None), *rest)] if rest else some
+
+    def copy(self) -> FrameArray:
+        """Return itself, which nothing changes: xarray aligns copies."""
+        return self
+
+    __copy__ = copy
+
+    @property
+    def _cell(self) -> tuple[int, int]:
+        """Rows and columns of a chunk."""
+        return self.chunks[1][0], self.chunks[2][0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the list of its frames."""
+        return lazy_array, (self.frames, *self._cell)
+
+
+def lazy_array(frames: Sequence[Frame], rows: int, columns: int = -1) -> FrameArray:
     """Return the frames as a Dask array (N, y, x) in bands of so many rows; -1: of all columns."""
     stack = FrameStack(tuple(frames))
-    return da.from_array(
+    array = da.from_array(
         stack,
         chunks=(-1, rows, columns),
         fancy=True,  # slices are pushed into the reader (measured: one pixel reads its rows alone)
         inline_array=True,
         meta=np.empty((0, 0, 0), stack.dtype),
     )
+    made = FrameArray(array.dask, array.name, array.chunks, meta=array._meta)
+    made.frames = stack.frames
+    return made
 
 
 def open_stack(
@@ -145,8 +190,9 @@ def open_stack(
     xarray.DataArray
         Dims (frame, y, x) in the physical type of the files (uint16 stays uint16), in the order
         given, with the coordinates ``path``, ``time`` (UTC), ``exptime`` (s), ``temperature``
-        (degrees C), ``filter``, ``object``, ``imagetyp`` and ``hdu`` on ``frame``;
-        ``attrs['units']``, and in ``attrs['bscale']`` the least step of stored values (0: floats).
+        (degrees C), ``filter``, ``object``, ``imagetyp`` and ``hdu`` on ``frame``, and the pixels'
+        places ``y`` and ``x``, 0-based; ``attrs['units']``, in ``attrs['bscale']`` the least step
+        of stored values (0: floats), and in ``attrs['frame_shape']`` what a cut-out is of.
 
     Raises
     ------
@@ -155,24 +201,170 @@ def open_stack(
     UsageError
         If no file matches, or the HDU is not there or not clear.
     """
-    found = expand_paths(paths)
-    scans = [fits.scan_file(path) for path in found]
-    chosen = [choose_image(scan, hdu) for scan in scans]
-    frames = [frame_of(image) for image in chosen]
-    headers = [
-        {**scan.hdus[0].header, **image.header} for scan, image in zip(scans, chosen, strict=True)
-    ]
-    if rows is None:
-        rows = default_rows(frames)
+    images = choose_images([fits.scan_file(path) for path in expand_paths(paths)], hdu)
+    frames = images.frames
     return xr.DataArray(
-        lazy_array(frames, rows),
+        lazy_array(frames, rows or default_rows(frames)),
         dims=("frame", "y", "x"),
         coords={
-            **_coordinates(found, headers),
-            "hdu": ("frame", np.array([frame.hdu for frame in frames])),
+            **images.coordinates,
+            "y": np.arange(frames[0].shape[0]),
+            "x": np.arange(frames[0].shape[1]),
         },
         name="counts",
-        attrs={"units": str(headers[0].get("BUNIT") or "adu"), "bscale": frames[0].step},
+        attrs=images.attributes,
+    )
+
+
+@dataclass(frozen=True)
+class ChosenImages:
+    """One image of each of N files, with what their headers say."""
+
+    frames: tuple[Frame, ...]
+    """Where the pixels are."""
+    headers: tuple[Header, ...]
+    """Cards of the image over those of the primary HDU."""
+
+    @property
+    def coordinates(self) -> dict[str, Any]:
+        """What is known of each frame, as coordinates on ``frame``."""
+        found = coordinates(self.headers)
+        found["path"] = ("frame", np.array([frame.path for frame in self.frames]))
+        found["hdu"] = ("frame", np.array([frame.hdu for frame in self.frames]))
+        return found
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """Unit, least step of stored values, and the shape that a cut-out is of."""
+        return {
+            "units": str(self.headers[0].get("BUNIT") or "adu"),
+            "bscale": self.frames[0].step,
+            "frame_shape": list(self.frames[0].shape),
+        }
+
+
+def coordinates(headers: Sequence[Header]) -> dict[str, Any]:
+    """Return what headers say of their frames, as coordinates on ``frame``."""
+    times = [observation_time(header) for header in headers]
+    found: dict[str, NDArray[Any]] = {"time": np.array(times, "datetime64[ns]")}
+    for name, keys in FLOAT_COORDINATES.items():
+        numbers = [to_number(first_value(header, keys)) for header in headers]
+        found[name] = np.array(numbers, float)
+    for name, keys in TEXT_COORDINATES.items():
+        texts = [str(first_value(header, keys) or "") for header in headers]
+        found[name] = np.array(texts)
+    return {name: ("frame", values) for name, values in found.items()}
+
+
+def choose_images(scans: Sequence[fits.FileScan], hdu: int | str | None) -> ChosenImages:
+    """Choose one image of each file, by the index or name of its HDU.
+
+    Raises
+    ------
+    FrameError
+        If a file holds no image.
+    UsageError
+        If the HDU is not there or not clear.
+    """
+    chosen = [choose_image(scan, hdu) for scan in scans]
+    return ChosenImages(
+        tuple(frame_of(image) for image in chosen),
+        tuple(
+            {**scan.hdus[0].header, **image.header}
+            for scan, image in zip(scans, chosen, strict=True)
+        ),
+    )
+
+
+def arranged(stack: xr.DataArray) -> xr.DataArray:
+    """Return a stack of Dask with its axes in the order frame, y, x, whatever the first is called.
+
+    Raises
+    ------
+    UsageError
+        If it has not three axes.
+    """
+    if stack.ndim != 3:
+        raise UsageError(
+            f"a stack has the axes frame, y and x, this array has {tuple(stack.dims)}: "
+            "choose frames with a slice, and not with a number"
+        )
+    if {"y", "x"} < set(stack.dims):
+        stack = stack.transpose(..., "y", "x")
+    if stack.chunks is not None:
+        return stack
+    bands = stack.encoding.get("preferred_chunks", {})  # where it is lazy without Dask
+    return stack.chunk({name: rows for name, rows in bands.items() if name in stack.dims})
+
+
+def on_frames(stack: xr.DataArray, name: str) -> NDArray[Any] | None:
+    """Return the values of a coordinate for each frame; None where the stack has none."""
+    if name not in stack.coords or stack.coords[name].dims != stack.dims[:1]:
+        return None
+    return np.asarray(stack.coords[name].values)
+
+
+def whole_shape(stack: xr.DataArray) -> tuple[int, int]:
+    """Return rows and columns of the frames that a stack is of; those of the stack by itself."""
+    rows, columns = stack.attrs.get("frame_shape", stack.shape[1:])
+    return int(rows), int(columns)
+
+
+def places(stack: xr.DataArray, trim: Section | None = None) -> dict[str, NDArray[np.intp]]:
+    """Return the rows ``y`` and columns ``x`` of the whole frames that a stack holds.
+
+    Parameters
+    ----------
+    stack : DataArray (frame, y, x)
+        Empty is returned of one that does not tell.
+    trim : Section, optional
+        The part of the stack that is asked for.
+    """
+    kept = {"y": slice(None), "x": slice(None)}
+    if trim:
+        kept = {"y": slice(trim.y0, trim.y1), "x": slice(trim.x0, trim.x1)}
+    known = {
+        name: stack.coords[name].values[part]
+        for name, part in kept.items()
+        if name in stack.coords and stack.coords[name].dims == (name,)
+    }
+    whole_numbers = len(known) == 2 and all(axis.dtype.kind in "iu" for axis in known.values())
+    return known if whole_numbers else {}
+
+
+def part_of(stack: xr.DataArray) -> Section | None:
+    """Return where a cut-out lies in the whole frames; None: it is no cut-out, or does not tell.
+
+    Raises
+    ------
+    UsageError
+        If rows or columns between its first and last are left out.
+    """
+    held = places(stack)
+    if not held or whole_shape(stack) == stack.shape[1:]:
+        return None
+    bounds = {}
+    for name, axis in held.items():
+        first = int(axis[0]) if axis.size else 0
+        bounds[name] = (first, first + axis.size)
+        if not np.array_equal(axis, np.arange(*bounds[name])):
+            raise UsageError(
+                f"the stack leaves out some places along {name}, and cannot be calibrated: take "
+                "neighbours, or calibrate first and choose then"
+            )
+    return Section(*bounds["y"], *bounds["x"])
+
+
+def open_frames(names: Sequence[tuple[str, int]]) -> FrameStack:
+    """Return the images of some files by their HDUs, to read of them what is wanted.
+
+    Raises
+    ------
+    FrameError
+        If a file is no usable image any more.
+    """
+    return FrameStack(
+        tuple(frame_of(choose_image(fits.scan_file(path), hdu)) for path, hdu in names)
     )
 
 
@@ -223,21 +415,6 @@ def frame_of(image: fits.HduScan) -> Frame:
     if image.frame is None:  # choose_image returns images alone
         raise AssertionError(image)
     return image.frame
-
-
-def _coordinates(paths: Sequence[str], headers: Sequence[Header]) -> dict[str, Any]:
-    times = [observation_time(header) for header in headers]
-    coordinates: dict[str, Any] = {
-        "path": ("frame", np.array(paths)),
-        "time": ("frame", np.array(times, "datetime64[ns]")),
-    }
-    for name, keys in FLOAT_COORDINATES.items():
-        numbers = [to_number(first_value(header, keys)) for header in headers]
-        coordinates[name] = ("frame", np.array(numbers, float))
-    for name, keys in TEXT_COORDINATES.items():
-        texts = [str(first_value(header, keys) or "") for header in headers]
-        coordinates[name] = ("frame", np.array(texts))
-    return coordinates
 
 
 def first_value(header: Header, keys: Sequence[str]) -> Any:

@@ -9,7 +9,7 @@ from masterframe.fits.read import (
     read_stack,
 )
 from masterframe.fits.scan import FileScan, HduScan, scan_file, scan_files
-from masterframe.fits.source import content
+from masterframe.fits.source import content, holds_fits
 
 __all__ = [
     "FileScan",
@@ -18,6 +18,7 @@ __all__ = [
     "content",
     "counter",
     "datasum",
+    "holds_fits",
     "read_header",
     "read_rows",
     "read_stack",

@@ -67,6 +67,25 @@ def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
     return {name: _image(name, frames) for name in images}
 
 
+def find_planes(path: str | os.PathLike[str]) -> dict[str, dict[str, Frame]]:
+    """Find the planes that each image of a master has, by the name of the image and of the plane.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be used or holds no image.
+    """
+    frames = _frames(path)
+    return {
+        image: {
+            plane: frames[name]
+            for plane, name in hdu_names(image, PLANES).items()
+            if name in frames
+        }
+        for image in open_master(path)
+    }
+
+
 def open_planes(path: str | os.PathLike[str], image: str) -> dict[str, Frame]:
     """Find all planes of one image of a master by their names.
 
@@ -75,8 +94,7 @@ def open_planes(path: str | os.PathLike[str], image: str) -> dict[str, Frame]:
     FrameError
         If the file cannot be used, or the image has no data, mask or count.
     """
-    frames, names = _frames(path), hdu_names(image, PLANES)
-    planes = {plane: frames[name] for plane, name in names.items() if name in frames}
+    names, planes = hdu_names(image, PLANES), find_planes(path).get(image, {})
     for plane in ("data", "uncert", "mask", "count"):
         if plane not in planes:
             raise FrameError(os.fspath(path), f"it has no plane {names[plane] or 'in the primary'}")

@@ -17,8 +17,9 @@ from masterframe.fits import portable
 
 _PACKINGS = ("gzip", "bzip2", "xz")
 
+_START = b"SIMPLE  ="
 _MAGIC = {
-    b"SIMPLE  =": "fits",
+    _START: "fits",
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\0": "xz",
@@ -166,6 +167,25 @@ def content(path: str) -> str:
     """
     with open_regular(path) as (descriptor, _):
         return _content(descriptor)
+
+
+def holds_fits(path: str) -> bool:
+    """Return whether a file holds FITS, compressed or not, by its first bytes alone.
+
+    Raises
+    ------
+    FrameError
+        If it is no regular file or cannot be read.
+    """
+    with open_regular(path) as (descriptor, _), open(descriptor, "rb", closefd=False) as packed:
+        kind = _content(descriptor)
+        if kind not in _PACKINGS:
+            return kind == "fits"
+        try:
+            with _unpacker(kind, packed) as stream:
+                return stream.read(len(_START)) == _START
+        except (EOFError, OSError, zlib.error, lzma.LZMAError):
+            return False
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What masterframe is to users of xarray: accessors ``.mf``, a backend, and a way to CCDData."""
