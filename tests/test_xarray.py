@@ -21,8 +21,10 @@ from astropy.nddata import CCDData, StdDevUncertainty
 import masterframe as mf
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import masters
+from masterframe.fits.records import read_records
 from masterframe.model import Calibration, Noise, Recipe, Rejection, Section
 from stacks import count_bytes, raw_frames, write_frames
+from support import shared
 
 N, ROWS, COLUMNS = SHAPE = (9, 50, 37)
 VALUES = raw_frames(SHAPE, seed=12)
@@ -173,6 +175,8 @@ def test_extensions_are_variables(tmp_path):
     np.testing.assert_array_equal(one, VALUES[:3] + 9)
     xr.testing.assert_identical(found["CHIP2"].mf.combine().compute(), one.mf.combine().compute())
     assert list(opened(paths, drop_variables=["GUIDE", "nothing"])) == ["CHIP1", "CHIP2", "hdu4"]
+    mf.write_master(tmp_path / "chip2.fits", found["CHIP2"])
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "chip2.fits"), one.mf.combine()["data"])
     with pytest.raises(UsageError, match="no image chip3"):
         opened(paths, hdu="chip3")
 
@@ -401,6 +405,17 @@ def test_values_of_another_scale_have_no_known_step(stack):
     np.testing.assert_array_equal(found["count"], explicit["count"])
 
 
+def test_a_real_night_is_chosen_by_its_filter():
+    """EFOSC2 writes ESO's long keywords: images by filter and object, and the sky in them."""
+    night = opened(str(shared("data/efosc2") / "*.fits"), chunks={})["counts"]
+    quasar = night[(night["filter"] == "g#782") & (night["object"] == "Q1010-0100")]
+    assert set(quasar["imagetyp"].values) == {"OBJECT"}
+    assert len(quasar) == 3
+    np.testing.assert_allclose(quasar["exptime"], 180, atol=0.01)
+    sky = np.median(quasar.mf.preview(pixels=64, how="bin"), axis=(1, 2))
+    np.testing.assert_allclose(sky, np.median(quasar, axis=(1, 2)), rtol=0.01)
+
+
 # ---- options in place of a recipe
 
 
@@ -435,7 +450,7 @@ def test_options_are_those_of_the_command_line(stack):
         (lambda s: s.mf.combine(Recipe(), low=3), "a recipe or options, not both: low"),
         (lambda s: s.mf.calibrated(), "give a Calibration or its parts"),
         (lambda s: s.mf.calibrated("bias.fits"), "a Calibration is wanted, not str"),
-        (lambda s: s.mf.calibrated(bais="b.fits"), "part bais is unknown: did you mean bias"),
+        (lambda s: s.mf.calibrated(biass="b.fits"), "part biass is unknown: did you mean bias"),
         (lambda s: s.mf.calibrated(bias=3), "bias is the path of a master, not int"),
         (lambda s: s.mf.calibrated(trim="2:4"), "trim 2:4 is no section"),
         (lambda s: s.mf.preview(how="bni"), "how bni is unknown: did you mean bin"),
@@ -544,3 +559,25 @@ def test_a_stack_outlives_its_files_in_zarr(tmp_path):
     np.testing.assert_array_equal(found["data"], expected["data"])
     with pytest.raises(FrameError, match=r"frame_0000\.fits: no such file"):
         stack.mf.combine().compute()
+
+
+def test_masters_of_what_became_of_a_stack(stack, tmp_path):
+    """Chosen frames are those of their files; a calibrated stack keeps its step and its scale."""
+    chosen = stack.swap_dims(frame="time")[FILTERS == "R"]
+    mf.write_master(tmp_path / "chosen.fits", chosen)
+    expected = chosen.mf.combine()
+    with fits.open(tmp_path / "chosen.fits") as hdus:
+        np.testing.assert_array_equal(hdus[0].data, expected["data"])
+        np.testing.assert_array_equal(hdus["COUNT"].data, expected["count"])
+        names = [Path(path).name for path in hdus["INPUTS"].data["PATH"]]
+    assert names == [f"frame_{k:04d}.fits" for k in (1, 3, 5, 7)]
+    assert not read_records(tmp_path / "chosen.fits")[""].changed
+
+    lit = stack.mf.calibrated(bias=tmp_path / "chosen.fits", scale=(3.0,) * N)
+    mf.write_master(tmp_path / "lit.fits", lit, Recipe(Rejection(low=2.0, high=2.0)))
+    expected = lit.mf.combine(low=2, high=2)
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "lit.fits"), expected["data"])
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "lit.fits", "COUNT"), expected["count"])
+    assert int((expected["count"] < N).sum()) > 0
+    with pytest.raises(UsageError, match="no coordinates path and hdu"):
+        mf.write_master(tmp_path / "none.fits", stack.drop_vars("path"))

@@ -172,6 +172,15 @@ def combine_stack(
     UsageError
         If the rule or its options are unknown or do not fit, or need what is not known; if the
         stack has not three axes, or the calibration is not of its frames.
+
+    Examples
+    --------
+    >>> import masterframe as mf
+    >>> stack = mf.open_stack("night/bias_*.fits")
+    >>> recipe = mf.Recipe(mf.Rejection("minmax", nlow=1, nhigh=1), estimator="median")
+    >>> planes = mf.combine_stack(stack, recipe).dataset
+    >>> list(planes)
+    ['data', 'uncert', 'mask', 'count']
     """
     recipe = recipe or Recipe()
     calibration = calibration or Calibration()
@@ -393,10 +402,10 @@ def quantisation_step(stack: xr.DataArray, sources: Sequence[Frame] = ()) -> Any
     if not unit:
         return 0.0
     sample = _sample(da.asarray(stack.data))
-    paths, hdus = stacks.on_frames(stack, "path"), stacks.on_frames(stack, "hdu")
-    if sources or paths is None or hdus is None:
+    names = [] if sources else stacks.sources_of(stack)
+    if not names:
         return dask.delayed(sampled_step)(sample, float(unit))
-    names = [*zip(map(str, paths), map(int, hdus), strict=True)][_every(len(paths), STEP_FRAMES)]
+    names = names[_every(len(names), STEP_FRAMES)]
     return dask.delayed(_step_of_files)(sample, float(unit), names, stacks.whole_shape(stack))
 
 
@@ -410,7 +419,10 @@ def _every(count: int, wanted: int) -> slice:
 
 
 def _step_of_files(
-    sample: NDArray[Any], unit: float, names: Sequence[tuple[str, int]], whole: tuple[int, int]
+    sample: NDArray[Any],
+    unit: float,
+    names: Sequence[tuple[str, int | str]],
+    whole: tuple[int, int],
 ) -> float:
     """Return the step of the whole frames in some files, of which the sample is a part.
 

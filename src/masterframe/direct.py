@@ -130,10 +130,11 @@ def write_master(
     Parameters
     ----------
     path : path
-        The file; whole or absent.
+        The file that is made; whole or absent.
     stack : DataArray (frame, y, x)
         From `masterframe.open_stack`, or what became of it: chosen frames, changed values. Its
-        coordinates ``path`` and ``hdu`` name the files for the header and tables.
+        coordinates ``path`` and ``hdu`` name the files for the header and tables; its ``step``,
+        where it was calibrated, is that of the raw values.
     recipe : Recipe, optional
         How; by default values beyond 5 sigma of the median are left out, the rest averaged.
     calibration : Calibration, optional
@@ -159,7 +160,15 @@ def write_master(
         If a file is no usable image any more.
     StorageError
         If the output cannot be written.
+
+    Examples
+    --------
+    >>> import masterframe as mf
+    >>> made = mf.write_master("master_bias.fits", mf.open_stack("night/bias_*.fits"))
+    >>> made.n_frames, made.path.name
+    (5, 'master_bias.fits')
     """
+    stack = stacks.arranged(stack)
     images = _images_of(stack)
     frames = [image.frame for image in images]
     if stack.shape[1:] != frames[0].shape:
@@ -168,12 +177,12 @@ def write_master(
             f"{frames[0].shape[0]} x {frames[0].shape[1]}: give the whole one, and a calibration "
             "that trims"
         )
-    values = stack.chunk().data  # as it is where it is lazy already
+    values = stack.data
     as_stored = values.name == stacks.lazy_array(frames, values.chunks[1][0]).name
     image = jobs.ImageJob(
         "",
         images,
-        recipe or Recipe(),
+        _with_step(recipe or Recipe(), stack),
         calibration or Calibration(),
         changed=None if as_stored else values,
     )
@@ -182,13 +191,22 @@ def write_master(
         return _make(_adjust(job, adjust or Adjustment(), used), used)
 
 
+def _with_step(recipe: Recipe, stack: xr.DataArray) -> Recipe:
+    """Return a recipe with the step that a calibrated stack tells, in the unit of its values."""
+    if recipe.noise.step or "step" not in stack.coords:
+        return recipe
+    step = float(stack.coords["step"].max()) * float(np.median(combine.stack_scale(stack) or 1))
+    return replace(recipe, noise=replace(recipe.noise, step=step))
+
+
 def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
-    if not {"path", "hdu"} <= set(stack.coords):
+    sources = stacks.sources_of(stack)
+    if not sources:
         raise UsageError("the stack has no coordinates path and hdu, as open_stack gives them")
     found = []
-    for path, hdu in zip(stack.coords["path"].values, stack.coords["hdu"].values, strict=True):
-        scan = fits.scan_file(str(path))
-        item = stacks.choose_image(scan, int(hdu))
+    for path, hdu in sources:
+        scan = fits.scan_file(path)
+        item = stacks.choose_image(scan, hdu)
         found.append(Image(stacks.frame_of(item), {**scan.hdus[0].header, **item.header}))
     return tuple(found)
 

@@ -153,6 +153,15 @@ def run_night(
     ------
     MasterframeError
         If the night or the configuration cannot be read, or the output not be written.
+
+    Examples
+    --------
+    >>> import masterframe as mf
+    >>> report = mf.run_night("night", "reduced")
+    >>> [outcome.state for outcome in report.outcomes]
+    ['made', 'made']
+    >>> report.exit_code
+    0
     """
     if not isinstance(config, Config):
         config = load_config(None if config is None else Path(config))

@@ -23,9 +23,12 @@ FLOAT_COORDINATES = {
     "temperature": ("CCD-TEMP", "CCDTEMP", "DET-TEMP", "TEMPERAT"),
 }
 TEXT_COORDINATES = {
-    "filter": ("FILTER", "FILTER1", "FILTNAM", "INSFLNAM"),
-    "object": ("OBJECT",),
-    "imagetyp": ("IMAGETYP", "OBSTYPE", "FRAME"),
+    "filter": (
+        *("FILTER", "FILTERS", "FILTNAM", "FILTER1", "FILTNAME", "INSFLNAM"),
+        "ESO INS FILT1 NAME",
+    ),
+    "object": ("OBJECT", "OBJNAME", "TARGNAME", "ESO OBS TARG NAME"),
+    "imagetyp": ("IMAGETYP", "IMGTYPE", "OBSTYPE", "FRAMETYP", "FRAME", "ESO DPR TYPE"),
 }
 """Coordinates of `open_stack` by the keywords that are tried for each, in this order."""
 
@@ -200,6 +203,14 @@ def open_stack(
         If a file is no usable FITS image, or its shape differs from the first one's.
     UsageError
         If no file matches, or the HDU is not there or not clear.
+
+    Examples
+    --------
+    >>> import masterframe as mf
+    >>> stack = mf.open_stack("night/bias_*.fits")
+    >>> stack.dims, stack.shape
+    (('frame', 'y', 'x'), (5, 60, 64))
+    >>> history = stack[:, 20, 30].values  # one pixel in all frames; reads their rows alone
     """
     images = choose_images([fits.scan_file(path) for path in expand_paths(paths)], hdu)
     frames = images.frames
@@ -355,7 +366,17 @@ def part_of(stack: xr.DataArray) -> Section | None:
     return Section(*bounds["y"], *bounds["x"])
 
 
-def open_frames(names: Sequence[tuple[str, int]]) -> FrameStack:
+def sources_of(stack: xr.DataArray) -> list[tuple[str, int | str]]:
+    """Return file and HDU of each frame, as the stack tells them; empty where it does not."""
+    paths, hdus = on_frames(stack, "path"), on_frames(stack, "hdu")
+    if paths is None or (hdus is None and "hdu" not in stack.attrs):
+        return []
+    if hdus is None:
+        return [(str(path), stack.attrs["hdu"]) for path in paths]
+    return [(str(path), int(hdu)) for path, hdu in zip(paths, hdus, strict=True)]
+
+
+def open_frames(names: Sequence[tuple[str, int | str]]) -> FrameStack:
     """Return the images of some files by their HDUs, to read of them what is wanted.
 
     Raises

@@ -50,6 +50,13 @@ def load_config(
     ------
     ConfigError
         With file, line and column of everything that is wrong, and the nearest known name.
+
+    Examples
+    --------
+    >>> import masterframe as mf
+    >>> config = mf.load_config(overrides=["recipes.bias.low=4"])
+    >>> config.recipes["bias"].recipe.rejection.low
+    4.0
     """
     source = Source("defaults") if path is None else read_source(Path(path))
     for assignment in overrides:

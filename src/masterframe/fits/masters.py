@@ -57,6 +57,14 @@ def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
     ------
     FrameError
         If the file cannot be used or holds no image.
+
+    Examples
+    --------
+    >>> import masterframe as mf
+    >>> made = mf.write_master("master.fits", mf.open_stack("night/bias_*.fits"))
+    >>> image = mf.open_master("master.fits")[""]
+    >>> image.shape, image.data.dtype
+    ((60, 64), 'float32')
     """
     frames = _frames(path)
     suffixes = tuple(f"_{name}" for name in list(hdu_names("", PLANES).values())[1:])

@@ -36,6 +36,14 @@ def make_plan(exposures: Iterable[Exposure], problems: Iterable[Problem], config
     Plan
         Every exposure goes into one product, or is left out with a reason. A product stands after
         the masters that it takes.
+
+    Examples
+    --------
+    >>> import masterframe as mf
+    >>> config = mf.load_config()
+    >>> plan = mf.make_plan(*mf.scan_night(["night"], config), config)
+    >>> [product.kind for product in plan.products]
+    ['bias', 'flat']
     """
     taken, left_out = sort_out(exposures, config)
     shelf = Shelf(config.tolerances, {recipe.kind for recipe in config.recipes.values()})

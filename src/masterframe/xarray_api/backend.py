@@ -73,26 +73,24 @@ class _Known(xr.Variable):
 
 def _stack(scans: Sequence[fits.FileScan], hdu: int | str | None) -> xr.Dataset:
     """Return the images of files of one kind, a variable for each image of a file."""
+    wanted = _image_names(scans[0], hdu)
     variables: dict[str, xr.Variable] = {}
     coordinates: dict[str, Any] = {}
     sizes: dict[str, int] = {}
-    for name, wanted in _image_names(scans[0], hdu).items():
-        images = stacks.choose_images(scans, wanted)
+    for name, image in wanted.items():
+        images = stacks.choose_images(scans, image)
         shape = images.frames[0].shape
         dims = tuple(
             axis if sizes.setdefault(axis, size) == size else f"{axis}_{name}"
             for axis, size in zip("yx", shape, strict=True)
         )
         known = {name: _Known(*item) for name, item in images.coordinates.items()}
-        attributes = {**images.attributes, "hdu": [frame.hdu for frame in images.frames]}
-        variables[name] = _variable(("frame", *dims), _LazyFrames(images.frames), attributes)
+        variables[name] = _variable(("frame", *dims), _LazyFrames(images.frames), images.attributes)
         pixels = {dim: np.arange(size) for dim, size in zip(dims, shape, strict=True)}
         coordinates = {**known, **pixels, **coordinates}
-    if len(variables) > 1:  # each has its own
-        del coordinates["hdu"]
-    else:
-        for variable in variables.values():
-            del variable.attrs["hdu"]
+        if len(wanted) > 1:  # each has its own HDU
+            variables[name].attrs["hdu"] = image
+            del coordinates["hdu"]
     return xr.Dataset(variables, coordinates)
 
 

@@ -76,9 +76,10 @@ def from_ccddata(frames: Sequence[CCDData]) -> xr.Dataset:
     --------
     >>> import numpy as np
     >>> from astropy.nddata import CCDData
+    >>> import masterframe as mf
     >>> frames = [CCDData(np.full((4, 5), level), unit="adu") for level in (7.0, 8.0, 9.0)]
-    >>> stack = from_ccddata(frames)
-    >>> float(stack.data.mf.combine().data[0, 0])
+    >>> stack = mf.from_ccddata(frames)
+    >>> float(stack["data"].mf.combine()["data"][0, 0])
     8.0
     """
     if isinstance(frames, CCDData):
