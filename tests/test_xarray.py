@@ -573,6 +573,11 @@ def test_masters_of_what_became_of_a_stack(stack, tmp_path):
     assert names == [f"frame_{k:04d}.fits" for k in (1, 3, 5, 7)]
     assert not read_records(tmp_path / "chosen.fits")[""].changed
 
+    dim = stack.where(stack < 800)
+    mf.write_master(tmp_path / "dim.fits", dim, Recipe(Rejection(low=1.0, high=1.0)))
+    expected = dim.mf.combine(low=1, high=1)
+    np.testing.assert_array_equal(fits.getdata(tmp_path / "dim.fits", "COUNT"), expected["count"])
+
     lit = stack.mf.calibrated(bias=tmp_path / "chosen.fits", scale=(3.0,) * N)
     mf.write_master(tmp_path / "lit.fits", lit, Recipe(Rejection(low=2.0, high=2.0)))
     expected = lit.mf.combine(low=2, high=2)

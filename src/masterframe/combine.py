@@ -17,6 +17,7 @@ import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.delayed import Delayed
 from numpy.typing import NDArray
 
 from masterframe import calibrate, fits, kernels
@@ -407,6 +408,12 @@ def quantisation_step(stack: xr.DataArray, sources: Sequence[Frame] = ()) -> Any
         return dask.delayed(sampled_step)(sample, float(unit))
     names = names[_every(len(names), STEP_FRAMES)]
     return dask.delayed(_step_of_files)(sample, float(unit), names, stacks.whole_shape(stack))
+
+
+def measured_step(stack: xr.DataArray) -> float:
+    """Return the step that `quantisation_step` finds, reading its rows now."""
+    step = quantisation_step(stack)
+    return float(step.compute() if isinstance(step, Delayed) else step)
 
 
 def _sample(data: Any) -> Any:

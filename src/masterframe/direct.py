@@ -179,10 +179,11 @@ def write_master(
         )
     values = stack.data
     as_stored = values.name == stacks.lazy_array(frames, values.chunks[1][0]).name
+    recipe = recipe or Recipe()
     image = jobs.ImageJob(
         "",
         images,
-        _with_step(recipe or Recipe(), stack),
+        recipe if as_stored else _with_step(recipe, stack),
         calibration or Calibration(),
         changed=None if as_stored else values,
     )
@@ -192,10 +193,10 @@ def write_master(
 
 
 def _with_step(recipe: Recipe, stack: xr.DataArray) -> Recipe:
-    """Return a recipe with the step that a calibrated stack tells, in the unit of its values."""
-    if recipe.noise.step or "step" not in stack.coords:
+    """Return a recipe with the step of values that are not those of the files, in their unit."""
+    if recipe.noise.step:
         return recipe
-    step = float(stack.coords["step"].max()) * float(np.median(combine.stack_scale(stack) or 1))
+    step = combine.measured_step(stack) * float(np.median(combine.stack_scale(stack) or 1))
     return replace(recipe, noise=replace(recipe.noise, step=step))
 
 

@@ -274,12 +274,11 @@ def explain_master(
 
 def _resolved(recipe: Recipe, stack: xr.DataArray) -> Recipe:
     """Return a recipe with the options of its rule and the quantisation step filled in."""
-    step = recipe.noise.step or combine.quantisation_step(stack)
-    number = float(step.compute() if hasattr(step, "compute") else step)
+    step = recipe.noise.step or combine.measured_step(stack)
     return replace(
         recipe,
         rejection=kernels.resolve_rejection(recipe.rejection),
-        noise=replace(recipe.noise, step=number),
+        noise=replace(recipe.noise, step=step),
     )
 
 

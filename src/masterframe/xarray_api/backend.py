@@ -84,7 +84,7 @@ def _stack(scans: Sequence[fits.FileScan], hdu: int | str | None) -> xr.Dataset:
             axis if sizes.setdefault(axis, size) == size else f"{axis}_{name}"
             for axis, size in zip("yx", shape, strict=True)
         )
-        known = {name: _Known(*item) for name, item in images.coordinates.items()}
+        known = {label: _Known(*item) for label, item in images.coordinates.items()}
         variables[name] = _variable(("frame", *dims), _LazyFrames(images.frames), images.attributes)
         pixels = {dim: np.arange(size) for dim, size in zip(dims, shape, strict=True)}
         coordinates = {**known, **pixels, **coordinates}
@@ -110,8 +110,8 @@ def _image_names(scan: fits.FileScan, hdu: int | str | None) -> dict[str, int | 
 def _variable(dims: Sequence[str], array: _LazyFrames, attributes: dict[str, Any]) -> xr.Variable:
     """Return a variable that is read lazily, in full-width bands where it is cut into chunks."""
     *frames, rows, columns = array.shape
-    band = 1 << (min(rows, stacks.default_rows(array.frames)).bit_length() - 1)  # chunks that
-    # users ask for are mostly multiples of it, and xarray warns of others
+    # A power of two: xarray warns of chunks that are no multiples of those that are preferred.
+    band = 1 << (min(rows, stacks.default_rows(array.frames)).bit_length() - 1)
     return xr.Variable(
         dims,
         indexing.LazilyIndexedArray(array),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from astropy.io import fits
-from astropy.nddata import CCDData, StdDevUncertainty
-from astropy.units import Unit
 
 from masterframe import stack as stacks
 from masterframe.errors import UsageError
+
+if TYPE_CHECKING:
+    from astropy.io import fits
+    from astropy.nddata import CCDData
 
 _CARD_TYPES = str | int | float | bool
 
@@ -37,6 +38,9 @@ def to_ccddata(planes: xr.Dataset) -> CCDData:
     UsageError
         If there is no plane ``data``, or it is no image.
     """
+    from astropy.nddata import CCDData, StdDevUncertainty
+    from astropy.units import Unit
+
     if "data" not in planes or planes["data"].ndim != 2:
         raise UsageError(
             f"CCDData is made of the planes data (y, x), uncert and mask: here is {_shown(planes)}"
@@ -82,8 +86,6 @@ def from_ccddata(frames: Sequence[CCDData]) -> xr.Dataset:
     >>> float(stack["data"].mf.combine()["data"][0, 0])
     8.0
     """
-    if isinstance(frames, CCDData):
-        frames = [frames]
     _check(frames)
     planes: dict[str, Any] = {"data": _piled([frame.data for frame in frames])}
     if any(frame.uncertainty is not None for frame in frames):
@@ -123,6 +125,8 @@ def _words(frame: CCDData) -> str:
 def _deviation(frame: CCDData) -> Any:
     if frame.uncertainty is None:
         raise UsageError("some of the CCDData have an uncertainty, and others have none")
+    from astropy.nddata import StdDevUncertainty
+
     return frame.uncertainty.represent_as(StdDevUncertainty).array
 
 
@@ -141,6 +145,8 @@ def _values(header: Mapping[str, Any]) -> dict[str, Any]:
 
 def _header(attributes: Mapping[Any, Any]) -> fits.Header:
     """Return the attributes that fit on a card."""
+    from astropy.io import fits
+
     header = fits.Header()
     for key, given in attributes.items():
         value = given.item() if isinstance(given, np.generic) else given
