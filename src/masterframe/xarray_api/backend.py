@@ -56,6 +56,37 @@ class _LazyFrames(BackendArray):
         return self._stack[*self._first, *key]
 
 
+class _Pixels(xr.Variable):
+    """Pixels that are lazy without Dask, and become with it what `open_stack` gives.
+
+    xarray's own chunks would read all frames where some are chosen by a list, and would no more be
+    known as what lies in the files.
+    """
+
+    def chunk(self, *args: Any, **options: Any) -> xr.Variable:  # type: ignore[override]
+        chunked = super().chunk(*args, **options)
+        frames = _whole_frames(self._data)
+        if not frames or chunked.ndim != 3:
+            return chunked
+        array = stacks.lazy_array(frames, chunked.chunksizes[self.dims[1]][0])
+        if array.chunks != chunked.chunks:
+            return chunked
+        return xr.Variable(self.dims, array, self.attrs, self.encoding)
+
+
+def _whole_frames(data: Any) -> list[Frame]:
+    """Return the frames that were chosen of those opened; none where rows or columns were."""
+    while isinstance(data, indexing.CopyOnWriteArray | indexing.MemoryCachedArray):
+        data = data.array
+    if not isinstance(data, indexing.LazilyIndexedArray) or not isinstance(data.array, _LazyFrames):
+        return []
+    first, *rest = data.key.tuple
+    if any(not isinstance(part, slice) or part != slice(None) for part in rest):
+        return []
+    frames = data.array.frames
+    return [frames[number] for number in np.atleast_1d(np.arange(len(frames))[first])]
+
+
 class _Known(xr.Variable):
     """What headers say of frames: it stays in memory where xarray cuts what was opened in chunks.
 
@@ -112,7 +143,7 @@ def _variable(dims: Sequence[str], array: _LazyFrames, attributes: dict[str, Any
     *frames, rows, columns = array.shape
     # A power of two: xarray warns of chunks that are no multiples of those that are preferred.
     band = 1 << (min(rows, stacks.default_rows(array.frames)).bit_length() - 1)
-    return xr.Variable(
+    return _Pixels(
         dims,
         indexing.LazilyIndexedArray(array),
         attributes,
