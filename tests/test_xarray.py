@@ -109,7 +109,8 @@ def test_the_engine_reads_what_is_looked_at(paths, chunks):
         for axis in (2, 1, 0):  # axis by axis, as xarray does
             expected = expected[(slice(None),) * axis + key[axis : axis + 1]]
         np.testing.assert_array_equal(found, expected)
-        assert read.bytes == rows * ROW_BYTES, key
+        columns = 10 if key[2:] == np.s_[10:20,] else COLUMNS  # parts of rows where they are slices
+        assert read.bytes == rows * columns * 2, key
 
 
 def test_the_engine_cuts_full_width_bands(tmp_path):
@@ -130,8 +131,7 @@ def test_the_engine_cuts_full_width_bands(tmp_path):
         os.link(path, link)
     frames, rows, columns = opened(links, chunks={})["counts"].chunks
     assert (frames, columns) == ((5,), (6000,))
-    assert 1 < len(rows) < 100
-    assert rows[0] & (rows[0] - 1) == 0
+    assert 1 < len(rows) < 200
 
 
 def test_chunks_of_the_engine_are_those_of_a_stack(paths):
@@ -316,7 +316,7 @@ def test_frames_that_are_not_chosen_are_not_read(stack):
     for name, frames in chosen.items():
         with count_bytes() as read:
             assert frames.values.sum() > 0
-        assert read.bytes == 4 * ROWS * ROW_BYTES, name
+        assert read.bytes == 4 * ROWS * frames.sizes["x"] * 2, name
 
 
 def test_frames_are_chosen_by_plain_xarray(stack):

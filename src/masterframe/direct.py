@@ -178,7 +178,9 @@ def write_master(
             "that trims"
         )
     values = stack.data
-    as_stored = values.name == stacks.lazy_array(frames, values.chunks[1][0]).name
+    as_stored = (
+        values.name == stacks.lazy_array(frames, values.chunks[1][0], values.chunks[2][0]).name
+    )
     recipe = recipe or Recipe()
     image = jobs.ImageJob(
         "",
