@@ -46,10 +46,10 @@ def calibrated(*cards, trim=TRIM, unit="adu"):
     return headers.calibrated_header(header, image(scanned, trim), unit)
 
 
-def master(*inputs):
+def master(*inputs, trim=None):
     """Header of a master of inputs, each a sequence of cards."""
     pairs = [read(raw_header(*cards)) for cards in inputs]
-    return headers.master_header(pairs[0][0], [scanned for _, scanned in pairs])
+    return headers.master_header(pairs[0][0], [scanned for _, scanned in pairs], trim)
 
 
 def check_legal(path, made):
@@ -339,8 +339,6 @@ def test_master_keeps_what_all_inputs_share():
             "ST      = '1:2:3'",
         ),
         *("HIERARCH ESO TEL AIRM START = 1.1", "HIERARCH ESO TEL ALT = 60.0"),
-        *("BIASSEC = '[1:2,3:4]'", "TRIMSEC = '[1:2,3:4]'", "DATASEC = '[1:2,3:4]'"),
-        *("CCDSEC  = '[1:2,3:4]'", "DETSEC  = '[1:2,3:4]'", "HIERARCH ESO DET OUT1 OVSCX = 6"),
         *("BZERO   = 32768", "BSCALE  = 1", "BLANK   = 0", "O_BZERO = 32768", "BUNIT   = 'adu'"),
         *("CHECKSUM= 'abc'", "DATASUM = '1'", "ZCMPTYPE= 'RICE_1'", "ZTILE1  = 3", "NAXIS1  = 3"),
         *("HISTORY x", "COMMENT x", "NCOMBINE= 3", "IMCMB001= 'x'", "DATE-OBS= '2020-01-01'"),
@@ -349,6 +347,33 @@ def test_master_keeps_what_all_inputs_share():
 )
 def test_master_drops(card):
     assert list(master([card, "CHANNEL = 1"], [card, "CHANNEL = 1"])) == ["CHANNEL"]
+
+
+SECTIONS = (
+    *("BIASSEC = '[54:61,1:70]'", "TRIMSEC = '[6:53,4:63]'", "DATASEC = '[6:53,4:63]'"),
+    *("CCDSEC  = '[49:96,1:60]'", "DETSEC  = '[145:192,61:120]'"),
+    *("HIERARCH ESO DET OUT1 OVSCX = 8", "CHANNEL = 1"),
+)
+
+
+def test_sections_of_a_master_are_those_of_its_inputs_as_long_as_nothing_is_trimmed():
+    made = master(SECTIONS, SECTIONS)
+    assert [made[card[:8]] for card in SECTIONS[:5]] == [card[11:-1] for card in SECTIONS[:5]]
+    assert made["ESO DET OUT1 OVSCX"] == 8
+    other = (SECTIONS[0], "DETSEC  = '[1:48,1:60]'", "CHANNEL = 1")
+    assert list(master(SECTIONS, other)) == ["BIASSEC", "CHANNEL"]
+
+
+def test_sections_of_a_trimmed_master_are_those_of_the_part_that_was_kept():
+    made = master(SECTIONS, SECTIONS, trim=TRIM)
+    assert dict(made) == {
+        "DATASEC": "[1:48,1:60]",
+        "CCDSEC": "[49:96,1:60]",
+        "DETSEC": "[145:192,61:120]",
+        "CHANNEL": 1,
+    }
+    less = master(SECTIONS, SECTIONS, trim=Section(3, 63, 15, 53))
+    assert dict(less) == {"DATASEC": "[1:38,1:60]", "CHANNEL": 1}
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ def test_extensions(tmp_path):
         "a table (BINTABLE)",
         "",
         "",
-        "a cube of 4 x 3 x 2, no image",
+        "a cube of 2 planes, 4 x 3 each",
         "a row of 7 values, no image",
         "",
     ]

@@ -132,6 +132,7 @@ def test_the_engine_cuts_full_width_bands(tmp_path):
     frames, rows, columns = opened(links, chunks={})["counts"].chunks
     assert (frames, columns) == ((5,), (6000,))
     assert 1 < len(rows) < 200
+    assert rows[0] & (rows[0] - 1) == 0
 
 
 def test_chunks_of_the_engine_are_those_of_a_stack(paths):

@@ -159,16 +159,21 @@ def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
     specs = [] if single else [write.PlaneSpec("", "uint8", (), common)]
     for image in job.images:
         raw = image.image
-        header = headers.calibrated_header(
-            fits.read_header(raw.frame.path, raw.frame.hdu), raw, unit
+        base = (
+            fits.read_whole_header(raw.frame)
+            if single
+            else fits.read_header(raw.frame.path, raw.frame.hdu)
         )
+        header = headers.calibrated_header(base, raw, unit)
         names = masters.hdu_names(image.name, image.planes)
+        labels = masters.hdu_labels(image.name, image.planes, raw.frame)
         specs += [
             write.PlaneSpec(
                 names[plane],
                 "uint8" if plane == "mask" else image.recipe.dtype,
                 raw.shape if image.calibration.trim else raw.frame.shape,
                 header if plane == "data" else headers.plane_header(plane, unit),
+                labels[plane],
             )
             for plane in image.planes
         ]

@@ -125,7 +125,14 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
         Path | None, typer.Option("-o", "--output", help="The master to write.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
-    hdu: Annotated[str | None, typer.Option(help="Name or number of the image to combine.")] = None,
+    hdu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|N|all",
+            help="Images of each file: names (CCD*, SCI,2 with EXTVER), numbers, several with "
+            "commas, or all. [default: all that are no mask, weight, uncertainty or guider]",
+        ),
+    ] = None,
     subtract: Annotated[Path | None, typer.Option(help="Image taken from every frame.")] = None,
     divide: Annotated[Path | None, typer.Option(help="Image that divides every frame.")] = None,
     bad_pixels: Annotated[
@@ -420,6 +427,12 @@ def simulate_command(  # noqa: PLR0913, PLR0917 - the options of a command are i
     rows: Annotated[int, typer.Option(metavar="N", help="Rows that see light.")] = 1024,
     columns: Annotated[int, typer.Option(metavar="N", help="Columns that see light.")] = 1056,
     overscan: Annotated[int, typer.Option(metavar="N", help="Columns of overscan.")] = 32,
+    extensions: Annotated[
+        int, typer.Option(metavar="N", help="CCDs of a mosaic, each an extension of the files.")
+    ] = 1,
+    amplifiers: Annotated[
+        int, typer.Option(metavar="N", help="Amplifiers of a CCD, each with an overscan.")
+    ] = 1,
     bias: Annotated[int, typer.Option(metavar="N", help="Bias frames.")] = 10,
     dark: Annotated[
         Counts, typer.Option(metavar="SECONDS=N", help="Darks; again for more. [default: 120=10]")
@@ -452,7 +465,7 @@ def simulate_command(  # noqa: PLR0913, PLR0917 - the options of a command are i
     from masterframe import cluster, simulate
 
     spec = simulate.NightSpec(
-        simulate.Camera(shape=(rows, columns), overscan=overscan),
+        simulate.Camera((rows, columns), overscan, extensions, amplifiers),
         bias=bias,
         darks=_counts("--dark", dark or ["120=10"], float),
         flats=_counts("--flat", flat or ["V=10"], str),

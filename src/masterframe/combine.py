@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -215,9 +216,8 @@ def combine_stack(
         rows = trim_rows(other, calibration).rechunk(data.chunks)
         blocks.append(with_margins(rows, spans))
     bands = da.map_blocks(
-        combine_band,
+        partial(combine_band, job=job),  # Dask would look for arrays in every frame of an argument
         *blocks,
-        job=job,
         step=recipe.noise.step or quantisation_step(stack, facts.sources),
         # No axis is dropped: Dask would copy every block on the way, to join what is whole already.
         chunks=((1,), (1,) * len(row_chunks), (1,) * len(column_chunks)),
@@ -355,13 +355,19 @@ def _banded(data: da.Array, recipe: Recipe, calibration: Calibration) -> da.Arra
 
 
 def canonical_rank(stack: xr.DataArray) -> list[int]:
-    """Return each frame's place by time and name, whatever the order given."""
+    """Return each frame's place by time, name and plane, whatever the order given."""
     count = stack.shape[0]
     times, found = stacks.on_frames(stack, "time"), stacks.on_frames(stack, "path")
     if times is None or found is None:
         return list(range(count))
     paths = [str(path) for path in found]
-    order = sorted(range(count), key=lambda i: (times[i].view("i8"), Path(paths[i]).name, paths[i]))
+    planes = stacks.on_frames(stack, "plane")
+    planes = np.zeros(count, int) if planes is None else planes
+    keys = [
+        (time.view("i8"), Path(path).name, path, plane)
+        for time, path, plane in zip(times, paths, planes, strict=True)
+    ]
+    order = sorted(range(count), key=keys.__getitem__)
     rank = [0] * count
     for place, index in enumerate(order):
         rank[index] = place
@@ -428,7 +434,7 @@ def _every(count: int, wanted: int) -> slice:
 def _step_of_files(
     sample: NDArray[Any],
     unit: float,
-    names: Sequence[tuple[str, int | str]],
+    names: Sequence[tuple[str, int | str, int]],
     whole: tuple[int, int],
 ) -> float:
     """Return the step of the whole frames in some files, of which the sample is a part.

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -14,16 +15,20 @@ import xarray as xr
 from masterframe import combine, fits, jobs, kernels, scaling, store
 from masterframe import stack as stacks
 from masterframe.errors import FrameError, UsageError
-from masterframe.fits import masters, tables
+from masterframe.fits import extensions, masters, tables
 from masterframe.model import (
     Adjustment,
     Calibration,
     Frame,
+    Header,
     Image,
     MasterImage,
     Recipe,
 )
 from masterframe.request import Request
+
+SHOWN = 5
+"""Images that a note names; more are left unsaid."""
 
 
 def combine_files(request: Request, resources: store.Resources) -> store.Made:
@@ -51,35 +56,73 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
         If the output cannot be written.
     """
     scans = [fits.scan_file(path) for path in request.files]
-    chosen = [stacks.choose_image(scan, request.hdu) for scan in scans]
-    images = tuple(
-        Image(stacks.frame_of(item), {**scan.hdus[0].header, **item.header})
-        for scan, item in zip(scans, chosen, strict=True)
-    )
-    stacks.FrameStack(tuple(image.frame for image in images))  # refuses unequal shapes
+    chosen = extensions.choose_alike(scans, request.hdu)
+    shots = [shot for found in zip(scans, chosen, strict=True) for shot in _shots(*found)]
+    columns = {name: tuple(shot.images[name] for shot in shots) for name in shots[0].images}
+    masters.check_names(request.output, list(columns))
+    images = [_image_job(name, images, request, len(columns)) for name, images in columns.items()]
+    job = _job(request.output, images, [shot.source for shot in shots], request.overwrite)
+    made = _make(_adjust(job, request.adjust, resources), resources)
+    for line in (*_passed_over(scans[0], chosen[0], request.hdu), *_twins(shots, made.path)):
+        resources.reporter.note(line)
+    return made
+
+
+class _Shot(NamedTuple):
+    """What is combined of one exposure: a file, or one plane of its cubes."""
+
+    source: jobs.Input
+    """How it is named, and what its header says."""
+    images: dict[str, Image]
+    """Its images by name."""
+
+
+def _shots(scan: fits.FileScan, chosen: extensions.Images) -> Iterator[_Shot]:
+    """Yield the exposures of a file.
+
+    Raises
+    ------
+    FrameError
+        If its images are cubes of different numbers of planes.
+    """
+    primary = scan.hdus[0].header
+    headers = {name: {**primary, **hdu.header} for name, hdu in chosen.items()}
+    (name, first), *others = chosen.items()
+    for other, hdu in others:
+        if len(hdu.frames) != len(first.frames):
+            raise FrameError(
+                scan.path,
+                f"{name} has {len(first.frames)} planes, {other} {len(hdu.frames)}: name those "
+                "that belong together by --hdu",
+            )
+    for index, frame in enumerate(first.frames):
+        images = {own: Image(hdu.frames[index], headers[own]) for own, hdu in chosen.items()}
+        source = _describe(frame, headers[name])
+        yield _Shot(replace(source, header=primary) if others else source, images)
+
+
+def _image_job(name: str, images: tuple[Image, ...], request: Request, count: int) -> jobs.ImageJob:
+    """Return one of so many images of a request, with all that is looked up for it."""
+    frames = tuple(image.frame for image in images)
+    stacks.FrameStack(frames)  # refuses unequal shapes
     noise = replace(
         request.recipe.noise,
         gain=_look_up("gain", request.gain, images),
         read_noise=_look_up("read_noise", request.read_noise, images),
     )
     recipe = replace(request.recipe, noise=noise)
-    uncertainties = _uncertainties(recipe, images)
+    uncertainties = _uncertainties(recipe, frames)
     combine.check_known(recipe, uncertainties=bool(uncertainties))
-    image = jobs.ImageJob(
-        "",
+    return jobs.ImageJob(
+        "" if count == 1 else name,
         images,
         recipe,
-        _calibration(request, images[0]),
+        _calibration(request, frames[0], count),
         uncertainties=uncertainties,
     )
-    job = _adjust(_job(request.output, image, request.overwrite), request.adjust, resources)
-    made = _make(job, resources)
-    for line in _twins(images, made.path):
-        resources.reporter.note(line)
-    return made
 
 
-def _uncertainties(recipe: Recipe, images: Sequence[Image]) -> tuple[Frame, ...]:
+def _uncertainties(recipe: Recipe, frames: Sequence[Frame]) -> tuple[Frame, ...]:
     """Find the uncertainties that the inputs hold, where the recipe judges or weighs by them.
 
     Raises
@@ -90,10 +133,7 @@ def _uncertainties(recipe: Recipe, images: Sequence[Image]) -> tuple[Frame, ...]
     wanted = recipe.rejection.rule == "varclip" or recipe.weighting == "variance"
     if not wanted and "propagated" not in recipe.planes:
         return ()
-    frames = [image.frame for image in images]
-    found = [
-        masters.find_uncertainty(frame.path, frame.extname if frame.hdu else "") for frame in frames
-    ]
+    found = [masters.find_uncertainty(frame) for frame in frames]
     for frame, uncertainty in zip(frames, found, strict=True):
         if uncertainty is None and any(found):
             raise FrameError(
@@ -104,15 +144,38 @@ def _uncertainties(recipe: Recipe, images: Sequence[Image]) -> tuple[Frame, ...]
     return tuple(uncertainty for uncertainty in found if uncertainty is not None)
 
 
-def _twins(images: Sequence[Image], output: Path) -> Iterator[str]:
+def _passed_over(
+    scan: fits.FileScan, chosen: extensions.Images, wanted: str | None
+) -> Iterator[str]:
+    """Yield a line on the images of the files that nobody chose, where nobody was asked."""
+    others = [name for name in extensions.all_images(scan) if name not in chosen]
+    if wanted is None and others:
+        shown = ", ".join(others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
+        yield f"not combined, as they look like no images of the sky: {shown} (--hdu takes them)"
+
+
+def _twins(shots: Sequence[_Shot], output: Path) -> Iterator[str]:
     """Yield a line for every input that holds header and data of another one."""
-    cards = {image.frame.path: repr(sorted(image.header.items())) for image in images}
-    first: dict[tuple[int | None, str], str] = {}
+    names = {(shot.source.path, shot.source.plane): _place(shot.source) for shot in shots}
+    cards = {
+        (shot.source.path, shot.source.plane): repr(
+            [sorted(image.header.items()) for image in shot.images.values()]
+        )
+        for shot in shots
+    }
+    data: dict[tuple[str, int], list[tuple[str, int | None]]] = {}
     for row in tables.read_inputs(output):
-        key = row.datasum, cards[row.path]
-        if key in first:
-            yield f"{row.path} counts twice: header and data are those of {first[key]}"
-        first.setdefault(key, row.path)
+        data.setdefault((row.path, row.plane), []).append((row.extension, row.datasum))
+    first: dict[tuple[object, str], str] = {}
+    for key, sums in data.items():
+        held = tuple(sums), cards[key]
+        if held in first:
+            yield f"{names[key]} counts twice: header and data are those of {first[held]}"
+        first.setdefault(held, names[key])
+
+
+def _place(source: jobs.Input) -> str:
+    return source.path + (f", plane {source.plane}" if source.plane else "")
 
 
 def write_master(
@@ -189,8 +252,9 @@ def write_master(
         calibration or Calibration(),
         changed=None if as_stored else values,
     )
+    inputs = [_describe(item.frame, item.header) for item in images]
     with store.use_resources(resources) as used:
-        job = _job(Path(path).absolute(), image, overwrite)
+        job = _job(Path(path).absolute(), [image], inputs, overwrite)
         return _make(_adjust(job, adjust or Adjustment(), used), used)
 
 
@@ -206,46 +270,55 @@ def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
     sources = stacks.sources_of(stack)
     if not sources:
         raise UsageError("the stack has no coordinates path and hdu, as open_stack gives them")
+    scans = {path: fits.scan_file(path) for path in dict.fromkeys(path for path, *_ in sources)}
     found = []
-    for path, hdu in sources:
-        scan = fits.scan_file(path)
-        item = stacks.choose_image(scan, hdu)
-        found.append(Image(stacks.frame_of(item), {**scan.hdus[0].header, **item.header}))
+    for path, hdu, plane in sources:
+        frame = stacks.frame_at(scans[path], hdu, plane)
+        hdus = scans[path].hdus
+        found.append(Image(frame, {**hdus[0].header, **hdus[frame.hdu].header}))
     return tuple(found)
 
 
-def _job(path: Path, image: jobs.ImageJob, overwrite: bool) -> jobs.MasterJob:
-    inputs = tuple(_describe(item) for item in image.images)
+def _job(
+    path: Path, images: Sequence[jobs.ImageJob], inputs: Sequence[jobs.Input], overwrite: bool
+) -> jobs.MasterJob:
+    """Return the job of some images, in the order in which the first input holds them."""
+    rank = jobs.canonical_rank(inputs, images[0].images)
+    first = rank.index(0)
     return jobs.MasterJob(
         path=path,
-        images=(image,),
-        inputs=inputs,
-        rank=jobs.canonical_rank(inputs, image.images),
-        unit=str(image.images[0].header.get("BUNIT") or "adu"),
+        images=tuple(sorted(images, key=lambda image: image.images[first].frame.hdu)),
+        inputs=tuple(inputs),
+        rank=rank,
+        unit=str(images[0].images[first].header.get("BUNIT") or "adu"),
         overwrite=overwrite,
     )
 
 
 def _adjust(job: jobs.MasterJob, adjust: Adjustment, resources: store.Resources) -> jobs.MasterJob:
-    """Return a job whose frames are scaled, shifted and weighed as was asked for."""
+    """Return a job whose frames are scaled, shifted and weighed as was asked for, by image."""
     if adjust == Adjustment():
         return job
-    (image,) = job.images
-    if image.changed is not None and scaling.statistics_of(adjust):
+    if scaling.statistics_of(adjust) and any(image.changed is not None for image in job.images):
         raise UsageError("frames whose values were changed are not measured: give numbers")
     reference = job.rank.index(0)
-    facts = store.frame_facts(image, job.inputs, adjust, resources)
+    images = [
+        jobs.adjusted(
+            image, adjust, store.frame_facts(image, job.inputs, adjust, resources), reference
+        )
+        for image in job.images
+    ]
     return replace(
         job,
-        images=(jobs.adjusted(image, adjust, facts, reference),),
+        images=tuple(images),
         unit="" if adjust.scale == "level" else job.unit,
         adjust=adjust,
     )
 
 
 def _make(job: jobs.MasterJob, resources: store.Resources) -> store.Made:
-    (image,) = job.images
-    for line in warnings(image.recipe, len(image.images)):
+    lines = [warnings(image.recipe, len(image.images)) for image in job.images]
+    for line in dict.fromkeys(line for own in lines for line in own):
         resources.reporter.note(line)
     return store.make_master(job, resources)
 
@@ -265,39 +338,50 @@ def warnings(recipe: Recipe, n_frames: int) -> list[str]:
     return lines
 
 
-def _describe(image: Image) -> jobs.Input:
-    exptime = stacks.first_value(image.header, stacks.FLOAT_COORDINATES["exptime"])
-    number = stacks.to_number(exptime)
-    moment = stacks.observation_time(image.header)
+def _describe(frame: Frame, header: Header) -> jobs.Input:
+    number = stacks.to_number(stacks.first_value(header, stacks.FLOAT_COORDINATES["exptime"]))
+    moment = stacks.observation_time(header)
     return jobs.Input(
-        path=image.frame.path,
-        header=image.header,
+        path=frame.path,
+        header=header,
         exptime=None if math.isnan(number) else number,
         date_obs="" if np.isnat(moment) else str(moment.astype("datetime64[ms]")),
+        plane=frame.plane,
     )
 
 
-def _calibration(request: Request, first: Image) -> Calibration:
+def _calibration(request: Request, first: Frame, count: int) -> Calibration:
     return Calibration(
-        bias=_operand("--subtract", request.subtract, first.frame),
-        flat=_operand("--divide", request.divide, first.frame),
-        bad_pixels=_operand("--bad-pixels", request.bad_pixels, first.frame),
+        bias=_operand("--subtract", request.subtract, first, count),
+        flat=_operand("--divide", request.divide, first, count),
+        bad_pixels=_operand("--bad-pixels", request.bad_pixels, first, count),
     )
 
 
-def _operand(option: str, path: str | None, like: Frame) -> MasterImage | None:
+def _operand(option: str, path: str | None, like: Frame, count: int) -> MasterImage | None:
+    """Find what is applied to one of so many images: the one of its name, or the only one."""
     if path is None:
         return None
     images = masters.open_master(path)
-    if len(images) > 1:
+    if count == 1 == len(images):
+        (image,) = images.values()
+    elif len(images) == 1:
         raise UsageError(
-            f"{option} {path} holds {len(images)} images ({', '.join(images)}), not one"
+            f"{option} {path} holds one image, the frames {count} each: give a file with an image "
+            "for every extension, or choose one extension by --hdu"
         )
-    (image,) = images.values()
-    if image.data.shape != like.shape:
+    elif like.name in images:
+        image = images[like.name]
+    else:
         raise UsageError(
-            f"{option} {path} is {image.data.shape[0]} x {image.data.shape[1]} (rows x columns), "
-            f"{like.path} {like.shape[0]} x {like.shape[1]}: they must agree"
+            f"{option} {path} holds {len(images)} images ({', '.join(images)}), none of them "
+            f"called {like.name} as that of {like.path}"
+        )
+    if image.data.shape != like.shape:
+        extension = f" {like.name}" if len(images) > 1 else ""
+        raise UsageError(
+            f"{option} {path}{extension} is {image.data.shape[0]} x {image.data.shape[1]} (rows x "
+            f"columns), {like.path} {like.shape[0]} x {like.shape[1]}: they must agree"
         )
     return image
 

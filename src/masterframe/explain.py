@@ -70,6 +70,8 @@ class PixelFrame:
     """Why it is missing, or was rejected other than by a pass; '' else."""
     state: str = ""
     """What was found of its file; '' for a stack."""
+    plane: int = 0
+    """Its plane, where the file holds a cube, from 1 as FITS counts; 0 where it holds none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,7 +446,7 @@ def _frames(
         "scale": _each(terms.scale, count, 1.0),
         "zero": _each(terms.zero, count, 0.0),
     }
-    names, dates = _names(stack)
+    names, dates, planes = _names(stack)
     return tuple(
         PixelFrame(
             path=names[k],
@@ -456,6 +458,7 @@ def _frames(
             fate=FATES[column.codes[k]],
             iteration=int(column.when[k]),
             reason=_reason(float(raw[k, 0, 0]), column, k, terms),
+            plane=planes[k],
         )
         for k in range(count)
     )
@@ -468,9 +471,10 @@ def _each(term: NDArray[Any], count: int, absent: Any = None) -> list[Any]:
     return [float(value) for value in np.broadcast_to(term.reshape(-1), (count,))]
 
 
-def _names(stack: xr.DataArray) -> tuple[list[str], list[str]]:
-    """Return path and start of each frame of a stack, or its number where it has no path."""
+def _names(stack: xr.DataArray) -> tuple[list[str], list[str], list[int]]:
+    """Return path, start and plane of each frame of a stack; its number where it has no path."""
     count = stack.shape[0]
+    planes = [0] * count
     names = [f"frame {index}" for index in range(count)]
     dates = [""] * count
     if "path" in stack.coords:
@@ -478,7 +482,9 @@ def _names(stack: xr.DataArray) -> tuple[list[str], list[str]]:
     if "time" in stack.coords:
         times = stack.coords["time"].values.astype("datetime64[ms]")
         dates = ["" if np.isnat(time) else str(time) for time in times]
-    return names, dates
+    if "plane" in stack.coords:
+        planes = stack.coords["plane"].values.tolist()
+    return names, dates, planes
 
 
 def _reason(raw: float, column: kernels.ColumnHistory, k: int, terms: kernels.LoadTerms) -> str:
@@ -551,7 +557,11 @@ def _stack_of(origin: Provenance) -> xr.DataArray:
         dims=("frame", "y", "x"),
         coords={
             "path": ("frame", [row.path for row in origin.rows]),
-            "time": ("frame", np.array([_moment(row.date_obs) for row in origin.rows])),
+            "plane": ("frame", [row.plane for row in origin.rows]),
+            "time": (
+                "frame",
+                np.array([_moment(row.date_obs) for row in origin.rows], "datetime64[ns]"),
+            ),
         },
         attrs={"bscale": origin.frames[0].step, "units": origin.unit},
     )

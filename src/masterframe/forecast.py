@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from masterframe import cluster, freshness, jobs, store
@@ -58,23 +58,29 @@ def foresee(
             found[product.name] = Forecast(True, state.reason)
             continue
         remade.add(product.name)
-        tiling = store.plan_bands(_job(product), len(product.uses), room)
-        images = len(product.exposures[0].images)
+        images = _jobs(product)
+        shared = replace(room, images=len(images))
+        tilings = [store.plan_bands(image, len(product.uses), shared) for image in images]
+        largest = max(tilings, key=lambda tiling: tiling.peak_bytes)
         found[product.name] = Forecast(
-            *(False, state.reason, images * tiling.read_bytes, tiling.bands, tiling.peak_bytes),
-            reading=tiling.text(),
+            *(False, state.reason),
+            bytes_read=sum(tiling.read_bytes for tiling in tilings),
+            bands=sum(tiling.bands for tiling in tilings),
+            peak_bytes=largest.peak_bytes,
+            reading=largest.text(),
         )
     return found
 
 
-def _job(product: Product) -> jobs.ImageJob:
-    """Return the first image of a product as it would be combined, but for what is measured."""
-    images = tuple(exposure.images[0] for exposure in product.exposures)
-    first = images[0]
-    sections = Calibration()
-    if product.recipe.subtract_overscan:
-        sections = Calibration(overscan=first.overscan, trim=first.trim)
-    return jobs.ImageJob("", images, product.recipe.recipe, sections)
+def _jobs(product: Product) -> list[jobs.ImageJob]:
+    """Return the images of a product as they would be combined, but for what is measured."""
+    found = []
+    for images in zip(*(exposure.images for exposure in product.exposures), strict=True):
+        sections = Calibration()
+        if product.recipe.subtract_overscan:
+            sections = Calibration(overscan=images[0].overscan, trim=images[0].trim)
+        found.append(jobs.ImageJob("", images, product.recipe.recipe, sections))
+    return found
 
 
 def _state(

@@ -91,15 +91,10 @@ def input_frames(product: Product) -> list[tuple[str, Frame]]:
     """Return every image that goes into a product, with its name in the output."""
     single = len(product.exposures[0].images) == 1
     return [
-        ("" if single else image_name(image.frame), image.frame)
+        ("" if single else image.frame.name, image.frame)
         for exposure in product.exposures
         for image in exposure.images
     ]
-
-
-def image_name(frame: Frame) -> str:
-    """Return the name of an image in a product of several: its EXTNAME, else its number."""
-    return frame.extname.upper() or f"IMAGE{frame.hdu}"
 
 
 def product_token(
@@ -123,7 +118,7 @@ def product_token(
         for item in product.exposures
         for image in item.images
     ]
-    bad = fits.datasum(bad_pixel_frame(config.bad_pixels)) if config.bad_pixels else None
+    bad = _bad_pixel_sum(config.bad_pixels) if config.bad_pixels else None
     record = {
         "recipe": recipe,
         "detectors": str(detectors),
@@ -134,18 +129,10 @@ def product_token(
     return journal.product_token(record, masters, list(datasums))
 
 
-def bad_pixel_frame(path: str) -> Frame:
-    """Return the image of a bad-pixel file.
-
-    Raises
-    ------
-    FrameError
-        If it holds no image.
-    """
-    frames = [item.frame for item in fits.scan_file(path).hdus if item.frame]
-    if not frames:
-        raise FrameError(path, "no image in it to take bad pixels from")
-    return frames[0]
+def _bad_pixel_sum(path: str) -> int | list[tuple[str, int]]:
+    """Return what tells a bad-pixel file from another one."""
+    sums = [(name, fits.datasum(image.data)) for name, image in masters.open_master(path).items()]
+    return sums[0][1] if len(sums) == 1 else sums
 
 
 def master_tokens(product: Product, out: Path) -> dict[str, str]:

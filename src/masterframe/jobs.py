@@ -47,7 +47,7 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class Input:
-    """One input file of a master, as its tables and header name it."""
+    """One input of a master, a file or a plane of its cube, as tables and header name it."""
 
     path: str
     """Absolute path."""
@@ -57,6 +57,13 @@ class Input:
     """Exposure time (s)."""
     date_obs: str = ""
     """Start, ISO 8601 in UTC."""
+    plane: int = 0
+    """Plane of its cube, from 1; 0 where it holds none."""
+
+    @property
+    def name(self) -> str:
+        """Name of the file, with the plane as IRAF writes it: ``dark.fits[*,*,3]``."""
+        return Path(self.path).name + (f"[*,*,{self.plane}]" if self.plane else "")
 
 
 @dataclass(frozen=True)
@@ -100,11 +107,11 @@ class MasterJob:
 
 
 def canonical_rank(inputs: Sequence[Input], images: Sequence[Image]) -> tuple[int, ...]:
-    """Return each input's place by date, name, size, header, path, whatever the order given."""
+    """Return each input's place by date, name, size, header, path, plane, whatever the order."""
     keys = [
         (
             *(item.date_obs, Path(item.path).name, image.frame.size),
-            *(str(sorted(image.header.items())), item.path),
+            *(str(sorted(item.header.items())), item.path, item.plane),
         )
         for item, image in zip(inputs, images, strict=True)
     ]

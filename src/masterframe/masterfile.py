@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,12 +61,14 @@ class Totals:
         share = 2 * math.sqrt(smaller * (frames - smaller)) / frames
         return share * math.sqrt(max(square - total**2 / count, 0) / (count - 1))
 
-    @property
-    def rejected(self) -> float:
-        """Fraction of the valid values that was rejected."""
-        low, high = (int(self.counts[name].sum()) for name in ("low", "high"))
-        valid = low + high + int(self.counts["kept"].sum())
-        return (low + high) / valid if valid else 0.0
+
+def rejected(totals: Sequence[Totals]) -> float:
+    """Return the fraction of the valid values of all images that was rejected."""
+    kept, low, high = (
+        sum(int(own.counts[name].sum()) for own in totals) for name in ("kept", "low", "high")
+    )
+    valid = kept + low + high
+    return (low + high) / valid if valid else 0.0
 
 
 def facts_of(job: MasterJob) -> headers.MasterFacts:
@@ -76,8 +77,7 @@ def facts_of(job: MasterJob) -> headers.MasterFacts:
     propagated = len(job.inputs) == 1 and recipe.noise.gain and recipe.noise.read_noise is not None
     return headers.MasterFacts(
         inputs=tuple(
-            headers.InputFacts(Path(item.path).name, item.exptime, item.date_obs)
-            for item in job.inputs
+            headers.InputFacts(item.name, item.exptime, item.date_obs) for item in job.inputs
         ),
         recipe=recipe,
         kind=job.kind,
@@ -86,38 +86,46 @@ def facts_of(job: MasterJob) -> headers.MasterFacts:
         uncertainty="propagated" if propagated else "empirical",
         version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        history=(*job.history, *scaling.describe(job.adjust, Path(job.inputs[0].path).name)),
+        history=(*job.history, *scaling.describe(job.adjust, job.inputs[0].name)),
     )
 
 
 def plane_specs(job: MasterJob, facts: headers.MasterFacts) -> list[write.PlaneSpec]:
     """Lay out the file: one image fills the primary HDU, several follow an empty one."""
+    if len(job.images) == 1:
+        (image,) = job.images
+        header = _image_header(image, fits.read_whole_header(image.images[0].frame))
+        legal.set_cards(header, headers.master_cards(facts))
+        return _image_specs(image, job.unit, header)
     base = fits.read_header(job.inputs[0].path, 0)
     common = headers.master_header(base, [item.header for item in job.inputs])
     legal.set_cards(common, headers.master_cards(facts))
-    if len(job.images) == 1:
-        return _image_specs(job.images[0], job.unit, common)
     specs = [write.PlaneSpec("", "uint8", (), common)]
     for image in job.images:
-        first = image.images[0]
-        own = headers.master_header(
-            fits.read_header(first.frame.path, first.frame.hdu),
-            [item.header for item in image.images],
-        )
-        specs += _image_specs(image, job.unit, own)
+        frame = image.images[0].frame
+        header = _image_header(image, fits.read_header(frame.path, frame.hdu))
+        legal.set_cards(header, headers.extension_cards(job.unit))
+        specs += _image_specs(image, job.unit, header)
     return specs
+
+
+def _image_header(image: ImageJob, base: Any) -> Any:
+    cards = [item.header for item in image.images]
+    return headers.master_header(base, cards, image.calibration.trim)
 
 
 def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpec]:
     planes = combine.plane_names(image.recipe)
+    frame, trim = image.images[0].frame, image.calibration.trim
     names = masters.hdu_names(image.name, planes)
-    trim = image.calibration.trim
+    labels = masters.hdu_labels(image.name, planes, frame)
     return [
         write.PlaneSpec(
             names[plane],
             str(stored_type(plane, image)),
-            trim.shape if trim else image.images[0].frame.shape,
+            trim.shape if trim else frame.shape,
             header if plane == "data" else headers.plane_header(plane, unit),
+            labels[plane],
         )
         for plane in planes
     ]
@@ -228,6 +236,7 @@ def _unused_row(source: Input, extension: str, frame: Frame) -> tables.InputRow:
         path=source.path,
         extension=extension,
         hdu=frame.hdu,
+        plane=frame.plane,
         size=frame.size,
         mtime_ns=frame.mtime_ns,
         date_obs=source.date_obs,

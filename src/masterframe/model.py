@@ -128,7 +128,12 @@ class Frame:
     mtime_ns: int
     """Modification time of the file (ns) when it was scanned."""
     datasum: int | None = None
-    """DATASUM card of the HDU, where there is one."""
+    """DATASUM card of the HDU, where there is one; of a plane of a cube there is none."""
+    name: str = ""
+    """Name of the image, unique in its file: EXTNAME in upper case, with EXTVER after a comma where
+    that is not 1 (``SCI,2``); ``IMAGE3`` where HDU 3 has no name that can be used."""
+    plane: int = 0
+    """Its plane, where the HDU holds a cube, counted from 1 as FITS does; 0 where it holds none."""
 
     @property
     def row_bytes(self) -> int:

@@ -71,7 +71,7 @@ def _option(value: Any) -> str:
 def _frames(history: PixelHistory) -> str:
     frames = history.frames
     folders = {str(Path(frame.path).parent) for frame in frames}
-    names = [Path(f.path).name if len(folders) == 1 else f.path for f in frames]
+    names = [_name(frame, len(folders) > 1) for frame in frames]
     rows = [
         (str(number), name, *_numbers(frame, frames), _fate(frame), frame.state)
         for number, (name, frame) in enumerate(zip(names, frames, strict=True), start=1)
@@ -79,6 +79,12 @@ def _frames(history: PixelHistory) -> str:
     titles = ("#", "input", "raw", "overscan", "bias", "dark", "x ratio", "flat", "scale", "zero")
     found = table((*titles, "value", "weight", "", "file"), rows)
     return found if len(folders) > 1 else f"in {clean(folders.pop())}:\n{found}"
+
+
+def _name(frame: PixelFrame, whole: bool) -> str:
+    """Return the name of a file, with its folder where that is wanted, and the plane in it."""
+    name = frame.path if whole else Path(frame.path).name
+    return name + (f"[*,*,{frame.plane}]" if frame.plane else "")
 
 
 def _numbers(frame: PixelFrame, frames: Sequence[PixelFrame]) -> list[str]:

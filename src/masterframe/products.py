@@ -146,7 +146,7 @@ def _image_job(
 def _name(exposure: Exposure, index: int) -> str:
     if len(exposure.images) == 1:
         return ""
-    return freshness.image_name(exposure.images[index].frame)
+    return exposure.images[index].frame.name
 
 
 def _ratios(product: Product, exposures: Sequence[Exposure]) -> tuple[float, ...]:
@@ -181,15 +181,22 @@ def calibration_of(
         dark_holds_bias=bool(dark and dark.holds_bias),
         dark_ratio=ratios,
         flat=found.get("flat"),
-        bad_pixels=_bad_pixels(config.bad_pixels, image, trimmed=overscan),
+        bad_pixels=_bad_pixels(config.bad_pixels, name, image, trimmed=overscan),
     )
 
 
-def _bad_pixels(path: str, image: Image, *, trimmed: bool) -> MasterImage | None:
+def _bad_pixels(path: str, name: str, image: Image, *, trimmed: bool) -> MasterImage | None:
     """Find the bad pixels of an image, in a file of its raw shape or of its trimmed one."""
     if not path:
         return None
-    frame = freshness.bad_pixel_frame(path)
+    images = masters.open_master(path)
+    if (name not in images and len(images) > 1) or (name and len(images) == 1):
+        raise PlanError(
+            f"{path} holds {', '.join(images) or 'one image'}: none is called "
+            f"{name or image.frame.name} as that of {image.frame.path}"
+        )
+    found = images.get(name) or next(iter(images.values()))
+    frame = found.data
     fitting = {image.frame.shape, image.shape if trimmed else image.frame.shape}
     if frame.shape not in fitting:
         shapes = " or ".join(f"{rows} x {columns}" for rows, columns in sorted(fitting))
@@ -275,7 +282,9 @@ def _unfit(level: float, typical: float) -> str:
 
 
 def _input(exposure: Exposure) -> jobs.Input:
-    return jobs.Input(exposure.path, exposure.images[0].header, exposure.exptime, exposure.date_obs)
+    single = len(exposure.images) == 1
+    header = exposure.images[0].header if single else exposure.header
+    return jobs.Input(exposure.path, header, exposure.exptime, exposure.date_obs)
 
 
 def calibrated_job(product: Product, config: Config, out: Path) -> frames.CalibratedJob:

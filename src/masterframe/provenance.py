@@ -12,7 +12,7 @@ from pathlib import Path
 
 from masterframe import fits
 from masterframe.errors import FrameError, UsageError
-from masterframe.fits import masters, records, tables
+from masterframe.fits import extensions, masters, records, tables
 from masterframe.model import ALGORITHM_VERSION, Calibration, Frame, MasterImage, Section
 from masterframe.names import unknown
 
@@ -143,10 +143,11 @@ def _choose(
         return next(iter(found.values()))
     if image is None:
         raise UsageError(f"{path} holds {len(found)} images: name one by --ext {', '.join(found)}")
-    if image.upper() not in found:
+    name = extensions.normal_name(image)
+    if name not in found:
         names = [name or "'' (its only image)" for name in found]
         raise UsageError(unknown("--ext", image, names))
-    return found[image.upper()]
+    return found[name]
 
 
 def _locate(
@@ -173,15 +174,17 @@ def _locate(
     return there
 
 
-def _frame(scan: fits.FileScan, hdu: int) -> Frame:
-    frame = scan.hdus[hdu].frame if 0 <= hdu < len(scan.hdus) else None
-    if frame is None:
-        raise FrameError(scan.path, f"it has no image in HDU {hdu} any more")
-    return frame
+def _frame(scan: fits.FileScan, hdu: int, plane: int = 0) -> Frame:
+    frames = scan.hdus[hdu].frames if 0 <= hdu < len(scan.hdus) else ()
+    for frame in frames:
+        if frame.plane == plane:
+            return frame
+    what = f"plane {plane}" if plane else "image"
+    raise FrameError(scan.path, f"it has no {what} in HDU {hdu} any more")
 
 
 def _check_input(scan: fits.FileScan, row: tables.InputRow, verify: bool) -> _Found:
-    frame = _frame(scan, row.hdu)
+    frame = _frame(scan, row.hdu, row.plane)
     same = (frame.size, frame.mtime_ns) == (row.size, row.mtime_ns)
     if same and not verify and frame.datasum in (None, row.datasum):
         return _Found(frame, "as recorded", changed=False)
@@ -191,7 +194,7 @@ def _check_input(scan: fits.FileScan, row: tables.InputRow, verify: bool) -> _Fo
 
 
 def _uncertainty(frame: Frame) -> Frame:
-    found = masters.find_uncertainty(frame.path, frame.extname if frame.hdu else "")
+    found = masters.find_uncertainty(frame)
     if found is None or found.shape != frame.shape:
         raise FrameError(frame.path, "the uncertainties that were used are not in it any more")
     return found

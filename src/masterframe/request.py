@@ -36,7 +36,7 @@ class Request:
     recipe: Recipe
     """How they are combined; gain and read noise are still to be looked up."""
     hdu: str | None = None
-    """Image of each input, by name or number."""
+    """Images of each input: names, patterns, numbers or all; see `masterframe.fits.extensions`."""
     overwrite: bool = False
     """Replace the output."""
     subtract: str | None = None

@@ -19,6 +19,7 @@ from masterframe.errors import (
     StorageError,
     UsageError,
 )
+from masterframe.fits import masters
 from masterframe.model import (
     Config,
     Plan,
@@ -116,7 +117,7 @@ def _check_bad_pixels(config: Config) -> None:
     """Refuse a bad-pixel file that is none before any product needs it."""
     if config.bad_pixels:
         try:
-            freshness.bad_pixel_frame(config.bad_pixels)
+            masters.open_master(config.bad_pixels)
         except FrameError as error:
             raise ConfigError(f"bad_pixels: {error}") from None
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from masterframe import fits, tiling
 from masterframe.errors import FrameError, UsageError
+from masterframe.fits import extensions
 from masterframe.model import Frame, Header, Section
 from masterframe.paths import expand_paths
 
@@ -51,8 +52,9 @@ class FrameStack:
             if frame.shape != first.shape:
                 raise FrameError(
                     frame.path,
-                    f"its image is {frame.shape[0]} x {frame.shape[1]} (rows x columns), that of "
-                    f"{first.path} {first.shape[0]} x {first.shape[1]}: leave one of them out",
+                    f"its image{_called(frame)} is {frame.shape[0]} x {frame.shape[1]} (rows x "
+                    f"columns), that of {first.path} {first.shape[0]} x {first.shape[1]}: leave "
+                    "one of them out",
                 )
 
     @property
@@ -110,7 +112,7 @@ class FrameStack:
         """Name the array after what its files were at the scan, so equal stacks share tasks."""
         return (
             "masterframe-stack",
-            *((f.path, f.hdu, f.offset, f.size, f.mtime_ns) for f in self.frames),
+            *((f.path, f.hdu, f.plane, f.offset, f.size, f.mtime_ns) for f in self.frames),
         )
 
 
@@ -156,6 +158,10 @@ class FrameArray(da.Array):  # type: ignore[misc]
         return lazy_array, (self.frames, *self._cell)
 
 
+def _called(frame: Frame) -> str:
+    return f" {frame.name}" if frame.hdu else ""
+
+
 def lazy_array(frames: Sequence[Frame], rows: int, columns: int = -1) -> FrameArray:
     """Return the frames as a Dask array (N, y, x) in bands of so many rows; -1: of all columns."""
     stack = FrameStack(tuple(frames))
@@ -179,12 +185,15 @@ def open_stack(
 ) -> xr.DataArray:
     """Open FITS images of one shape as a lazy array; only headers are read now.
 
+    A cube stands for its planes, each a frame.
+
     Parameters
     ----------
     paths : path or glob, or a sequence of them
         The files; a glob stands for its matches in the order of their names.
     hdu : int or str, optional
-        Index or EXTNAME of the image; by default the only image of each file.
+        Index or EXTNAME of the image (``SCI,2`` with its EXTVER); by default the only image of the
+        sky in each file.
     rows : int, optional
         Rows of a chunk; by default as many as combine fastest.
 
@@ -193,9 +202,10 @@ def open_stack(
     xarray.DataArray
         Dims (frame, y, x) in the physical type of the files (uint16 stays uint16), in the order
         given, with the coordinates ``path``, ``time`` (UTC), ``exptime`` (s), ``temperature``
-        (degrees C), ``filter``, ``object``, ``imagetyp`` and ``hdu`` on ``frame``, and the pixels'
-        places ``y`` and ``x``, 0-based; ``attrs['units']``, in ``attrs['bscale']`` the least step
-        of stored values (0: floats), and in ``attrs['frame_shape']`` what a cut-out is of.
+        (degrees C), ``filter``, ``object``, ``imagetyp``, ``hdu`` and ``plane`` (of a cube, from 1;
+        0 where there is none) on ``frame``, and the pixels' places ``y`` and ``x``, 0-based;
+        ``attrs['units']``, in ``attrs['bscale']`` the least step of stored values (0: floats), and
+        in ``attrs['frame_shape']`` what a cut-out is of.
 
     Raises
     ------
@@ -229,7 +239,7 @@ def open_stack(
 
 @dataclass(frozen=True)
 class ChosenImages:
-    """One image of each of N files, with what their headers say."""
+    """One image of each of some files, or the planes of a cube, with what their headers say."""
 
     frames: tuple[Frame, ...]
     """Where the pixels are."""
@@ -242,6 +252,7 @@ class ChosenImages:
         found = coordinates(self.headers)
         found["path"] = ("frame", np.array([frame.path for frame in self.frames]))
         found["hdu"] = ("frame", np.array([frame.hdu for frame in self.frames]))
+        found["plane"] = ("frame", np.array([frame.plane for frame in self.frames]))
         return found
 
     @property
@@ -268,7 +279,7 @@ def coordinates(headers: Sequence[Header]) -> dict[str, Any]:
 
 
 def choose_images(scans: Sequence[fits.FileScan], hdu: int | str | None) -> ChosenImages:
-    """Choose one image of each file, by the index or name of its HDU.
+    """Choose one image of each file, by the index or name of its HDU; of a cube all planes.
 
     Raises
     ------
@@ -279,10 +290,11 @@ def choose_images(scans: Sequence[fits.FileScan], hdu: int | str | None) -> Chos
     """
     chosen = [choose_image(scan, hdu) for scan in scans]
     return ChosenImages(
-        tuple(frame_of(image) for image in chosen),
+        tuple(frame for image in chosen for frame in image.frames),
         tuple(
             {**scan.hdus[0].header, **image.header}
             for scan, image in zip(scans, chosen, strict=True)
+            for _ in image.frames
         ),
     )
 
@@ -366,27 +378,46 @@ def part_of(stack: xr.DataArray) -> Section | None:
     return Section(*bounds["y"], *bounds["x"])
 
 
-def sources_of(stack: xr.DataArray) -> list[tuple[str, int | str]]:
-    """Return file and HDU of each frame, as the stack tells them; empty where it does not."""
+def sources_of(stack: xr.DataArray) -> list[tuple[str, int | str, int]]:
+    """Return file, HDU and plane of each frame as the stack tells them; empty: it does not."""
     paths, hdus = on_frames(stack, "path"), on_frames(stack, "hdu")
     if paths is None or (hdus is None and "hdu" not in stack.attrs):
         return []
-    if hdus is None:
-        return [(str(path), stack.attrs["hdu"]) for path in paths]
-    return [(str(path), int(hdu)) for path, hdu in zip(paths, hdus, strict=True)]
+    planes = on_frames(stack, "plane")
+    return [
+        (
+            str(path),
+            stack.attrs["hdu"] if hdus is None else int(hdus[index]),
+            0 if planes is None else int(planes[index]),
+        )
+        for index, path in enumerate(paths)
+    ]
 
 
-def open_frames(names: Sequence[tuple[str, int | str]]) -> FrameStack:
-    """Return the images of some files by their HDUs, to read of them what is wanted.
+def frame_at(scan: fits.FileScan, hdu: int | str, plane: int) -> Frame:
+    """Return the frame that a stack names by file, HDU and plane.
+
+    Raises
+    ------
+    FrameError
+        If the file has no such frame any more.
+    """
+    for frame in choose_image(scan, hdu).frames:
+        if frame.plane == plane:
+            return frame
+    raise FrameError(scan.path, f"it has no plane {plane} in HDU {hdu} any more")
+
+
+def open_frames(names: Sequence[tuple[str, int | str, int]]) -> FrameStack:
+    """Return the frames that a stack names, to read of them what is wanted.
 
     Raises
     ------
     FrameError
         If a file is no usable image any more.
     """
-    return FrameStack(
-        tuple(frame_of(choose_image(fits.scan_file(path), hdu)) for path, hdu in names)
-    )
+    scans = {path: fits.scan_file(path) for path in dict.fromkeys(path for path, *_ in names)}
+    return FrameStack(tuple(frame_at(scans[path], hdu, plane) for path, hdu, plane in names))
 
 
 def default_rows(frames: Sequence[Frame]) -> int:
@@ -403,7 +434,7 @@ def default_rows(frames: Sequence[Frame]) -> int:
 
 
 def choose_image(scan: fits.FileScan, hdu: int | str | None) -> fits.HduScan:
-    """Return the HDU that holds the image asked for.
+    """Return the one HDU that holds the image asked for.
 
     Raises
     ------
@@ -412,30 +443,12 @@ def choose_image(scan: fits.FileScan, hdu: int | str | None) -> fits.HduScan:
     FrameError
         If the file holds no image.
     """
-    images = [item for item in scan.hdus if item.frame]
-    if hdu is None:
-        if not images:
-            reasons = "; ".join(item.reason for item in scan.hdus if item.reason)
-            raise FrameError(scan.path, f"no image in it ({reasons or 'no pixels'})")
-        if len(images) > 1:
-            raise UsageError(f"{scan.path} holds {len(images)} images ({_names(images)}): name one")
-        return images[0]
-    wanted = str(hdu).upper()
-    for item in images:
-        if wanted in (str(item.index), item.extname.upper()):
-            return item
-    raise UsageError(f"{scan.path} has no image {hdu}: there are {_names(images) or 'none'}")
-
-
-def _names(images: Sequence[fits.HduScan]) -> str:
-    return ", ".join(f"{item.index} {item.extname}".strip() for item in images)
-
-
-def frame_of(image: fits.HduScan) -> Frame:
-    """Return the frame of an image that `choose_image` found."""
-    if image.frame is None:  # choose_image returns images alone
-        raise AssertionError(image)
-    return image.frame
+    found = extensions.choose(scan, hdu)
+    if len(found) > 1:
+        names = ", ".join(f"{item.index} {name}" for name, item in found.items())
+        raise UsageError(f"{scan.path} holds {len(found)} images ({names}): name one")
+    (image,) = found.values()
+    return image
 
 
 def first_value(header: Header, keys: Sequence[str]) -> Any:

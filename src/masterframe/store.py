@@ -121,6 +121,8 @@ class Made:
     """Bytes of pixels that were read."""
     numbers: dict[str, float]
     """Numbers of the QUALITY table by name; of several images, those of the first."""
+    images: int = 1
+    """Images in the file."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in the types of JSON; numbers that are none become null."""
@@ -130,8 +132,11 @@ class Made:
     def summary(self) -> str:
         """Return one line for people."""
         numbers = ", ".join(f"{name} {self.numbers[name]:.6g}" for name in ("median", "noise"))
+        frames = f"{self.n_frames} frames"
+        if self.images > 1:
+            frames, numbers = f"{frames} of {self.images} images", f"in the first {numbers}"
         return (
-            f"{self.path}: {self.n_frames} frames, {numbers}, {self.rejected:.3%} rejected, "
+            f"{self.path}: {frames}, {numbers}, {self.rejected:.3%} rejected, "
             f"{bands.format_bytes(self.bytes_read)} in {self.seconds:.2f} s"
         )
 
@@ -286,6 +291,8 @@ class Room:
     """Resident memory that all processes together may reach, or one worker of a cluster (bytes)."""
     footprint: cluster.Footprint
     """What is held before a pixel is read, and how many tasks share the rest."""
+    images: int = 1
+    """Images of about one size that go into one file, one after the other."""
 
 
 def room_of(images: Sequence[jobs.ImageJob], resources: Resources) -> Room:
@@ -300,7 +307,7 @@ def room_of(images: Sequence[jobs.ImageJob], resources: Resources) -> Room:
         first.recipe,
         calibrates=first.calibration != Calibration(bad_pixels=first.calibration.bad_pixels),
     )
-    return Room(resources.memory, resources.runner.footprint(ready))
+    return Room(resources.memory, resources.runner.footprint(ready), len(images))
 
 
 def _values_of(job: jobs.ImageJob) -> np.dtype[Any]:
@@ -329,7 +336,7 @@ def plan_bands(job: jobs.ImageJob, n_masters: int, room: Room) -> bands.Tiling:
     """
     share = room.footprint
     return bands.plan_bands(
-        _work_of(job, n_masters),
+        replace(_work_of(job, n_masters), images=room.images),
         memory=room.memory,
         reserved=share.held + LOADED_LATER,
         workers=share.workers,
@@ -407,16 +414,12 @@ def _make_master(
     total = sum(tiling.read_bytes for tiling in tilings)
     resources.reporter.begin(job.path.name, total)
     resources = replace(resources, reporter=_Followed(resources.reporter, walker, total))
-    resolved = zip(job.images, tilings, strict=True)
-    job = replace(job, images=tuple(_with_step(*image, resources) for image in resolved))
+    job = replace(job, images=tuple(_with_steps(job.images, tilings, resources)))
     facts = masterfile.facts_of(job)
     with write.ImageFile.create(
         job.path, masterfile.plane_specs(job, facts), overwrite=job.overwrite
     ) as file:
-        done = [
-            _make_image(file, image, job, tiling, resources)
-            for image, tiling in zip(job.images, tilings, strict=True)
-        ]
+        done = list(_make_images(file, job, tilings, resources))
         totals = [total for total, _ in done]
         datasums = [
             masterfile.datasums_of(image, total)
@@ -433,62 +436,98 @@ def _make_master(
     return Made(
         path=job.path,
         n_frames=len(job.inputs),
-        rejected=totals[0].rejected,
+        rejected=masterfile.rejected(totals),
         seconds=time.monotonic() - began,
         bytes_read=total,
         numbers=numbers[0],
+        images=len(job.images),
     )
 
 
-def _make_image(
+def _make_images(
     file: write.ImageFile,
-    image: jobs.ImageJob,
     job: jobs.MasterJob,
-    tiling: bands.Tiling,
+    tilings: Sequence[bands.Tiling],
     resources: Resources,
-) -> tuple[masterfile.Totals, dict[str, float]]:
-    """Combine one image into its planes of the file; return its totals and quality numbers."""
-    sources = _sources(image)
-    lazy = xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x"))
-    combined = combine.combine_stack(
-        lazy,
+) -> Iterator[tuple[masterfile.Totals, dict[str, float]]]:
+    """Combine all images into their planes of the file; yield totals and numbers of each.
+
+    The bands of one follow those of another without a pause: while the last ones of an image are
+    combined, the first ones of the next are on their way.
+    """
+    pairs = zip(job.images, tilings, strict=True)
+    lazy = (_combined(image, job, tiling) for image, tiling in pairs)
+    tasks = (task for combined in lazy for task in band_tasks(combined))
+    in_flight = min(tiling.in_flight for tiling in tilings)
+    results = run_in_order(tasks, resources.runner, in_flight)
+    for image, tiling in zip(job.images, tilings, strict=True):
+        totals = masterfile.Totals(len(image.images))
+        planes = _planes(file, image)
+        pixel_bytes = tiling.read_bytes // math.prod(planes.shape)
+        left = math.prod(planes.shape)
+        while left:
+            band: BandResult = next(results)[0, 0, 0]
+            left -= band.planes["data"].size
+            for plane, values in band.planes.items():
+                stored = values.astype(masterfile.stored_type(plane, image), copy=False)
+                whole = stored.shape[1] == planes.shape[1]
+                column0 = None if whole else band.column0
+                file.write_rows(planes.names[plane], band.row0, stored, column0)
+            totals.add(band)
+            resources.reporter.advance(pixel_bytes * band.planes["data"].size)
+        yield totals, _finish(planes, image, totals)
+
+
+def _combined(image: jobs.ImageJob, job: jobs.MasterJob, tiling: bands.Tiling) -> combine.Combined:
+    """Return the lazy combination of one image."""
+    return combine.combine_stack(
+        xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x")),
         image.recipe,
         image.calibration,
-        facts=combine.FrameFacts(job.rank, sources, image.weights, _exptimes(job)),
+        facts=combine.FrameFacts(job.rank, _sources(image), image.weights, _exptimes(job)),
         uncertainties=_lazy_uncertainties(image, tiling),
     )
-    names = masters.hdu_names(image.name, combined.planes)
-    totals = masterfile.Totals(len(image.images))
-    pixel_bytes = tiling.read_bytes // math.prod(combined.shape)
-    for boxed in run_in_order(band_tasks(combined), resources.runner, tiling.in_flight):
-        band: BandResult = boxed[0, 0, 0]
-        for plane, values in band.planes.items():
-            stored = values.astype(masterfile.stored_type(plane, image), copy=False)
-            whole = stored.shape[1] == combined.shape[1]
-            file.write_rows(names[plane], band.row0, stored, None if whole else band.column0)
-        totals.add(band)
-        resources.reporter.advance(pixel_bytes * band.planes["data"].size)
-    planes = finish.MasterPlanes(file, names, combined.shape)
+
+
+def _planes(file: write.ImageFile, image: jobs.ImageJob) -> finish.MasterPlanes:
+    """Return the planes of one image in the file."""
+    trim = image.calibration.trim
+    shape = trim.shape if trim else image.images[0].frame.shape
+    names = masters.hdu_names(image.name, combine.plane_names(image.recipe))
+    return finish.MasterPlanes(file, names, shape)
+
+
+def _finish(
+    planes: finish.MasterPlanes, image: jobs.ImageJob, totals: masterfile.Totals
+) -> dict[str, float]:
+    """Do what needs a whole image, and return its numbers."""
     numbers: dict[str, float] = {}
     if image.normalize is not None:
         numbers |= finish.normalize_flat(planes, image.normalize)
     if image.hot_sigma is not None:
         numbers |= finish.flag_hot(planes, image.hot_sigma)
-    return totals, numbers | masterfile.quality(planes, totals, numbers.get("norm", 1.0))
+    return numbers | masterfile.quality(planes, totals, numbers.get("norm", 1.0))
 
 
-def _with_step(image: jobs.ImageJob, tiling: bands.Tiling, resources: Resources) -> jobs.ImageJob:
-    """Measure the quantisation step once, for all bands, where the recipe does not give it."""
-    recipe = image.recipe
-    if recipe.noise.step:
-        return image
-    lazy = xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x"))
-    step = combine.quantisation_step(lazy, _sources(image))
-    if isinstance(step, Delayed):
-        (task,) = dask.optimize(step)  # which pushes the sampling into the reader
-        step = resources.runner.submit(task).result()
-    noise = replace(recipe.noise, step=float(step))
-    return replace(image, recipe=replace(recipe, noise=noise))
+def _with_steps(
+    images: Sequence[jobs.ImageJob], tilings: Sequence[bands.Tiling], resources: Resources
+) -> Iterator[jobs.ImageJob]:
+    """Measure the quantisation step of images once for all bands, where no recipe gives it."""
+    found = [
+        image.recipe.noise.step
+        or combine.quantisation_step(
+            xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x")),
+            _sources(image),
+        )
+        for image, tiling in zip(images, tilings, strict=True)
+    ]
+    # optimising pushes the sampling into the reader
+    tasks = (dask.optimize(step)[0] for step in found if isinstance(step, Delayed))
+    measured = run_in_order(tasks, resources.runner)
+    for image, step in zip(images, found, strict=True):
+        number = next(measured) if isinstance(step, Delayed) else step
+        noise = replace(image.recipe.noise, step=float(number))
+        yield replace(image, recipe=replace(image.recipe, noise=noise))
 
 
 def _sources(image: jobs.ImageJob) -> tuple[Frame, ...]:

@@ -57,6 +57,8 @@ class Work:
     was read."""
     whole: str = ""
     """Why rows must not be cut; '' where they may."""
+    images: int = 1
+    """Images of about this size whose bands follow each other."""
 
     def task_bytes(self, columns: int) -> int:
         """Bytes that one row of a cell costs the task that combines it."""
@@ -219,7 +221,8 @@ def _best_rows(work: Work, workers: int) -> int:
     outputs = width * (work.work_bytes // 2 + work.plane_bytes)
     cached = BAND_BYTES // (work.n_frames * row + outputs)
     readable = -(-READ_BYTES // row)
-    shared = -(-height // (4 * workers))  # small images: enough bands to keep all workers busy
+    # small images: enough bands to keep all workers busy
+    shared = -(-height * work.images // (4 * workers))
     return max(1, min(max(cached, readable), max(shared, 1)))
 
 

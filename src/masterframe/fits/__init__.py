@@ -7,6 +7,7 @@ from masterframe.fits.read import (
     read_header,
     read_rows,
     read_stack,
+    read_whole_header,
 )
 from masterframe.fits.scan import FileScan, HduScan, scan_file, scan_files
 from masterframe.fits.source import content, holds_fits
@@ -22,6 +23,7 @@ __all__ = [
     "read_header",
     "read_rows",
     "read_stack",
+    "read_whole_header",
     "scan_file",
     "scan_files",
 ]

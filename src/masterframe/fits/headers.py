@@ -128,7 +128,9 @@ class MasterFacts:
     """Lines that say how it was made."""
 
 
-def master_header(base: fits.Header, headers: Sequence[Header]) -> fits.Header:
+def master_header(
+    base: fits.Header, headers: Sequence[Header], trim: Section | None = None
+) -> fits.Header:
     """Return the cards that all inputs of a master share and that can be true of it.
 
     Parameters
@@ -137,27 +139,46 @@ def master_header(base: fits.Header, headers: Sequence[Header]) -> fits.Header:
         Header of the first input: gives order and comments.
     headers : sequence of mapping
         Scanned headers of all inputs, the first included.
+    trim : Section, optional
+        The part that was kept.
 
     Returns
     -------
     astropy.io.fits.Header
-        Without structure, scaling, sections, checksums, compression, coordinates, airmass, HISTORY
-        and COMMENT, and without what `master_cards` sets; lawful whatever the inputs hold.
+        Without structure, scaling, checksums, compression, coordinates, airmass, HISTORY and
+        COMMENT, and without what `master_cards` sets; lawful whatever the inputs hold. Sections
+        stay as they are, or are moved by the trim as in `calibrated_header`.
     """
     first, *others = headers
     common = {
         key for key, value in first.items() if all(_same(value, other, key) for other in others)
     }
-    dropped = (_STRUCTURE, _SECTION, _WCS, _POINTING, _OURS)
-    kept = (
+    dropped = (_STRUCTURE, _WCS, _POINTING, _OURS)
+    kept = [
         entry
         for entry in entries(base, first)
         if entry.keyword in common
         and entry.keyword not in COMMENTARY
         and not any(pattern.fullmatch(entry.keyword) for pattern in dropped)
-    )
+    ]
+    if trim:
+        kept = [entry for entry in _trimmed(kept, trim) if not _WCS.fullmatch(entry.keyword)]
     good, _ = lawful(kept)
     return to_header(good)
+
+
+def extension_cards(unit: str) -> dict[str, Any]:
+    """Return the cards of each image of several in a master, besides those of `master_header`.
+
+    Parameters
+    ----------
+    unit : str
+        Unit of its values, which readers look for beside them.
+    """
+    return {
+        "INHERIT": (True, "the cards of the primary HDU hold here, too"),
+        "BUNIT": (unit, "unit of the values"),
+    }
 
 
 def calibrated_header(header: fits.Header, image: Image, unit: str) -> fits.Header:

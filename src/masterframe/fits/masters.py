@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from masterframe.errors import FrameError
+from masterframe.errors import FrameError, UsageError
+from masterframe.fits.extensions import all_images, science_images, split_name
 from masterframe.fits.layout import padded, stored_sum, walk
-from masterframe.fits.scan import scan_file
+from masterframe.fits.planes import Label
+from masterframe.fits.scan import FileScan, HduScan, scan_file
 from masterframe.fits.source import open_source
 from masterframe.model import Frame, MasterImage
 
@@ -23,7 +25,7 @@ _EXTNAMES = {"propagated": "PROPERR"}
 
 
 def hdu_names(image: str, planes: Sequence[str]) -> dict[str, str]:
-    """Return the EXTNAME of each plane of an image.
+    """Return the name of the HDU of each plane of an image.
 
     Parameters
     ----------
@@ -31,13 +33,48 @@ def hdu_names(image: str, planes: Sequence[str]) -> dict[str, str]:
         Name of the image; '' where it is the only one, and then its data are in the primary HDU.
     planes : sequence of str
         Names of planes, the data among them.
+
+    Returns
+    -------
+    dict
+        By plane, as the scan names images: ``SCI_UNCERT,2`` for ``SCI,2``.
     """
-    return {
-        plane: image
-        if plane == "data"
-        else f"{image}_{_EXTNAMES.get(plane, plane.upper())}".lstrip("_")
-        for plane in planes
-    }
+    base, version = split_name(image)
+    ending = "" if version == 1 else f",{version}"
+    return {plane: _called(base, plane) + ending for plane in planes}
+
+
+def hdu_labels(image: str, planes: Sequence[str], like: Frame) -> dict[str, Label | None]:
+    """Return EXTNAME and EXTVER of each plane of an image, EXTNAME as the frame writes it.
+
+    None where the image is the only one: the names of its planes are all that there is.
+    """
+    base, version = split_name(image)
+    written = like.extname if like.extname.upper() == base else base
+    return {plane: Label(_called(written, plane), version) if image else None for plane in planes}
+
+
+def _called(base: str, plane: str) -> str:
+    """Return the EXTNAME of a plane."""
+    ending = "" if plane == "data" else "_" + _EXTNAMES.get(plane, plane.upper())
+    return base + ending if base else ending[1:]
+
+
+def check_names(path: str | os.PathLike[str], images: Sequence[str]) -> None:
+    """Refuse images whose names are those of planes of other ones.
+
+    Raises
+    ------
+    UsageError
+        If a file cannot hold them all; it names two.
+    """
+    for image in images if len(images) > 1 else ():
+        for name in hdu_names(image, PLANES[1:]).values():
+            if name in images:
+                raise UsageError(
+                    f"{os.fspath(path)}: {name} is the name of a plane of {image} in a master: "
+                    "choose images by --hdu, or combine them into two files"
+                )
 
 
 def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
@@ -66,10 +103,12 @@ def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
     >>> image.shape, image.data.dtype
     ((60, 64), 'float32')
     """
-    frames = _frames(path)
-    suffixes = tuple(f"_{name}" for name in list(hdu_names("", PLANES).values())[1:])
-    planes = {name for name in frames if f"_{name}".endswith(suffixes)}
-    images = [name for name in frames if name not in planes] or list(frames)
+    scan = scan_file(path)
+    frames = _frames(scan)
+    planes = {own for name in frames for own in hdu_names(name, PLANES[1:]).values()}
+    science = {_name(hdu) for hdu in science_images(scan).values()}
+    images = [name for name in frames if name not in planes]
+    images = [name for name in images if name in science] or images or list(frames)
     if not images:
         raise FrameError(os.fspath(path), "no image in it")
     return {name: _image(name, frames) for name in images}
@@ -83,7 +122,7 @@ def find_planes(path: str | os.PathLike[str]) -> dict[str, dict[str, Frame]]:
     FrameError
         If the file cannot be used or holds no image.
     """
-    frames = _frames(path)
+    frames = _frames(scan_file(path))
     return {
         image: {
             plane: frames[name]
@@ -109,15 +148,17 @@ def open_planes(path: str | os.PathLike[str], image: str) -> dict[str, Frame]:
     return planes
 
 
-def find_uncertainty(path: str | os.PathLike[str], image: str) -> Frame | None:
-    """Find the standard deviations of an image by the name of their HDU; None without them.
+def find_uncertainty(frame: Frame) -> Frame | None:
+    """Find the standard deviations of a frame by the name of their HDU; None without them.
 
     Raises
     ------
     FrameError
-        If the file cannot be used.
+        If its file cannot be used.
     """
-    return _frames(path).get(hdu_names(image.upper(), PLANES)["uncert"])
+    name = hdu_names(frame.name if frame.hdu else "", ("uncert",))["uncert"]
+    found = all_images(scan_file(frame.path)).get(name)
+    return next((own for own in found.frames if own.plane == frame.plane), None) if found else None
 
 
 def why_not_ours(path: str | os.PathLike[str], *, thoroughly: bool = True) -> str:
@@ -152,16 +193,14 @@ def why_not_ours(path: str | os.PathLike[str], *, thoroughly: bool = True) -> st
     return "" if str(datasums) == str(seal) else "its pixels were altered: MFSEAL does not hold"
 
 
-def _frames(path: str | os.PathLike[str]) -> dict[str, Frame]:
+def _frames(scan: FileScan) -> dict[str, Frame]:
     """Return all images of a file by name; '' for one in the primary HDU."""
-    scan = scan_file(path)
-    return {_name(item.extname, item.index): item.frame for item in scan.hdus if item.frame}
+    return {_name(hdu): hdu.frame for hdu in scan.hdus if hdu.frame}
 
 
-def _name(extname: str, index: int) -> str:
-    if index == 0:
-        return ""
-    return extname.upper() or str(index)
+def _name(hdu: HduScan) -> str:
+    """Return the name of an image of a master: planes beside the primary have theirs alone."""
+    return "" if hdu.index == 0 else hdu.frames[0].name
 
 
 def _image(name: str, frames: dict[str, Frame]) -> MasterImage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -20,8 +20,17 @@ _STORED_AS = {"i1": ("u1", -(2**7)), "u2": ("i2", 2**15), "u4": ("i4", 2**31)}
 """Types that FITS stores as another one, and the BZERO between the two."""
 _STRUCTURE = {
     *("SIMPLE", "XTENSION", "BITPIX", "NAXIS", "NAXIS1", "NAXIS2", "EXTEND", "PCOUNT", "GCOUNT"),
-    *("EXTNAME", "BZERO", "BSCALE", "CHECKSUM", "DATASUM"),
+    *("EXTNAME", "EXTVER", "BZERO", "BSCALE", "CHECKSUM", "DATASUM"),
 }
+
+
+class Label(NamedTuple):
+    """What the header of an extension calls it."""
+
+    extname: str
+    """EXTNAME."""
+    extver: int
+    """EXTVER."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +38,15 @@ class PlaneSpec:
     """One image HDU of a file that is to be written."""
 
     name: str
-    """EXTNAME, unique within the file; the first may be '' or PRIMARY and then has no card."""
+    """Its name, unique within the file; the first may be '' or PRIMARY and then has no EXTNAME."""
     dtype: str
     """numpy type of its values: (u)int8, (u)int16, (u)int32, float32 or float64."""
     shape: tuple[int, ...]
     """Rows and columns; () for a primary HDU without pixels."""
     header: fits.Header
     """Its cards besides the structural ones, which are ignored where they are there."""
+    label: Label | None = None
+    """EXTNAME and EXTVER; None: EXTNAME is the name."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +174,10 @@ def _header(spec: PlaneSpec, bitpix: int, bzero: int, *, primary: bool) -> fits.
         header["BSCALE"] = 1
         header["BZERO"] = (bzero, "value = BZERO + stored value")
     if not (primary and spec.name in {"", "PRIMARY"}):
-        legal.set_cards(header, {"EXTNAME": (spec.name, "name of this HDU")})
+        label = spec.label or Label(spec.name, 0)
+        legal.set_cards(header, {"EXTNAME": (label.extname, "name of this HDU")})
+        if label.extver:
+            header["EXTVER"] = (label.extver, "tells apart what has this name")
     header["CHECKSUM"] = ("0" * 16, "checksum of this HDU")
     header["DATASUM"] = ("0", "checksum of its data")
     if primary:

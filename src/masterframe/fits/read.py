@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from masterframe import kernels
 from masterframe.errors import FrameError
 from masterframe.fits import portable
+from masterframe.fits.checksums import WORD, add_words
 from masterframe.fits.layout import RawHdu, stored_sum, walk
 from masterframe.fits.source import PlainSource, Source, open_regular, open_source
 from masterframe.model import Frame, Header, Scaling
@@ -32,6 +33,10 @@ _STORED = {
     for bitpix, name in {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}.items()
 }
 """Stored types by BITPIX."""
+
+
+_SUM_BYTES = 1 << 20
+"""Bytes of a plane that are summed at a time."""
 
 
 class Counter:
@@ -136,18 +141,37 @@ def read_stack(
 def datasum(frame: Frame) -> int:
     """Return the DATASUM of the data unit that holds a frame, from its bytes as they are stored.
 
+    Of a plane of a cube it is the one that it would have alone, unpacked.
+
     Raises
     ------
     FrameError
         If the file has changed since its scan, is gone, or cannot be read.
     """
     with _unchanged(frame) as descriptor:
+        if frame.plane:
+            return _plane_sum(frame, descriptor)
         if frame.offset >= 0:
             end = frame.offset + frame.shape[0] * frame.row_bytes
             return stored_sum(PlainSource(descriptor, frame.size), frame.offset, end)
         with open_source(frame.path) as (source, _):
             raw = _find_hdu(frame.path, frame.hdu, source)
             return stored_sum(source, raw.start, raw.end)
+
+
+def _plane_sum(frame: Frame, descriptor: int) -> int:
+    """Return the sum of the rows of a plane, in parts that hold whole words."""
+    total, height = 0, frame.shape[0]
+    step = WORD * max(1, _SUM_BYTES // (WORD * frame.row_bytes))
+    for y0 in range(0, height, step):
+        rows = range(y0, min(y0 + step, height))
+        data = bytearray(len(rows) * frame.row_bytes)
+        if frame.offset < 0:
+            data[:] = _unpacked(frame, rows)
+        else:
+            _read_plain(frame, rows, range(frame.shape[1]), descriptor, memoryview(data))
+        total = add_words(data.ljust(-(-len(data) // WORD) * WORD, b"\0"), total)
+    return total
 
 
 def band_words(
@@ -207,6 +231,24 @@ def read_header(path: str, hdu: int) -> fits.Header:
         warnings.simplefilter("ignore", UserWarning)  # of cards that break the rules
         header = fits.getheader(path, hdu) if raw.tiled else fits.Header.fromstring(raw.header)
         return fits.Header([_readable(card, raw.cards) for card in header.cards])
+
+
+def read_whole_header(frame: Frame) -> fits.Header:
+    """Return what the header of an image says, and what it leaves to that of the primary HDU.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read or has no such HDU.
+    """
+    from astropy.io import fits
+
+    own = read_header(frame.path, frame.hdu)
+    if frame.hdu == 0:
+        return own
+    said = {card.keyword.upper() for card in own.cards} - {"COMMENT", "HISTORY", ""}
+    shared = [card for card in read_header(frame.path, 0).cards if card.keyword.upper() not in said]
+    return fits.Header([*shared, *own.cards])
 
 
 def _readable(card: fits.Card, scanned: Header) -> fits.Card:
@@ -343,8 +385,9 @@ def _unpacked(frame: Frame, rows: range) -> bytes:
     with open_source(frame.path) as (source, _):
         raw = _find_hdu(frame.path, frame.hdu, source)
         if not raw.tiled:
+            start = raw.start + max(0, frame.plane - 1) * frame.shape[0] * frame.row_bytes
             parts = (
-                source.read(raw.start + first * frame.row_bytes, count * frame.row_bytes)
+                source.read(start + first * frame.row_bytes, count * frame.row_bytes)
                 for first, count in _runs(rows)
             )
             return b"".join(parts)
@@ -358,8 +401,9 @@ def _untiled(frame: Frame, rows: range) -> bytes:
     try:
         with fits.open(frame.path, memmap=False, do_not_scale_image_data=True) as hdus:
             section = hdus[frame.hdu].section
-            planes = [0] * (len(section.shape) - 2)
-            parts = [section[(*planes, slice(y, y + count))] for y, count in _runs(rows)]
+            # of the axes beyond the second at most one is longer than 1: that of the planes
+            before = [frame.plane - 1 if length > 1 else 0 for length in section.shape[:-2]]
+            parts = [section[(*before, slice(y, y + count))] for y, count in _runs(rows)]
     except Exception as error:  # what damaged tiles make astropy raise has no common class
         raise FrameError(frame.path, f"its tiles cannot be unpacked: {error}") from error
     return b"".join(np.asarray(part).astype(stored).tobytes() for part in parts)

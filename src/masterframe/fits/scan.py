@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from masterframe.errors import FrameError
 from masterframe.fits.cards import read_comments, read_history
@@ -26,6 +27,8 @@ from masterframe.model import Frame, Header, Problem, Scalar, Scaling
 
 _MAX_AXIS = 1 << 20
 """Pixels of the longest axis that is believed."""
+_MAX_PLANES = 1 << 16
+"""Planes of the longest cube that is believed."""
 _MAX_TILE_GAIN = 2000
 """Times that tile compression is believed to shrink pixels (gzip: 1032), ..."""
 _FREE_TILES = 64 << 20
@@ -58,6 +61,21 @@ _PLAIN_NAMES = {"ZTENSION": "XTENSION", "ZHECKSUM": "CHECKSUM"}
 """... where the name is not just the rest."""
 
 
+_NOT_TIME = re.compile(
+    r"(WAVE|AWAV|FREQ|ENER|WAVN|V(RAD|OPT|ELO)|ZOPT|BETA|FELO|STOKES|CUBEFACE|RGB|COLOU?R|LAMBDA)\b.*",
+    re.IGNORECASE,
+)
+"""CTYPE of a third axis along which the planes are no exposures of the same (FITS standard 4.0,
+tables 22 and 25; RGB is what camera software writes)."""
+_USABLE = re.compile(
+    r"(?![ ])[ -&(-+\--~]{1,48}(?<! )(_(UNCERT|MASK|COUNT|REJLOW|REJHIGH|EXPOSURE|PROPERR))?"
+)
+"""EXTNAMEs that a master can take up, and those of its planes: ASCII without comma and quote, short
+enough for one card."""
+_TAKEN = {"PRIMARY", "QUALITY", "INPUTS"}
+"""Names that a master has for other HDUs."""
+
+
 @dataclass(frozen=True, slots=True)
 class HduScan:
     """One HDU of a scanned file."""
@@ -68,14 +86,19 @@ class HduScan:
     """EXTNAME, '' where it has none."""
     header: Header
     """Its own cards; of a tile-compressed image those of the image, not of the table it is in."""
-    frame: Frame | None
-    """Its image; None where it has none that can be used."""
+    frames: tuple[Frame, ...]
+    """Its image, or the planes of its cube; none where it has none that can be used."""
     reason: str
-    """Why there is no frame; '' where there is one, or where the HDU is empty on purpose."""
+    """Why there is no single image; '' where there is one, or where it is empty on purpose."""
     comments: Mapping[str, str] = field(default_factory=dict)
     """Comments of the cards that are written in several units, by keyword."""
     history: str = ""
     """Its HISTORY, a line a card."""
+
+    @property
+    def frame(self) -> Frame | None:
+        """Its image; None where it has none, or a cube of several."""
+        return self.frames[0] if len(self.frames) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +144,10 @@ def scan_file(path: str | os.PathLike[str]) -> FileScan:
     name = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
     with open_source(name) as (source, about):
         hdus = tuple(_hdu(name, raw, source, about) for raw in walk(name, source))
-    if not any(hdu.frame or hdu.reason for hdu in hdus):
+    if not any(hdu.frames or hdu.reason for hdu in hdus):
         raise FrameError(name, "no pixels in it: NAXIS = 0 in every HDU")
-    return FileScan(name, about.st_size, about.st_mtime_ns, about.st_dev, about.st_ino, hdus)
+    about_file = about.st_size, about.st_mtime_ns, about.st_dev, about.st_ino
+    return FileScan(name, *about_file, _named(hdus))
 
 
 def scan_files(
@@ -161,7 +185,7 @@ def _scan_or_problem(path: str | os.PathLike[str]) -> FileScan | Problem:
 
 
 def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduScan:
-    """Return the HDU, with its frame where it holds a two-dimensional image."""
+    """Return the HDU, with its frames where it holds a two-dimensional image or a cube of them."""
     try:
         cards: Header = raw.cards
         if raw.tiled:
@@ -169,12 +193,12 @@ def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduSc
             cards = _image_cards(raw.cards)
         extname = cards.get("EXTNAME")
         extname = extname.strip() if isinstance(extname, str) else ""
-        shape, reason = _image_shape(cards)
-        frame = None
-        if shape is not None:
+        planes, shape, reason = _image_shape(cards)
+        frames: tuple[Frame, ...] = ()
+        if planes:
             bitpix = bitpix_of(cards)
             scaling, dtype = _scaling(cards, bitpix)
-            frame = Frame(
+            first = Frame(
                 path=path,
                 hdu=raw.index,
                 extname=extname,
@@ -187,34 +211,91 @@ def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduSc
                 mtime_ns=about.st_mtime_ns,
                 datasum=_card_sum(raw.cards),
             )
+            frames = (first,) if planes == 1 else _planes_of(first, planes)
     except UnfitError as error:
         raise named(path, raw.index, error) from None
     comments = read_comments(raw.header, _COMMENTED)
     history = read_history(raw.header)
-    return HduScan(raw.index, extname, cards, frame, reason, comments, history)
+    return HduScan(raw.index, extname, cards, frames, reason, comments, history)
 
 
-def _image_shape(cards: Header) -> tuple[tuple[int, int] | None, str]:
-    """Return rows and columns, or why there is no image ('' where the HDU is meant to be empty)."""
+def _planes_of(first: Frame, count: int) -> tuple[Frame, ...]:
+    """Return the planes of a cube, of which the first is given with the DATASUM of all."""
+    size = first.shape[0] * first.row_bytes
+    return tuple(
+        replace(
+            first,
+            plane=plane,
+            offset=first.offset if first.offset < 0 else first.offset + (plane - 1) * size,
+            datasum=None,
+        )
+        for plane in range(1, count + 1)
+    )
+
+
+def _named(hdus: Sequence[HduScan]) -> tuple[HduScan, ...]:
+    """Name every image by EXTNAME and EXTVER; where these do not tell images apart, by counting."""
+    given = {hdu.index: (_base_name(hdu), _version(hdu.header)) for hdu in hdus if hdu.frames}
+    unclear = {name for (name, _), times in Counter(given.values()).items() if times > 1}
+    counts: Counter[str] = Counter()
+    names = {}
+    for index, (base, version) in given.items():
+        counts[base] += 1
+        number = counts[base] if base in unclear else version
+        names[index] = base if number == 1 else f"{base},{number}"
+    return tuple(
+        replace(hdu, frames=tuple(replace(frame, name=names[hdu.index]) for frame in hdu.frames))
+        for hdu in hdus
+    )
+
+
+def _base_name(hdu: HduScan) -> str:
+    name = hdu.extname.upper()
+    return name if _USABLE.fullmatch(name) and name not in _TAKEN else f"IMAGE{hdu.index}"
+
+
+def _version(cards: Header) -> int:
+    version = cards.get("EXTVER")
+    return version if type(version) is int and version > 0 else 1
+
+
+def _image_shape(cards: Header) -> tuple[int, tuple[int, int], str]:
+    """Return the number of planes, their rows and columns, and why there is no single image.
+
+    There is no reason where the HDU is meant to be empty.
+    """
     extension = str(cards.get("XTENSION", "IMAGE")).strip().upper()
     if extension != "IMAGE":
-        return None, f"a table ({extension})" if "TABLE" in extension else f"type {extension}"
+        return _no_image(f"a table ({extension})" if "TABLE" in extension else f"type {extension}")
     axes = axes_of(cards)
     if not axes:
-        return None, ""
+        return _no_image("")
     if cards.get("GROUPS") is True and axes[0] == 0:
-        return None, "random groups"
+        return _no_image("random groups")
     sizes = " x ".join(str(length) for length in axes)
     if 0 in axes:
-        return None, f"no pixels: its axes are {sizes}"
+        return _no_image(f"no pixels: its axes are {sizes}")
     if len(axes) == 1:
-        return None, f"a row of {sizes} values, no image"
-    if any(length > 1 for length in axes[2:]):
-        return None, f"a cube of {sizes}, no image"
+        return _no_image(f"a row of {sizes} values, no image")
+    more = [n for n, length in enumerate(axes, 1) if n > 2 and length > 1]
+    if len(more) > 1:
+        return _no_image(f"an array of {sizes}: planes along several axes are no series of frames")
     for n, length in enumerate(axes, 1):
         if length > _MAX_AXIS:
             raise UnfitError(f"NAXIS{n} = {length:,} is more than any image has ({_MAX_AXIS:,})")
-    return (axes[1], axes[0]), ""
+    if not more:
+        return 1, (axes[1], axes[0]), ""
+    kind = str(cards.get(f"CTYPE{more[0]}", "")).strip()
+    if _NOT_TIME.fullmatch(kind):
+        return _no_image(f"a cube of {sizes} along {kind}: its planes are no exposures of the same")
+    planes = axes[more[0] - 1]
+    if planes > _MAX_PLANES:
+        return _no_image(f"a cube of {sizes}: more than {_MAX_PLANES:,} planes")
+    return planes, (axes[1], axes[0]), f"a cube of {planes} planes, {axes[0]} x {axes[1]} each"
+
+
+def _no_image(reason: str) -> tuple[int, tuple[int, int], str]:
+    return 0, (0, 0), reason
 
 
 def _scaling(cards: Header, bitpix: int) -> tuple[Scaling, str]:

@@ -37,6 +37,8 @@ class InputRow:
     """Image of the master that it went into; '' where there is one."""
     hdu: int = 0
     """HDU of the file that it is from."""
+    plane: int = 0
+    """Plane of the cube in that HDU, from 1; 0 where it holds none."""
     size: int = 0
     """Size of the file (bytes)."""
     mtime_ns: int = 0

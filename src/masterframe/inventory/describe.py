@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from masterframe import fits
 from masterframe.errors import FrameError
+from masterframe.fits import extensions
 from masterframe.inventory import kinds
 from masterframe.inventory.dates import start_utc
 from masterframe.inventory.images import read_image
 from masterframe.inventory.reading import Reading
 from masterframe.matching import exposure_lookup, selects, text
 from masterframe.model import Config, Exposure, Header, Image, Instrument, Scalar
-
-_NOT_SCIENCE = re.compile(r"(.*_)?(UNCERT|ERR|MASK|DQ|BPM|COUNT|WHT|WEIGHT|VAR)\w*")
 
 
 class Described(NamedTuple):
@@ -67,7 +65,7 @@ class Describer:
         instrument = self._detect(plain)
         if instrument is None:
             raise FrameError(scan.path, "none of the configured instruments matches its header")
-        chosen = _science(found, instrument)
+        chosen = _science(scan, found, instrument)
         if not chosen:
             raise FrameError(scan.path, f"it has none of the HDUs {instrument.hdu}")
         primary = self._primary(scan.hdus[0], instrument)
@@ -85,6 +83,8 @@ class Describer:
         settled = _settled(replace(exposure, imagetyp=word.value), rules, word, names, instrument)
         notes = dict.fromkeys((*settled.notes, *(n for one in readings for n in one.notes)))
         reason = "" if images else f"no image: {chosen[0].reason}"
+        if chosen[0].frames and not images:
+            reason += ": combine takes its planes as frames, a run takes files of one image"
         if reason and settled.kind is None:
             raise FrameError(scan.path, reason)
         return Described(replace(settled, notes=tuple(notes)), rules, names, reason)
@@ -145,14 +145,14 @@ def _holds_pixels(hdu: fits.HduScan) -> bool:
     return text(hdu.header.get("XTENSION", "IMAGE")) == "IMAGE"
 
 
-def _science(found: Sequence[fits.HduScan], instrument: Instrument) -> list[fits.HduScan]:
-    """Return the HDUs that hold science images."""
+def _science(
+    scan: fits.FileScan, found: Sequence[fits.HduScan], instrument: Instrument
+) -> list[fits.HduScan]:
+    """Return the HDUs that hold science images; the first of those found if none looks like one."""
     if instrument.hdu:
         return [hdu for hdu in found if {hdu.index, hdu.extname} & set(instrument.hdu)]
-    if found[0].index == 0:
-        return list(found[:1])
-    named = [hdu for hdu in found if not _NOT_SCIENCE.fullmatch(hdu.extname.upper())]
-    return named or list(found[:1])
+    science = extensions.science_images(scan).values()
+    return [hdu for hdu in found if hdu in science] or list(found[:1])
 
 
 def _read_fields(plain: Exposure, reading: Reading) -> Exposure:

@@ -127,7 +127,7 @@ def _stack(scans: Sequence[fits.FileScan], hdu: int | str | None) -> xr.Dataset:
 
 def _image_names(scan: fits.FileScan, hdu: int | str | None) -> dict[str, int | str | None]:
     """Return the names of variables, and by what their images are found in every file."""
-    images = [item for item in scan.hdus if item.frame]
+    images = [item for item in scan.hdus if item.frames]
     if hdu is not None or len(images) < 2:
         return {"counts": hdu}
     names = [item.extname for item in images]
