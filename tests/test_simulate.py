@@ -691,7 +691,7 @@ def test_a_frame_that_fails_half_way_leaves_nothing(tmp_path, night, world):
             return super().rows(y0, y1)
 
     with pytest.raises(OSError, match="No space left"):
-        write_raw(tmp_path, Failing(world, night.shots[3]))
+        write_raw(tmp_path, night.spec, night.shots[3], {"": Failing(world, night.shots[3])})
     assert contents(tmp_path) == {}
 
 

@@ -7,6 +7,7 @@
 {'ngc6819_V_006.fits': 'the file ends after 40 % of its pixels'}
 """
 
+from masterframe.simulate.mosaic import Amplifier
 from masterframe.simulate.night import simulate_night
 from masterframe.simulate.pattern import Pixels
 from masterframe.simulate.schedule import Shot
@@ -15,6 +16,7 @@ from masterframe.simulate.truth import Truth
 
 __all__ = [
     "DEFECTS",
+    "Amplifier",
     "Camera",
     "Defect",
     "NightSpec",

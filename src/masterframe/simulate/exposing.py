@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe.simulate.events import Stars, cosmic_rays, satellite
+from masterframe.simulate.mosaic import amplifiers
 from masterframe.simulate.noise import read_electrons
 from masterframe.simulate.pattern import Pixels
 from masterframe.simulate.planes import PlaneFile
@@ -25,7 +26,7 @@ FULL_SCALE = 65535
 
 @dataclass(frozen=True)
 class World:
-    """All that the frames of a night have in common."""
+    """All that the images of one CCD have in common."""
 
     spec: NightSpec
     """The night."""
@@ -40,7 +41,7 @@ class World:
 
 
 class Readout:
-    """The raw pixels of one frame, made by rows.
+    """The raw pixels of one image of a frame, made by rows.
 
     Any row comes out the same whichever rows are asked for with it. One unit of `Shot.light` gives
     one expected electron in a pixel of sensitivity 1; each value is ``bias_level + drift of its
@@ -59,6 +60,7 @@ class Readout:
         self.shot = shot
         self.events = (cosmic_rays(world.spec, shot), satellite(world.spec, shot))
         self.drift = row_drift(world.spec, shot)
+        self.amplifiers = amplifiers(world.spec)
 
     def rows(self, y0: int, y1: int) -> NDArray[np.uint16]:
         """Return the rows [y0, y1) with their overscan, of shape (y1 - y0, raw columns)."""
@@ -71,10 +73,13 @@ class Readout:
         mean = np.zeros((y1 - y0, camera.raw_shape[1]), np.float32)
         self._collect(mean[:, : camera.shape[1]], y0, y1)
         rng = stream(spec.seed, Purpose.PIXELS, self.shot.index, cell)
-        adu = read_electrons(rng, mean, camera.read_noise)
-        np.minimum(adu, camera.full_well, out=adu)
-        adu /= camera.gain
-        adu += camera.bias_level + self.drift[y0:y1, None]
+        adu = np.empty_like(mean)
+        for amplifier in self.amplifiers:
+            read = read_electrons(rng, mean[:, amplifier.columns], amplifier.read_noise)
+            np.minimum(read, camera.full_well, out=read)
+            read /= amplifier.gain
+            read += amplifier.bias_level + self.drift[y0:y1, None]
+            adu[:, amplifier.columns] = read
         adu[:, : camera.shape[1]] += self.world.bias.rows(y0, y1)
         np.rint(adu, out=adu)
         return np.clip(adu, 0, FULL_SCALE, out=adu).astype(np.uint16)

@@ -84,7 +84,8 @@ def _make_empty(folder: Path) -> None:
 def _check_space(folder: Path, spec: NightSpec) -> None:
     ny, nx = spec.camera.shape
     files = sum(spec.count(kind) for kind in ("bias", "dark", "flat", "science"))
-    needed = (files + len(spec.defects)) * raw_bytes(spec) + 4 * ny * nx * (2 + len(spec.filters))
+    planes = 4 * ny * nx * (2 + len(spec.filters)) * spec.camera.extensions
+    needed = (files + len(spec.defects)) * raw_bytes(spec) + planes
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StorageError(
@@ -93,14 +94,20 @@ def _check_space(folder: Path, spec: NightSpec) -> None:
         )
 
 
-def _write_frames(truth: Truth, workers: int, progress: Progress | None) -> None:
+def _world(truth: Truth) -> World:
+    """Return what the images of one CCD have in common."""
     spec, planes = truth.spec, truth.folder
     flats = {name: PlaneFile.open(planes / f"flat_{name}.fits") for name in spec.filters}
     bias, dark = (PlaneFile.open(planes / f"{name}.fits") for name in ("bias", "dark"))
-    world = World(spec, bias, dark, flats, Stars.scatter(spec))
+    return World(spec, bias, dark, flats, Stars.scatter(spec))
+
+
+def _write_frames(truth: Truth, workers: int, progress: Progress | None) -> None:
+    worlds = {name: _world(truth.extension(name)) for name in truth.extensions}
 
     def write(shot: Shot) -> None:
-        write_raw(truth.night, Readout(world, shot))
+        readouts = {name: Readout(world, shot) for name, world in worlds.items()}
+        write_raw(truth.night, truth.spec, shot, readouts)
 
     copies = [shot for shot in truth.shots if shot.defect == "duplicate"]
     shots = [shot for shot in truth.shots if shot.defect != "duplicate"]

@@ -41,9 +41,18 @@ _CAMERA_AMOUNTS = (
 )
 
 
+_CAMERA_FRACTIONS = {
+    "hot_fraction": 0.05,
+    "dead_fraction": 0.05,
+    "vignetting": 0.5,
+    "amplifier_spread": 0.5,
+}
+"""The largest that is allowed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A CCD camera read through one amplifier.
+    """A camera of one or several CCDs, each read through one or several amplifiers.
 
     Raises
     ------
@@ -52,9 +61,16 @@ class Camera:
     """
 
     shape: tuple[int, int] = (1024, 1024)
-    """Rows and columns that see light."""
+    """Rows and columns of a CCD that see light."""
     overscan: int = 32
-    """Columns read after the last one of each row; 0 reads none."""
+    """Columns that each amplifier reads after the last one of a row; 0 reads none."""
+    extensions: int = 1
+    """CCDs, side by side; several are written as extensions CCD1, CCD2, ... of one file."""
+    amplifiers: int = 1
+    """Amplifiers of a CCD, each with as many of its columns; those that are left go to the last."""
+    amplifier_spread: float = 0.15
+    """Largest fraction by which gain, read noise and bias level differ from CCD to CCD, and from
+    amplifier to amplifier, where there are several."""
     bias_level: float = 1000.0
     """Level of the overscan (adu)."""
     bias_columns: float = 2.0
@@ -98,19 +114,22 @@ class Camera:
         """Refuse what no camera has."""
         for axis, size in zip(("rows", "columns"), self.shape, strict=True):
             _require(size >= 16, f"a camera of {size} {axis}: give at least 16")
+        for name, most in (("extensions", 200), ("amplifiers", 8)):
+            number = getattr(self, name)
+            _require(1 <= number <= most, f"{name} = {number}: give 1 to {most}")
         for name in ("gain", "full_well"):
             _require_positive(name, getattr(self, name))
         for name in _CAMERA_AMOUNTS:
             _require_amount(name, getattr(self, name))
-        for name, most in (("hot_fraction", 0.05), ("dead_fraction", 0.05), ("vignetting", 0.5)):
+        for name, highest in _CAMERA_FRACTIONS.items():
             value = getattr(self, name)
-            _require(0 <= value <= most, f"{name} = {value}: give 0 to {most}")
+            _require(0 <= value <= highest, f"{name} = {value}: give 0 to {highest}")
         _require_range("hot_rate", self.hot_rate)
 
     @property
     def raw_shape(self) -> tuple[int, int]:
-        """Rows and columns of a raw frame, overscan and all."""
-        return self.shape[0], self.shape[1] + self.overscan
+        """Rows and columns of a raw image of a CCD, overscan and all."""
+        return self.shape[0], self.shape[1] + self.amplifiers * self.overscan
 
     @property
     def saturation(self) -> int:

@@ -26,6 +26,7 @@ class Purpose(enum.IntEnum):
     SCHEDULE = 5
     EVENTS = 6
     PIXELS = 7
+    MOSAIC = 8
 
 
 def stream(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

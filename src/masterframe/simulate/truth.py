@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from masterframe.errors import FrameError, UsageError
 from masterframe.simulate.events import Stars, cosmic_rays, satellite
+from masterframe.simulate.mosaic import Amplifier, amplifiers, detectors
 from masterframe.simulate.pattern import (
     Pixels,
     bias_plane,
@@ -36,7 +37,8 @@ class Truth:
     Images are float32 of the shape of the pixels that see light (overscan trimmed), read from disk
     by rows. A raw value is ``round(level of its row, as the overscan has it + bias + (light * flat
     + dark current * exposure time + events, all with Poisson noise, + read noise) / gain)``, with
-    light in electrons, cut at full well and at 0 and 65535.
+    light in electrons, cut at full well and at 0 and 65535. Images of a mosaic are those of its
+    CCDs: see `extension`.
     """
 
     folder: Path
@@ -79,6 +81,29 @@ class Truth:
         (self.folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
     @property
+    def extensions(self) -> tuple[str, ...]:
+        """EXTNAME of each CCD; '' for a single one, which needs none."""
+        return tuple(detectors(self.spec))
+
+    def extension(self, name: str) -> Truth:
+        """Return the truth of one CCD of a mosaic.
+
+        Raises
+        ------
+        UsageError
+            If the camera has no such CCD.
+        """
+        nights = detectors(self.spec)
+        if name not in nights:
+            raise UsageError(f"no CCD {name!r}: the camera has {', '.join(nights)}")
+        return replace(self, folder=self.folder / name, spec=nights[name])
+
+    @property
+    def amplifiers(self) -> tuple[Amplifier, ...]:
+        """The amplifiers of the CCD, from left to right."""
+        return amplifiers(self.spec)
+
+    @property
     def bad(self) -> Mapping[str, str]:
         """What is wrong with each file that is no use, by its name."""
         return {shot.name: shot.wrong for shot in self.shots if shot.wrong}
@@ -105,7 +130,10 @@ class Truth:
 
     def dark_current(self, y0: int = 0, y1: int | None = None) -> NDArray[np.float32]:
         """Return the dark current (adu/s), hot pixels and all, in the rows [y0, y1)."""
-        return self._rows("dark", y0, y1) / np.float32(self.spec.camera.gain)
+        gain = np.empty(self.spec.camera.shape[1], np.float32)
+        for amplifier in self.amplifiers:
+            gain[amplifier.data.x0 : amplifier.data.x1] = amplifier.gain
+        return self._rows("dark", y0, y1) / gain
 
     def flat(self, name: str, y0: int = 0, y1: int | None = None) -> NDArray[np.float32]:
         """Return the sensitivity to light through a filter in the rows [y0, y1).
@@ -162,6 +190,15 @@ class Truth:
 def write_truth(folder: Path, night: Path, spec: NightSpec) -> Truth:
     """Make and save the images of a night, from which its raw files are made, and the lists."""
     truth = Truth(folder, night, spec, schedule(spec))
+    for name in truth.extensions:
+        _write_detector(truth.extension(name))
+    return truth
+
+
+def _write_detector(truth: Truth) -> None:
+    """Save the images and lists of one CCD."""
+    folder, spec = truth.folder, truth.spec
+    folder.mkdir(exist_ok=True)
     shape = spec.camera.shape
     write_plane(folder / "bias.fits", shape, bias_plane(spec), "adu")
     write_plane(folder / "dark.fits", shape, dark_plane(spec), "electron/s")
@@ -169,7 +206,6 @@ def write_truth(folder: Path, night: Path, spec: NightSpec) -> Truth:
         flat = write_plane(folder / f"flat_{name}.fits", shape, flat_plane(spec, name), "")
         flat.divide(flat.median())
     _write_lists(truth)
-    return truth
 
 
 def _write_lists(truth: Truth) -> None:
