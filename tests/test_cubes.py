@@ -132,7 +132,7 @@ def test_a_plane_that_is_there_twice_is_named(tmp_path):
             read_options({"files": [path], "output": tmp_path / "m.fits"}), resources
         )
     twice = f"{path}, plane 5 counts twice: header and data are those of {path}, plane 2"
-    assert lines == [twice]
+    assert lines[-1] == twice
 
 
 def test_extensions_may_be_cubes_of_one_length(tmp_path):

@@ -409,8 +409,8 @@ def _make_master(
 ) -> Made:
     room = room_of(job.images, resources)
     tilings = [plan_image(image, room) for image in job.images]
-    for tiling in tilings:
-        resources.reporter.note(f"{job.path.name}: {tiling.text()}")
+    for text in dict.fromkeys(tiling.text() for tiling in tilings):
+        resources.reporter.note(f"{job.path.name}: {text}")
     total = sum(tiling.read_bytes for tiling in tilings)
     resources.reporter.begin(job.path.name, total)
     resources = replace(resources, reporter=_Followed(resources.reporter, walker, total))
