@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -402,3 +403,24 @@ def test_the_readouts_of_a_raw_stis_file(tmp_path):
             made.path, [("SCI", v) for v in (1, 2)], [raw["SCI", v].data[None] for v in (1, 2)]
         )
     assert fits.getval(made.path, "EXTNAME", 5) == "SCI"
+
+
+def test_images_without_a_name_are_matched_by_their_number(tmp_path):
+    science, flat = (str(shared(f"data/misc/{kind}-mef.fits")) for kind in ("science", "flat"))
+    made = combine([science], tmp_path / "m.fits", divide=Path(flat))
+    with fits.open(made.path) as hdus, fits.open(science) as raw, fits.open(flat) as divisor:
+        for number in (1, 2, 3):
+            expected = raw[number].data / divisor[number].data
+            np.testing.assert_allclose(hdus[f"IMAGE{number}"].data, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("camera", ["c4d_170916_045042", "k4m_160319_075112", "ksb_170430_055945"])
+def test_the_only_image_of_a_file_is_taken_from_whichever_extension(tmp_path, camera):
+    folder = shared("data/misc")
+    (image,) = folder.glob(f"{camera}_ooi_*.fits")
+    (mask,) = folder.glob(f"{camera}_ood_*.fits")
+    made = combine([str(image)], tmp_path / "m.fits", bad_pixels=mask)
+    with fits.open(made.path) as hdus, fits.open(image) as raw, fits.open(mask) as bad:
+        good = bad[1].data == 0
+        np.testing.assert_allclose(hdus[0].data[good], raw[1].data[good], rtol=1e-6)
+        assert (hdus["MASK"].data[~good] != 0).all()

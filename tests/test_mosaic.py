@@ -190,3 +190,16 @@ def test_a_second_run_makes_nothing_and_a_changed_ccd_only_what_needs_it(tmp_pat
         hdus["CCD2"].data[3, 4] += 1
     states = nights.states(nights.reduce_night(night.night, out))
     assert states == {"master_bias_bin1x1": "up to date", "master_dark_60s_bin1x1": "made"}
+
+
+def test_the_command_simulates_a_mosaic(capsys, monkeypatch, tmp_path):
+    size = ("--rows", 32, "--columns", 40, "--overscan", 4, "--bias", 1)
+    none = ("--dark", 0, "--flat", 0, "--science", 0)
+    ccds = ("--extensions", 2, "--amplifiers", 2)
+    code, out, _ = nights.call(
+        capsys, monkeypatch, "simulate", tmp_path / "raw", *size, *none, *ccds
+    )
+    assert (code, "1 files in" in out) == (0, True)
+    with fits.open(tmp_path / "raw" / "night" / "bias_001.fits") as hdus:
+        assert [hdu.shape for hdu in hdus[1:]] == [(32, 48), (32, 48)]
+        assert hdus["CCD2"].header["BIASSECB"] == "[45:48,1:32]"

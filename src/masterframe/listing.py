@@ -51,11 +51,13 @@ def _frame_rows(exposure: Exposure) -> list[dict[str, Any]]:
         "notes": list(exposure.notes),
     }
     if not exposure.images:
-        return [{"path": exposure.path, "hdu": None, **shared, "shape": None, "dtype": None}]
+        none = {"hdu": None, "extension": "", **shared, "shape": None, "dtype": None}
+        return [{"path": exposure.path, **none}]
     return [
         {
             "path": exposure.path,
             "hdu": image.frame.hdu,
+            "extension": image.frame.extname,
             **shared,
             "shape": list(image.frame.shape),
             "dtype": image.frame.dtype,
