@@ -156,22 +156,16 @@ def _passed_over(
 
 def _twins(shots: Sequence[_Shot], output: Path) -> Iterator[str]:
     """Yield a line for every input that holds header and data of another one."""
-    names = {(shot.source.path, shot.source.plane): _place(shot.source) for shot in shots}
-    cards = {
-        (shot.source.path, shot.source.plane): repr(
-            [sorted(image.header.items()) for image in shot.images.values()]
-        )
-        for shot in shots
-    }
-    data: dict[tuple[str, int], list[tuple[str, int | None]]] = {}
-    for row in tables.read_inputs(output):
-        data.setdefault((row.path, row.plane), []).append((row.extension, row.datasum))
+    shown = {(shot.source.path, shot.source.plane): shot for shot in shots}
+    rows = tables.read_inputs(output)
     first: dict[tuple[object, str], str] = {}
-    for key, sums in data.items():
-        held = tuple(sums), cards[key]
+    for own in (rows[index :: len(shots)] for index in range(len(shots))):  # a row an image
+        shot = shown[own[0].path, own[0].plane]
+        cards = repr([sorted(image.header.items()) for image in shot.images.values()])
+        held = tuple((row.extension, row.datasum) for row in own), cards
         if held in first:
-            yield f"{names[key]} counts twice: header and data are those of {first[held]}"
-        first.setdefault(held, names[key])
+            yield f"{_place(shot.source)} counts twice: header and data are those of {first[held]}"
+        first.setdefault(held, _place(shot.source))
 
 
 def _place(source: jobs.Input) -> str:
