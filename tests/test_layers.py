@@ -26,7 +26,7 @@ LAYERS = (
     {"ahead", "fits", "cluster", "console", "scaling", "dialects"},
     {"journal", "inventory", "stack", "calibrate", "simulate", "plan", "jobs"},
     {"combine", "finish", "calibrated", "freshness", "levels", "provenance", "runlog"},
-    {"masterfile"},
+    {"masterfile", "unpacking"},
     {"store", "explain", "quality"},
     {"config", "report", "products", "forecast", "request"},
     {"run", "direct", "xarray_api"},
@@ -42,6 +42,7 @@ HOMES = {
     "numpy": ANYWHERE,
     "numba": {"kernels"},
     "llvmlite": {"kernels"},
+    "isal": {"fits"},
     "astropy": {
         "compat",
         "fits",

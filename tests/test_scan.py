@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from masterframe.errors import FrameError
 from masterframe.fits import content, read_rows, scan_file, scan_files
 from masterframe.fits.layout import BLOCK
-from masterframe.model import Scaling
+from masterframe.model import Packing, Scaling
 from support import shared
 
 SHAPE = (11, 13)
@@ -318,7 +318,8 @@ def test_packed_files_are_known_by_their_content(tmp_path, kind):
     assert content(str(path)) == kind
     scan = scan_file(path)
     assert [item.frame.shape for item in scan.hdus] == [(11, 13), (5, 7)]
-    assert [item.frame.offset for item in scan.hdus] == [-1, -1]
+    assert [item.frame.offset for item in scan.hdus] == [BLOCK, 3 * BLOCK]
+    assert {item.frame.packing for item in scan.hdus} == {Packing(kind, 3 * BLOCK + 70)}
     assert scan.hdus[0].frame.size == path.stat().st_size
 
 
@@ -502,7 +503,8 @@ def test_any_header_is_scanned_or_refused(tmp_path, templates, which, blocks, ch
         for item in scan.hdus:
             if item.frame and item.frame.offset >= 0:
                 height, _ = item.frame.shape
-                assert item.frame.offset + height * item.frame.row_bytes <= scan.size
+                size = item.frame.packing.size if item.frame.packing else scan.size
+                assert item.frame.offset + height * item.frame.row_bytes <= size
     except FrameError as error:
         assert str(path) in str(error)  # noqa: PT017  either outcome is right
     finally:

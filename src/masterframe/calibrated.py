@@ -57,6 +57,8 @@ class CalibratedJob:
     """Role and name of each master that is applied, for the header."""
     overwrite: bool = False
     """Replace a file that is there."""
+    verify: bool = True
+    """Fail where the DATASUM of the raw file does not fit what was read."""
 
 
 def write_calibrated(job: CalibratedJob) -> float:
@@ -77,6 +79,9 @@ def write_calibrated(job: CalibratedJob) -> float:
     began = time.monotonic()
     journal.make_folder(job.path.parent)
     sums = [(image.name, fits.datasum(image.image.frame)) for image in job.images]
+    if job.verify:
+        for image, (_, total) in zip(job.images, sums, strict=True):
+            fits.check_datasum(image.image.frame, total)
     specs = _specs(job, job.token(sums))
     with write.ImageFile.create(job.path, specs, overwrite=job.overwrite) as file:
         for image in job.images:
@@ -88,14 +93,22 @@ def write_calibrated(job: CalibratedJob) -> float:
 
 def _write_image(file: write.ImageFile, image: CalibratedImage) -> None:
     names = masters.hdu_names(image.name, image.planes)
-    height, width = image.image.shape
+    height = image.image.shape[0]
     first = image.calibration.trim.y0 if image.calibration.trim else 0
-    step = max(1, BAND_BYTES // (8 * width))
-    for y0 in range(0, height, step):
-        y1 = min(y0 + step, height)
+    step = band_rows(image)
+    y1 = 0
+    while y1 < height:
+        y0, y1 = y1, min(((first + y1) // step + 1) * step - first, height)
         raw = fits.read_stack([image.image.frame], first + y0, first + y1)
         for plane, values in calibrated_planes(raw, y0, image).items():
             file.write_rows(names[plane], y0, values)
+
+
+def band_rows(image: CalibratedImage) -> int:
+    """Return how many rows are in memory at a time: whole tiles, where these are not too tall."""
+    rows = max(1, BAND_BYTES // (8 * image.image.shape[1]))
+    tile_rows = image.image.frame.tile_rows
+    return rows // tile_rows * tile_rows or rows
 
 
 def calibrated_planes(

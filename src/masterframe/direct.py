@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from masterframe import combine, fits, jobs, kernels, scaling, store
+from masterframe import combine, fits, jobs, kernels, scaling, store, unpacking
 from masterframe import stack as stacks
 from masterframe.errors import FrameError, UsageError
-from masterframe.fits import extensions, masters, tables
+from masterframe.fits import extensions, masters, scratch, tables
 from masterframe.model import (
     Adjustment,
     Calibration,
@@ -55,14 +56,20 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
     StorageError
         If the output cannot be written.
     """
-    scans = [fits.scan_file(path) for path in request.files]
+    scans = fits.scan_each(request.files, request.verify)
     chosen = extensions.choose_alike(scans, request.hdu)
     shots = [shot for found in zip(scans, chosen, strict=True) for shot in _shots(*found)]
     columns = {name: tuple(shot.images[name] for shot in shots) for name in shots[0].images}
     masters.check_names(request.output, list(columns))
     images = [_image_job(name, images, request, len(columns)) for name, images in columns.items()]
-    job = _job(request.output, images, [shot.source for shot in shots], request.overwrite)
-    made = _make(_adjust(job, request.adjust, resources), resources)
+    sources = [shot.source for shot in shots]
+    with ExitStack() as stack:
+        if any(map(unpacking.is_compressed, images)):
+            folder = stack.enter_context(scratch.open_folder(request.output.parent))
+            resources = replace(resources, scratch=folder)
+        job = _job(request.output, images, sources, request.overwrite)
+        job = replace(_adjust(job, request.adjust, resources), verify=request.verify != "never")
+        made = _make(job, resources)
     for line in (*_passed_over(scans[0], chosen[0], request.hdu), *_twins(shots, made.path)):
         resources.reporter.note(line)
     return made

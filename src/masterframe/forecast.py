@@ -8,6 +8,7 @@ from pathlib import Path
 
 from masterframe import cluster, freshness, jobs, store
 from masterframe.errors import FrameError
+from masterframe.fits import scratch
 from masterframe.model import Calibration, Config, Plan, Product
 
 PROGRAM_BYTES = 280 * 10**6
@@ -28,6 +29,8 @@ class Forecast:
     """Row bands it would be cut into."""
     peak_bytes: int = 0
     """Memory that it would take."""
+    scratch_bytes: int = 0
+    """Room on the disk that unpacked files would take meanwhile."""
     reading: str = ""
     """How it would be read: bands, the size of a read, how many at a time, memory."""
 
@@ -67,6 +70,9 @@ def foresee(
             bytes_read=sum(tiling.read_bytes for tiling in tilings),
             bands=sum(tiling.bands for tiling in tilings),
             peak_bytes=largest.peak_bytes,
+            scratch_bytes=scratch.size_of_copies(
+                image.frame for exposure in product.exposures for image in exposure.images
+            ),
             reading=largest.text(),
         )
     return found

@@ -104,6 +104,8 @@ class MasterJob:
     """Makes the product's token from the name and DATASUM of every input image."""
     overwrite: bool = False
     """Replace a file that is there."""
+    verify: bool = True
+    """Fail where the DATASUM of an input does not fit what was read."""
 
 
 def canonical_rank(inputs: Sequence[Input], images: Sequence[Image]) -> tuple[int, ...]:

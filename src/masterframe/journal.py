@@ -97,13 +97,13 @@ def lock(out: Path) -> Iterator[None]:
         If another run holds it; the message names its host, process and start.
     """
     path = state_folder(out) / "lock"
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | portable.NO_FOLLOW
     try:
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:
         raise _unwritable(out, error) from None
     try:
-        if not portable.try_lock(descriptor):
+        if portable.try_lock(descriptor) is False:
             owner = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
             raise LockedError(f"{out} is in use by another run ({owner or 'owner unknown'})")
         started = datetime.now(UTC).isoformat(timespec="seconds")

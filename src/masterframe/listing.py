@@ -190,6 +190,8 @@ def _product_lines(product: Product, forecast: Forecast) -> list[str]:
     lines += [f"  note: {clean(note)}" for note in product.notes]
     if forecast.bytes_read:
         lines.append(f"  {forecast.reading}")
+    if forecast.scratch_bytes:
+        lines.append(f"  {format_bytes(forecast.scratch_bytes)} of scratch for compressed files")
     return lines
 
 

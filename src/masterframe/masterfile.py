@@ -156,6 +156,19 @@ def datasums_of(image: ImageJob, totals: Totals) -> list[int]:
     return [_folded(total) for total in sums]
 
 
+def check_datasums(job: MasterJob, datasums: Sequence[Sequence[int]]) -> None:
+    """Compare what was read of every input with its DATASUM card, where it has one.
+
+    Raises
+    ------
+    FrameError
+        If one differs.
+    """
+    for image, sums in zip(job.images, datasums, strict=True):
+        for item, found in zip(image.images, sums, strict=True):
+            fits.check_datasum(item.frame, found)
+
+
 def _folded(total: int) -> int:
     """Return a sum of 32-bit words as FITS wants it: carries are added again at the low end."""
     while total >> 32:

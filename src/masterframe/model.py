@@ -103,6 +103,54 @@ class Scaling:
     """Stored integer that stands for no value."""
 
 
+Verify = Literal["auto", "always", "never"]
+"""Which check sums of frames are verified, where they have some: DATASUM of what is read anyway, or
+in the scan DATASUM and CHECKSUM of all that a file holds, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The tiles in which an image is compressed (FITS standard 4.0, section 10.1)."""
+
+    method: str
+    """ZCMPTYPE: RICE_1, GZIP_1, GZIP_2, HCOMPRESS_1, PLIO_1 or NOCOMPRESS."""
+    shape: tuple[int, int]
+    """Rows and columns of a whole tile; those at the edges may be smaller."""
+    table: int
+    """Byte of the (unpacked) file at which the table of the tiles begins; a row a tile."""
+    row_bytes: int
+    """Bytes of a row of the table."""
+    heap: int
+    """Byte at which the compressed tiles begin."""
+    end: int
+    """Byte behind the last of them."""
+    columns: tuple[tuple[str, int, str], ...] = ()
+    """Name of each column, its first byte in a row, and its format; empty where something in them
+    is unusual, and astropy is to read the tiles."""
+    block: int = 32
+    """Values of a block, for RICE_1."""
+    value_bytes: int = 4
+    """Bytes of a value that was compressed, for RICE_1."""
+    dither: str = "NO_DITHER"
+    """ZQUANTIZ: how floats were quantised, where there is a column ZSCALE."""
+    seed: int = 1
+    """ZDITHER0: where the random numbers of the first tile begin."""
+    blank: int | None = None
+    """Integer that stands for NaN, where no column gives one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How a whole file is compressed, or an image in tiles that are too tall for bands."""
+
+    kind: str
+    """gzip, bzip2 or xz; tiles, where one image of the file is."""
+    size: int
+    """Bytes that it unpacks to."""
+    copy: str = ""
+    """Path of its plain copy, made when it is first read; '': none, it is unpacked at each read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One two-dimensional image in one file: all that a worker needs to read any row of it."""
@@ -114,7 +162,7 @@ class Frame:
     extname: str
     """EXTNAME of the HDU, '' where it has none."""
     offset: int
-    """Byte of the file at which the pixels begin; -1 where they are compressed."""
+    """Byte of the (unpacked) file at which the pixels begin; -1 where they are in tiles."""
     bitpix: int
     """BITPIX of the stored pixels."""
     shape: tuple[int, int]
@@ -134,11 +182,21 @@ class Frame:
     that is not 1 (``SCI,2``); ``IMAGE3`` where HDU 3 has no name that can be used."""
     plane: int = 0
     """Its plane, where the HDU holds a cube, counted from 1 as FITS does; 0 where it holds none."""
+    tiles: Tiles | None = None
+    """The tiles in which the image is compressed."""
+    packing: Packing | None = None
+    """How the file is compressed as a whole."""
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one stored row."""
         return self.shape[1] * abs(self.bitpix) // 8
+
+    @property
+    def tile_rows(self) -> int:
+        """Rows that are unpacked together."""
+        untiled = self.tiles is None or (self.packing is not None and self.packing.kind == "tiles")
+        return 1 if untiled or self.tiles is None else self.tiles.shape[0]
 
     @property
     def step(self) -> float:
@@ -585,6 +643,8 @@ class Config:
     """Numbers and sections that go before those of the header."""
     bad_pixels: str = ""
     """FITS file whose non-zero pixels are left out; '' for none."""
+    verify_checksums: Verify = "auto"
+    """Which check sums of the frames are verified."""
     tolerances: Tolerances = field(default_factory=Tolerances)
     """How far two exposures may differ and still belong together."""
     nights: Literal["apart", "pooled"] = "apart"

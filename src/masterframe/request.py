@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from masterframe import dialects, scaling
 from masterframe.errors import UsageError
 from masterframe.kernels.registry import RULES, resolve_rejection
-from masterframe.model import Adjustment, Estimator, Noise, Recipe, Rejection
+from masterframe.model import Adjustment, Estimator, Noise, Recipe, Rejection, Verify
 from masterframe.names import unknown
 from masterframe.paths import expand_paths
 
@@ -19,6 +19,7 @@ PLANES = ("rejlow", "rejhigh", "exposure", "propagated")
 Origin = Literal["given", "set", "default"]
 DTYPES = ("float32", "float64")
 _ESTIMATORS = (*get_args(Estimator), *dialects.ESTIMATORS)
+_VERIFY = get_args(Verify)
 _BOUNDS = ("low", "high")
 _MCLIP = {"yes": "median", "no": "inner-mean"}
 """IRAF's mclip, as our centre."""
@@ -51,6 +52,8 @@ class Request:
     """Electrons per adu, or a keyword."""
     read_noise: str | None = None
     """Electrons, or a keyword."""
+    verify: Verify = "auto"
+    """Which check sums of the inputs are verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def read_options(options: Mapping[str, Any]) -> Request:
         adjust=adjust,
         gain=options.get("gain") or chosen.get("gain"),
         read_noise=options.get("read_noise") or chosen.get("read_noise"),
+        verify=_choice("verify-checksums", options.get("verify_checksums") or "auto", _VERIFY),
         **{name: str(path.absolute()) if path else None for name, path in paths.items()},
     )
 

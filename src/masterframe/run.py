@@ -19,7 +19,7 @@ from masterframe.errors import (
     StorageError,
     UsageError,
 )
-from masterframe.fits import masters
+from masterframe.fits import masters, scratch
 from masterframe.model import (
     Config,
     Plan,
@@ -105,9 +105,13 @@ def run_plan(
     """
     began = time.monotonic()
     _check_bad_pixels(config)
-    with journal.lock(out), log_file(out):
+    with (
+        journal.lock(out),
+        log_file(out),
+        scratch.open_folder(journal.state_folder(out) / "scratch") as folder,
+    ):
         log.info("masterframe %s: a run of %d products", __version__, len(plan.products))
-        outcomes = _Walk(plan, config, out, resources, force).outcomes()
+        outcomes = _Walk(plan, config, out, replace(resources, scratch=folder), force).outcomes()
         report = Report(outcomes, time.monotonic() - began)
         log.info("the run ends with exit code %d", report.exit_code)
     return report
@@ -223,6 +227,7 @@ class _Walk:
         self._out = out
         self._resources = resources
         self._force = force
+        self._scratch = resources.scratch or journal.state_folder(out)
         self._known: dict[str, Outcome] = {}
 
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -279,8 +284,10 @@ class _Walk:
 
     def _master(self, product: Product) -> Outcome:
         try:
-            job = master_job(product, self._config, self._out, self._resources)
-            made = store.make_master(job, self._resources)
+            with scratch.open_folder(self._scratch) as folder:
+                resources = replace(self._resources, scratch=folder)
+                job = master_job(product, self._config, self._out, resources)
+                made = store.make_master(job, resources)
         except (StorageError, LockedError):
             raise  # nothing else could be written either
         except MasterframeError as error:

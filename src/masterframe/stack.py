@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from masterframe import fits, tiling
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions
+from masterframe.fits import scratch as scratches
 from masterframe.model import Frame, Header, Section
 from masterframe.paths import expand_paths
 
@@ -182,10 +185,12 @@ def open_stack(
     hdu: int | str | None = None,
     *,
     rows: int | None = None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> xr.DataArray:
     """Open FITS images of one shape as a lazy array; only headers are read now.
 
-    A cube stands for its planes, each a frame.
+    A cube stands for its planes, each a frame. Compressed files are unpacked once each, when pixels
+    of them are first asked for.
 
     Parameters
     ----------
@@ -196,6 +201,9 @@ def open_stack(
         sky in each file.
     rows : int, optional
         Rows of a chunk; by default as many as combine fastest.
+    scratch : path, optional
+        Folder in which unpacked files are kept until this process ends; by default the one of the
+        system for temporary files.
 
     Returns
     -------
@@ -222,7 +230,8 @@ def open_stack(
     (('frame', 'y', 'x'), (5, 60, 64))
     >>> history = stack[:, 20, 30].values  # one pixel in all frames; reads their rows alone
     """
-    images = choose_images([fits.scan_file(path) for path in expand_paths(paths)], hdu)
+    base = None if scratch is None else Path(scratch).absolute()
+    images = choose_images(fits.scan_each(expand_paths(paths)), hdu, base)
     frames = images.frames
     return xr.DataArray(
         lazy_array(frames, rows or default_rows(frames)),
@@ -278,8 +287,19 @@ def coordinates(headers: Sequence[Header]) -> dict[str, Any]:
     return {name: ("frame", values) for name, values in found.items()}
 
 
-def choose_images(scans: Sequence[fits.FileScan], hdu: int | str | None) -> ChosenImages:
+def choose_images(
+    scans: Sequence[fits.FileScan], hdu: int | str | None, scratch: Path | None = None
+) -> ChosenImages:
     """Choose one image of each file, by the index or name of its HDU; of a cube all planes.
+
+    Parameters
+    ----------
+    scans : sequence of FileScan
+        The files.
+    hdu : int or str, optional
+        Index or EXTNAME; by default the only image of each file.
+    scratch : Path, optional
+        Folder for plain copies of compressed files; by default that for temporary files.
 
     Raises
     ------
@@ -290,7 +310,7 @@ def choose_images(scans: Sequence[fits.FileScan], hdu: int | str | None) -> Chos
     """
     chosen = [choose_image(scan, hdu) for scan in scans]
     return ChosenImages(
-        tuple(frame for image in chosen for frame in image.frames),
+        with_copies([frame for image in chosen for frame in image.frames], scratch),
         tuple(
             {**scan.hdus[0].header, **image.header}
             for scan, image in zip(scans, chosen, strict=True)
@@ -417,7 +437,29 @@ def open_frames(names: Sequence[tuple[str, int | str, int]]) -> FrameStack:
         If a file is no usable image any more.
     """
     scans = {path: fits.scan_file(path) for path in dict.fromkeys(path for path, *_ in names)}
-    return FrameStack(tuple(frame_at(scans[path], hdu, plane) for path, hdu, plane in names))
+    return FrameStack(
+        with_copies([frame_at(scans[path], hdu, plane) for path, hdu, plane in names])
+    )
+
+
+def with_copies(frames: Sequence[Frame], base: Path | None = None) -> tuple[Frame, ...]:
+    """Return frames that are read from plain copies, where they are compressed or in tall tiles.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        From scans.
+    base : Path, optional
+        Folder in which a scratch folder is made that lasts as long as this process; by default the
+        one for temporary files.
+    """
+    rows = default_rows(frames)
+    if not any(frame.packing or frame.tile_rows > rows for frame in frames):
+        return tuple(frames)
+    folder = scratches.lasting_folder(base)
+    return tuple(
+        scratches.in_folder(frame, folder, untiled=frame.tile_rows > rows) for frame in frames
+    )
 
 
 def default_rows(frames: Sequence[Frame]) -> int:
@@ -429,8 +471,14 @@ def default_rows(frames: Sequence[Frame]) -> int:
         scratch_bytes=0,
         master_bytes=0,
         plane_bytes=16,
+        tile_rows=tile_rows(frames),
     )
     return tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=2).rows
+
+
+def tile_rows(frames: Sequence[Frame]) -> int:
+    """Return the rows that bands should be multiples of, so that no tile is unpacked twice."""
+    return math.lcm(*{frame.tile_rows for frame in frames})
 
 
 def choose_image(scan: fits.FileScan, hdu: int | str | None) -> fits.HduScan:

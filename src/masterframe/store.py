@@ -38,10 +38,11 @@ from masterframe import (
     masterfile,
     scaling,
     stack,
+    unpacking,
 )
 from masterframe import tiling as bands
 from masterframe.errors import MasterframeError, StorageError
-from masterframe.fits import headers, masters, write
+from masterframe.fits import headers, masters, scratch, write
 from masterframe.model import Adjustment, BandResult, Calibration, Frame, Section
 
 FLOAT = 8
@@ -103,6 +104,8 @@ class Resources:
     """Resident memory that the process may reach (bytes)."""
     reporter: Reporter = field(default_factory=Silent)
     """Who is told how the work goes."""
+    scratch: Path | None = None
+    """Folder for plain copies of compressed inputs; None: one that lasts as long as the process."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,7 @@ def measure_frames(
     list of dict
         The numbers of each frame (adu, calibrated); NaN where too few pixels are good.
     """
+    (job,) = unpack([job], resources)
     frames = [image.frame for image in job.images]
     ratios = job.calibration.dark_ratio or (None,) * len(frames)
     alone = [
@@ -267,8 +271,12 @@ def write_all_calibrated(
     StorageError
         If an output cannot be written: the others could not either.
     """
+    folder = resources.scratch or scratch.lasting_folder()
     tasks = (
-        dask.delayed(_write_or_error)(job, dask_key_name=f"mf-calibrate-{uuid4().hex}")
+        dask.delayed(_write_or_error)(
+            unpacking.calibrated_with_copies(job, folder),
+            dask_key_name=f"mf-calibrate-{uuid4().hex}",
+        )
         for job in jobs
     )
     return run_in_order(tasks, resources.runner)
@@ -281,6 +289,49 @@ def _write_or_error(job: calibrated.CalibratedJob) -> float | MasterframeError:
         raise
     except MasterframeError as error:
         return error
+    finally:
+        scratch.discard(item.image.frame for item in job.images)
+
+
+def unpack(
+    images: Sequence[jobs.ImageJob], resources: Resources, rows: Sequence[int | None] = (None,)
+) -> tuple[jobs.ImageJob, ...]:
+    """Return jobs whose compressed files are read from plain copies, which are made now.
+
+    One ``mf-unpack`` task a file, several at a time.
+
+    Parameters
+    ----------
+    images : sequence of ImageJob
+        The jobs.
+    resources : Resources
+        Where it runs, and the folder of the copies.
+    rows : sequence of int, optional
+        Rows of a band of each job: images in tiles that are taller are copied, too.
+
+    Raises
+    ------
+    StorageError
+        If the disk has no room for the copies; nothing is made then.
+    FrameError
+        If a file is damaged.
+    """
+    if not any(map(unpacking.is_compressed, images)):
+        return tuple(images)
+    folder = resources.scratch or scratch.lasting_folder()
+    placed = tuple(
+        unpacking.with_copies(image, folder, height)
+        for image, height in zip(images, rows, strict=True)
+    )
+    frames = scratch.lacking(frame for image in placed for frame in unpacking.frames_of(image))
+    scratch.check_room(frames)
+    tasks = (
+        dask.delayed(scratch.make_copy)(frame, dask_key_name=f"mf-unpack-{uuid4().hex}")
+        for frame in frames
+    )
+    for _ in run_in_order(tasks, resources.runner):
+        pass
+    return placed
 
 
 @dataclass(frozen=True)
@@ -375,6 +426,7 @@ def _work_of(job: jobs.ImageJob, n_masters: int) -> bands.Work:
         frame_row_bytes=16 + 2 * FLOAT * columns,
         copy_bytes=copied,
         whole=whole,
+        tile_rows=stack.tile_rows(frames),
     )
 
 
@@ -409,8 +461,13 @@ def _make_master(
 ) -> Made:
     room = room_of(job.images, resources)
     tilings = [plan_image(image, room) for image in job.images]
-    for text in dict.fromkeys(tiling.text() for tiling in tilings):
-        resources.reporter.note(f"{job.path.name}: {text}")
+    for line in dict.fromkeys(tiling.text() for tiling in tilings):
+        resources.reporter.note(f"{job.path.name}: {line}")
+    rows = [
+        tiling.rows if tiling.columns == image.images[0].frame.shape[1] else 0  # parts of rows
+        for image, tiling in zip(job.images, tilings, strict=True)
+    ]
+    job = replace(job, images=unpack(job.images, resources, rows))
     total = sum(tiling.read_bytes for tiling in tilings)
     resources.reporter.begin(job.path.name, total)
     resources = replace(resources, reporter=_Followed(resources.reporter, walker, total))
@@ -425,6 +482,8 @@ def _make_master(
             masterfile.datasums_of(image, total)
             for image, total in zip(job.images, totals, strict=True)
         ]
+        if job.verify:
+            masterfile.check_datasums(job, datasums)
         if job.token:
             facts = replace(facts, token=job.token(masterfile.named_sums(job, datasums)))
         kept = np.sum([total.counts["kept"] for total in totals], axis=0)

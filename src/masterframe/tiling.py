@@ -59,6 +59,8 @@ class Work:
     """Why rows must not be cut; '' where they may."""
     images: int = 1
     """Images of about this size whose bands follow each other."""
+    tile_rows: int = 1
+    """Rows that are unpacked together: a band has a multiple of it, where that fits."""
 
     def task_bytes(self, columns: int) -> int:
         """Bytes that one row of a cell costs the task that combines it."""
@@ -151,7 +153,7 @@ def plan_bands(
     for count in range(workers, fewest - 1, -1):
         fitting = (memory - budget.fixed(count)) // budget.row(count, width)
         if fitting >= 1:
-            rows = min(fitting, _best_rows(work, workers))
+            rows = _whole_tiles(min(fitting, _best_rows(work, workers)), fitting, work.tile_rows)
             return _tiling(budget, count, rows, width)
     columns = width
     if not work.whole:
@@ -212,6 +214,12 @@ def _tiling(budget: _Budget, count: int, rows: int, columns: int) -> Tiling:
         read_bytes=work.n_frames * height * width * work.itemsize,
         contiguous_bytes=rows * columns * work.itemsize,
     )
+
+
+def _whole_tiles(rows: int, fitting: int, tile_rows: int) -> int:
+    """Return the nearest height that cuts no tile; as it is where a tile is too tall to fit."""
+    whole = max(rows // tile_rows, 1) * tile_rows
+    return whole if whole <= fitting else rows
 
 
 def _best_rows(work: Work, workers: int) -> int:

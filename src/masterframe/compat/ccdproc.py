@@ -292,10 +292,10 @@ def _plan(frames: Frames, mem_limit: float) -> tuple[int, int]:
     free = mem_limit - 2 * RESULT_BYTES * height * width
     most = dask.config.get("num_workers", None) or CPU_COUNT
     workers = int(min(max(free // row, 1), most))
-    best = -(-height // workers)  # a compressed file is unpacked from its start for every band
-    if not frames.compressed:
-        work = tiling.Work(n_frames, (height, width), frames.itemsize, 0, 0, 0)
-        best = tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=workers).rows
+    work = tiling.Work(
+        n_frames, (height, width), frames.itemsize, 0, 0, 0, tile_rows=frames.tile_rows
+    )
+    best = tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=workers).rows
     return int(min(max(free // (workers * row), 1), best)), workers
 
 

@@ -17,7 +17,12 @@ from masterframe import fits
 from masterframe.compat.refusals import ArgumentError, ArgumentTypeError
 from masterframe.fits.scan import FileScan, HduScan
 from masterframe.model import Frame, Header
-from masterframe.stack import FrameStack, observation_time
+from masterframe.stack import (
+    FrameStack,
+    observation_time,
+    tile_rows,
+    with_copies,
+)
 
 Array = NDArray[Any]
 Item: TypeAlias = CCDData | str | os.PathLike[str]
@@ -54,11 +59,9 @@ class Frames:
         return isinstance(self.values, Held)
 
     @property
-    def compressed(self) -> bool:
-        """Whether any file must be unpacked."""
-        return isinstance(self.values, FrameStack) and any(
-            frame.offset < 0 for frame in self.values.frames
-        )
+    def tile_rows(self) -> int:
+        """Rows that are unpacked together."""
+        return tile_rows(self.values.frames) if isinstance(self.values, FrameStack) else 1
 
     def read(self, y0: int, y1: int) -> tuple[Array, Array]:
         """Return rows of the values, and of the masks: where True, or of size 0 without any."""
@@ -223,8 +226,9 @@ def _opened(files: Sequence[_File], template: CCDData, reader: Mapping[str, Any]
             _check_unit(path, CCDData.read(path, **reader), template)
     order = sorted(range(len(files)), key=lambda index: _canonical(files[index]))
     chosen = [files[index] for index in order]
+    frames = [file.frame for file in chosen]
     return Frames(
-        FrameStack(tuple(file.frame for file in chosen)),
+        FrameStack(with_copies(frames)),
         tuple(file.mask for file in chosen),
         tuple(order),
     )

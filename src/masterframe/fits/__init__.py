@@ -2,6 +2,7 @@
 
 from masterframe.fits.read import (
     band_words,
+    check_datasum,
     counter,
     datasum,
     read_header,
@@ -9,13 +10,14 @@ from masterframe.fits.read import (
     read_stack,
     read_whole_header,
 )
-from masterframe.fits.scan import FileScan, HduScan, scan_file, scan_files
+from masterframe.fits.scan import FileScan, HduScan, scan_each, scan_file, scan_files
 from masterframe.fits.source import content, holds_fits
 
 __all__ = [
     "FileScan",
     "HduScan",
     "band_words",
+    "check_datasum",
     "content",
     "counter",
     "datasum",
@@ -24,6 +26,7 @@ __all__ = [
     "read_rows",
     "read_stack",
     "read_whole_header",
+    "scan_each",
     "scan_file",
     "scan_files",
 ]

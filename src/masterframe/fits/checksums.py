@@ -11,7 +11,8 @@ import numpy as np
 
 WORD = 4
 """Bytes of the words that are summed."""
-_ALL_ONES = 0xFFFFFFFF
+ALL_ONES = 0xFFFFFFFF
+"""Zero, as ones' complement also has it."""
 _PUNCTUATION = frozenset(range(0x3A, 0x41)) | frozenset(range(0x5B, 0x61))
 
 
@@ -31,8 +32,8 @@ def add_words(data: bytes | bytearray | memoryview, total: int = 0) -> int:
         Sum folded to 32 bits; sums over parts may be added in any order.
     """
     total += int(np.frombuffer(data, ">u4").sum(dtype=np.uint64))
-    while total > _ALL_ONES:
-        total = (total & _ALL_ONES) + (total >> 32)
+    while total > ALL_ONES:
+        total = (total & ALL_ONES) + (total >> 32)
     return total
 
 
@@ -50,7 +51,7 @@ def encode(total: int) -> str:
         16 letters and digits.
     """
     letters = bytearray(16)
-    for place, byte in enumerate((_ALL_ONES ^ total).to_bytes(WORD, "big")):
+    for place, byte in enumerate((ALL_ONES ^ total).to_bytes(WORD, "big")):
         for row, letter in enumerate(_four_letters(byte)):
             letters[(4 * row + place + 1) % 16] = letter  # the text begins one byte after a word
     return letters.decode("ascii")

@@ -18,6 +18,9 @@ READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK
 """For `os.open` of input. O_NONBLOCK means nothing for a regular file, but a FIFO that was put in
 its place since it was looked at does not hang the open."""
 
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""For `os.open` where a link may have been put in the place of a file."""
+
 
 def read_into(descriptor: int, view: memoryview, offset: int) -> int:
     """Fill a writable buffer of bytes from a file, from an offset on.
@@ -69,10 +72,10 @@ def allocate(descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)
 
 
-def try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool | None:
     """Lock a file for this process alone; return False where another one holds it.
 
-    The lock ends with the descriptor. Where the file system knows no locks, every try succeeds.
+    The lock ends with the descriptor. Where the file system knows no locks, None is returned.
     """
     if fcntl is not None:
         with contextlib.suppress(OSError):
@@ -80,4 +83,12 @@ def try_lock(descriptor: int) -> bool:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-    return True
+            return True
+    return None
+
+
+def wait_for_lock(descriptor: int) -> None:
+    """Lock a file for this thread alone, once whoever holds it lets go, where there are locks."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)

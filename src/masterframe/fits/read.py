@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,20 +19,15 @@ from masterframe.errors import FrameError
 from masterframe.fits import portable
 from masterframe.fits.checksums import WORD, add_words
 from masterframe.fits.layout import RawHdu, stored_sum, walk
-from masterframe.fits.source import PlainSource, Source, open_regular, open_source
+from masterframe.fits.scratch import open_pixels
+from masterframe.fits.source import PlainSource, Source, open_source, open_unchanged, patiently
+from masterframe.fits.tiles import STORED, read_tiles
 from masterframe.model import Frame, Header, Scaling
 
 if TYPE_CHECKING:
     from astropy.io import fits
 
 Array = NDArray[Any]
-
-_STORED = {
-    bitpix: np.dtype(name)
-    for bitpix, name in {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}.items()
-}
-"""Stored types by BITPIX."""
-
 
 _SUM_BYTES = 1 << 20
 """Bytes of a plane that are summed at a time."""
@@ -148,28 +142,55 @@ def datasum(frame: Frame) -> int:
     FrameError
         If the file has changed since its scan, is gone, or cannot be read.
     """
-    with _unchanged(frame) as descriptor:
-        if frame.plane:
-            return _plane_sum(frame, descriptor)
-        if frame.offset >= 0:
-            end = frame.offset + frame.shape[0] * frame.row_bytes
-            return stored_sum(PlainSource(descriptor, frame.size), frame.offset, end)
-        with open_source(frame.path) as (source, _):
-            raw = _find_hdu(frame.path, frame.hdu, source)
-            return stored_sum(source, raw.start, raw.end)
+    return patiently(lambda: _datasum(frame))
 
 
-def _plane_sum(frame: Frame, descriptor: int) -> int:
+def _datasum(frame: Frame) -> int:
+    if frame.plane:
+        return _plane_sum(frame)
+    with open_unchanged(frame) as descriptor:
+        if frame.packing is None or _is_untiled(frame):
+            return stored_sum(PlainSource(descriptor, frame.size), *_data_unit(frame))
+    if frame.packing.copy:
+        with open_pixels(frame) as copy:
+            return stored_sum(PlainSource(copy, frame.packing.size), *_data_unit(frame))
+    with open_source(frame.path) as (source, _):
+        return stored_sum(source, *_data_unit(frame))
+
+
+def _data_unit(frame: Frame) -> tuple[int, int]:
+    """Return the first byte of the data unit that holds a frame, and the one behind its data."""
+    if frame.tiles:
+        return frame.tiles.table, frame.tiles.end
+    return frame.offset, frame.offset + frame.shape[0] * frame.row_bytes
+
+
+def check_datasum(frame: Frame, found: int) -> None:
+    """Compare the DATASUM of what was read with the card of the file, where there is one.
+
+    Raises
+    ------
+    FrameError
+        If they differ.
+    """
+    if frame.datasum not in (None, found):
+        hdu = f"HDU {frame.hdu}: " if frame.hdu else ""
+        raise FrameError(
+            frame.path,
+            f"{hdu}damaged: its data add up to {found}, its DATASUM is {frame.datasum}; leave it "
+            "out, or verify no checksums if it is right nevertheless",
+        )
+
+
+def _plane_sum(frame: Frame) -> int:
     """Return the sum of the rows of a plane, in parts that hold whole words."""
-    total, height = 0, frame.shape[0]
+    total, (height, width) = 0, frame.shape
     step = WORD * max(1, _SUM_BYTES // (WORD * frame.row_bytes))
     for y0 in range(0, height, step):
         rows = range(y0, min(y0 + step, height))
-        data = bytearray(len(rows) * frame.row_bytes)
-        if frame.offset < 0:
-            data[:] = _unpacked(frame, rows)
-        else:
-            _read_plain(frame, rows, range(frame.shape[1]), descriptor, memoryview(data))
+        values = np.empty((len(rows), width), STORED[frame.bitpix])
+        _read_stored(frame, rows, range(width), values, flip=False)
+        data = values.astype(values.dtype.newbyteorder(">")).tobytes()
         total = add_words(data.ljust(-(-len(data) // WORD) * WORD, b"\0"), total)
     return total
 
@@ -193,7 +214,7 @@ def band_words(
     ndarray of uint64, shape (N,), or None
         Ones'-complement sums (`masterframe.kernels.word_sums`): added over all rows and folded to
         32 bits they are `datasum`. None where the values do not tell the stored bytes: scaled or
-        compressed frames, or frames of several types.
+        tile-compressed frames, or frames of several types.
     """
     first = frames[0]
     if not all(_is_recoverable(frame) and frame.dtype == block.dtype for frame in frames):
@@ -273,68 +294,88 @@ def _check_rows(frame: Frame, y0: int, y1: int) -> None:
 def _read_into(frame: Frame, rows: range, columns: range, out: Array) -> None:
     """Fill a contiguous array of the frame's type."""
     in_place = frame.bitpix < 0 or out.dtype.kind != "f"
-    stored = out if in_place else np.empty(out.shape, _STORED[frame.bitpix])
-    view = memoryview(stored.reshape(-1).view(np.uint8).data)
-    with _unchanged(frame) as descriptor:
-        if frame.offset < 0:
-            whole = np.frombuffer(_unpacked(frame, rows), stored.dtype)
-            stored[...] = whole.reshape(len(rows), -1)[:, columns.start : columns.stop]
-        else:
-            _read_plain(frame, rows, columns, descriptor, view)
-    counter.add(len(view))
-    _make_native(stored, flip=in_place and _flips_sign(frame))
+    stored = out if in_place else np.empty(out.shape, STORED[frame.bitpix])
+    flip = in_place and _flips_sign(frame)
+    counter.add(patiently(lambda: _read_stored(frame, rows, columns, stored, flip=flip)))
     if not in_place:
         _scale_integers(frame.scaling, stored, out)
     elif frame.bitpix < 0:
         _scale(frame.scaling, out)
 
 
-def _read_plain(
-    frame: Frame, rows: range, columns: range, descriptor: int, view: memoryview
-) -> None:
-    """Read rows as they are stored: neighbours at once, others and parts of rows one by one."""
-    done = 0
-    size = abs(frame.bitpix) // 8
+def _read_stored(frame: Frame, rows: range, columns: range, out: Array, *, flip: bool) -> int:
+    """Fill an array with stored values, in native order; return how many bytes were unpacked."""
+    if frame.tiles and not _is_untiled(frame):
+        count = _read_tiled(frame, rows, columns, out.view(STORED[frame.bitpix]))
+        if flip:
+            words = out.view(f"u{out.itemsize}")
+            words ^= words.dtype.type(1 << (8 * out.itemsize - 1))
+        return count
+    view = memoryview(out.reshape(-1).view(np.uint8).data)
+    runs = list(_runs(frame, rows, columns))
+    if frame.packing and not frame.packing.copy:
+        done = _read_packed(frame, runs, view)
+    else:
+        done = _read_plain(frame, runs, view)
+    if done < len(view):
+        raise FrameError(frame.path, f"truncated: {done:,} of {len(view):,} bytes of rows")
+    _make_native(out, flip=flip)
+    return done
+
+
+def _is_untiled(frame: Frame) -> bool:
+    """Return whether an image in tiles is read from a copy without them."""
+    return frame.packing is not None and frame.packing.kind == "tiles"
+
+
+def _read_tiled(frame: Frame, rows: range, columns: range, out: Array) -> int:
     whole = len(columns) == frame.shape[1]
-    start = frame.offset + columns.start * size
-    for first, count in _runs(rows) if whole else [(row, 1) for row in rows]:
-        part = view[done : done + count * len(columns) * size]
-        got = portable.read_into(descriptor, part, start + first * frame.row_bytes)
-        if got < len(part):
-            raise FrameError(
-                frame.path, f"truncated: {done + got:,} of {len(view):,} bytes of rows"
-            )
-        done += got
+    values = out if whole else np.empty((len(rows), frame.shape[1]), out.dtype)
+    with open_pixels(frame) as descriptor:
+        count = read_tiles(descriptor, frame, rows, values)
+    if not whole:
+        out[...] = values[:, columns.start : columns.stop]
+    return count
 
 
-def _runs(rows: range) -> list[tuple[int, int]]:
-    """Return the first row and the number of rows of each contiguous run."""
-    if rows.step == 1:
-        return [(rows.start, len(rows))]
-    return [(row, 1) for row in rows]
+def _read_plain(frame: Frame, runs: Iterable[tuple[int, int]], view: memoryview) -> int:
+    """Read parts of the data unit one after the other; return how many bytes there were."""
+    begin = 0 if _is_untiled(frame) else frame.offset
+    done = 0
+    with open_pixels(frame) as descriptor:
+        for first, size in runs:
+            done += portable.read_into(descriptor, view[done : done + size], begin + first)
+    return done
+
+
+def _read_packed(frame: Frame, runs: Iterable[tuple[int, int]], view: memoryview) -> int:
+    """Read parts of the data unit of a compressed file on the way through it from its start."""
+    done = 0
+    with open_unchanged(frame), open_source(frame.path) as (source, _):
+        for first, size in runs:
+            data = source.read(frame.offset + first, size)
+            view[done : done + len(data)] = data
+            done += len(data)
+    return done
+
+
+def _runs(frame: Frame, rows: range, columns: range) -> Iterator[tuple[int, int]]:
+    """Yield the first byte in the data unit, and the bytes, of each contiguous part of rows."""
+    size = abs(frame.bitpix) // 8
+    if len(columns) == frame.shape[1] and rows.step == 1:
+        yield rows.start * frame.row_bytes, len(rows) * frame.row_bytes
+    else:
+        for row in rows:
+            yield row * frame.row_bytes + columns.start * size, len(columns) * size
 
 
 def _is_recoverable(frame: Frame) -> bool:
     """Return whether each value tells the bytes that were stored for it."""
-    if frame.offset < 0:
+    if frame.tiles:
         return False
     if frame.bitpix < 0:
         return frame.scaling == Scaling()
     return not frame.dtype.startswith("float")
-
-
-@contextmanager
-def _unchanged(frame: Frame) -> Iterator[int]:
-    """Open the file of a frame if it is still the one that was scanned."""
-    with open_regular(frame.path) as (descriptor, about):
-        if about.st_size != frame.size:
-            raise FrameError(
-                frame.path,
-                f"changed during the run: {about.st_size:,} bytes, {frame.size:,} when scanned",
-            )
-        if about.st_mtime_ns != frame.mtime_ns:
-            raise FrameError(frame.path, "changed during the run: written to since it was scanned")
-        yield descriptor
 
 
 def _flips_sign(frame: Frame) -> bool:
@@ -378,32 +419,3 @@ def _find_hdu(path: str, index: int, source: Source) -> RawHdu:
         if raw.index == index:
             return raw
     raise FrameError(path, f"it has no HDU {index}")
-
-
-def _unpacked(frame: Frame, rows: range) -> bytes:
-    """Return rows of a compressed frame as they would be stored without compression."""
-    with open_source(frame.path) as (source, _):
-        raw = _find_hdu(frame.path, frame.hdu, source)
-        if not raw.tiled:
-            start = raw.start + max(0, frame.plane - 1) * frame.shape[0] * frame.row_bytes
-            parts = (
-                source.read(start + first * frame.row_bytes, count * frame.row_bytes)
-                for first, count in _runs(rows)
-            )
-            return b"".join(parts)
-    return _untiled(frame, rows)
-
-
-def _untiled(frame: Frame, rows: range) -> bytes:
-    from astropy.io import fits
-
-    stored = _STORED[frame.bitpix].newbyteorder(">")
-    try:
-        with fits.open(frame.path, memmap=False, do_not_scale_image_data=True) as hdus:
-            section = hdus[frame.hdu].section
-            # of the axes beyond the second at most one is longer than 1: that of the planes
-            before = [frame.plane - 1 if length > 1 else 0 for length in section.shape[:-2]]
-            parts = [section[(*before, slice(y, y + count))] for y, count in _runs(rows)]
-    except Exception as error:  # what damaged tiles make astropy raise has no common class
-        raise FrameError(frame.path, f"its tiles cannot be unpacked: {error}") from error
-    return b"".join(np.asarray(part).astype(stored).tobytes() for part in parts)

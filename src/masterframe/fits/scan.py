@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from masterframe.errors import FrameError
 from masterframe.fits.cards import read_comments, read_history
+from masterframe.fits.checksums import ALL_ONES
 from masterframe.fits.layout import (
     RawHdu,
     UnfitError,
@@ -19,11 +20,13 @@ from masterframe.fits.layout import (
     believable,
     bitpix_of,
     named,
+    padded,
     stored_sum,
     walk,
 )
-from masterframe.fits.source import Source, open_source
-from masterframe.model import Frame, Header, Problem, Scalar, Scaling
+from masterframe.fits.source import Source, open_source, patiently
+from masterframe.fits.tiles import describe
+from masterframe.model import Frame, Header, Packing, Problem, Scalar, Scaling, Verify
 
 _MAX_AXIS = 1 << 20
 """Pixels of the longest axis that is believed."""
@@ -119,7 +122,7 @@ class FileScan:
     """All HDUs in the order of the file."""
 
 
-def scan_file(path: str | os.PathLike[str]) -> FileScan:
+def scan_file(path: str | os.PathLike[str], verify: Verify = "auto") -> FileScan:
     """Read the headers of a file and check what they claim.
 
     A compressed file is unpacked once to its end, so that its check sum is verified; of a
@@ -129,6 +132,9 @@ def scan_file(path: str | os.PathLike[str]) -> FileScan:
     ----------
     path : path
         The file.
+    verify : str
+        ``always`` reads all of the file, and verifies DATASUM and CHECKSUM of every HDU that has
+        them; ``never`` none.
 
     Returns
     -------
@@ -142,12 +148,19 @@ def scan_file(path: str | os.PathLike[str]) -> FileScan:
         data at all, or if a header gives sizes or a scaling that cannot be.
     """
     name = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
+    return patiently(lambda: _scan(name, verify))
+
+
+def _scan(name: str, verify: Verify) -> FileScan:
     with open_source(name) as (source, about):
-        hdus = tuple(_hdu(name, raw, source, about) for raw in walk(name, source))
+        raws = []
+        for raw in walk(name, source):
+            _verify(name, raw, source, verify)
+            raws.append(_hdu(name, raw, about))
+        hdus = _named([_packed(hdu, source.packing) for hdu in raws])
     if not any(hdu.frames or hdu.reason for hdu in hdus):
         raise FrameError(name, "no pixels in it: NAXIS = 0 in every HDU")
-    about_file = about.st_size, about.st_mtime_ns, about.st_dev, about.st_ino
-    return FileScan(name, *about_file, _named(hdus))
+    return FileScan(name, about.st_size, about.st_mtime_ns, about.st_dev, about.st_ino, hdus)
 
 
 def scan_files(
@@ -177,6 +190,20 @@ def scan_files(
     )
 
 
+def scan_each(
+    paths: Iterable[str | os.PathLike[str]], verify: Verify = "auto", threads: int = 8
+) -> list[FileScan]:
+    """Scan files that must all be usable, many at the same time; the arguments are as above.
+
+    Raises
+    ------
+    FrameError
+        Of the first in the order given that cannot be used.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda path: scan_file(path, verify), paths))
+
+
 def _scan_or_problem(path: str | os.PathLike[str]) -> FileScan | Problem:
     try:
         return scan_file(path)
@@ -184,12 +211,19 @@ def _scan_or_problem(path: str | os.PathLike[str]) -> FileScan | Problem:
         return Problem(error.path, error.reason)
 
 
-def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduScan:
+def _packed(hdu: HduScan, packing: Packing | None) -> HduScan:
+    """Return an HDU whose frames know how their file is compressed."""
+    if packing is None:
+        return hdu
+    return replace(hdu, frames=tuple(replace(frame, packing=packing) for frame in hdu.frames))
+
+
+def _hdu(path: str, raw: RawHdu, about: os.stat_result) -> HduScan:
     """Return the HDU, with its frames where it holds a two-dimensional image or a cube of them."""
     try:
         cards: Header = raw.cards
         if raw.tiled:
-            _check_tiles(raw, source)
+            _check_tiles(raw)
             cards = _image_cards(raw.cards)
         extname = cards.get("EXTNAME")
         extname = extname.strip() if isinstance(extname, str) else ""
@@ -202,7 +236,7 @@ def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduSc
                 path=path,
                 hdu=raw.index,
                 extname=extname,
-                offset=raw.start if source.plain and not raw.tiled else -1,
+                offset=-1 if raw.tiled else raw.start,
                 bitpix=bitpix,
                 shape=shape,
                 scaling=scaling,
@@ -210,6 +244,7 @@ def _hdu(path: str, raw: RawHdu, source: Source, about: os.stat_result) -> HduSc
                 size=about.st_size,
                 mtime_ns=about.st_mtime_ns,
                 datasum=_card_sum(raw.cards),
+                tiles=describe(raw) if raw.tiled else None,
             )
             frames = (first,) if planes == 1 else _planes_of(first, planes)
     except UnfitError as error:
@@ -330,18 +365,33 @@ def _card_sum(cards: Header) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def _check_tiles(raw: RawHdu, source: Source) -> None:
-    """Refuse tiles that cannot hold what is claimed, or that are not what was written."""
+def _verify(path: str, raw: RawHdu, source: Source, verify: Verify) -> None:
+    """Refuse an HDU that is not what was written, by its check sums.
+
+    In a plain file that of tiles is verified at once: what is damaged in them would show in any
+    pixel, and the sum of their bytes is not found on the way. That of a packed file covers them.
+    """
+    if not (verify == "always" or (verify == "auto" and raw.tiled and source.plain)):
+        return
+    try:
+        header = stored_sum(source, raw.start - padded(len(raw.header)), raw.start)
+        data = stored_sum(source, raw.start, raw.end)
+        expected = _card_sum(raw.cards)
+        if expected is not None and data != expected:
+            raise UnfitError(f"damaged: its data add up to {data}, its DATASUM is {expected}")
+        if "CHECKSUM" in raw.cards and (header + data) % ALL_ONES:
+            raise UnfitError("damaged: its CHECKSUM does not hold")
+    except UnfitError as error:
+        raise named(path, raw.index, error) from None
+
+
+def _check_tiles(raw: RawHdu) -> None:
+    """Refuse tiles that cannot hold what is claimed."""
     values = math.prod(axes_of(raw.cards, "Z"))
     claimed = believable(abs(bitpix_of(raw.cards, "Z")) // 8 * values)
     stored = raw.end - raw.start
     if claimed > _FREE_TILES + _MAX_TILE_GAIN * stored:
         raise UnfitError(f"its {stored:,} bytes of tiles cannot hold an image of {claimed:,} bytes")
-    expected = _card_sum(raw.cards)
-    if expected is not None and source.plain:  # the check sum of a packed file covers its tiles
-        found = stored_sum(source, raw.start, raw.end)
-        if found != expected:
-            raise UnfitError(f"damaged: its data add up to {found}, its DATASUM is {expected}")
 
 
 def _image_cards(cards: Header) -> dict[str, Scalar]:

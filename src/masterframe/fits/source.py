@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import bz2
-import gzip
+import errno
 import lzma
 import os
 import stat
-import zlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from masterframe.errors import FrameError
-from masterframe.fits import portable
+from masterframe.fits import inflate, portable
+from masterframe.model import Frame, Packing
 
 _PACKINGS = ("gzip", "bzip2", "xz")
+_DAMAGED: tuple[type[Exception], ...] = (*inflate.ERRORS, lzma.LZMAError)
 
 _START = b"SIMPLE  ="
 _MAGIC = {
@@ -44,8 +46,12 @@ _CHUNK = 1 << 18
 """Bytes that are unpacked at a time on the way to the place that is wanted."""
 _MAX_UNPACKED = 1 << 34
 """Bytes that a compressed file may unpack to: a small one could keep the scan busy for hours."""
+_PAUSES = (0.1, 0.3, 0.6)
+"""Seconds after which a file is opened again that a network file system has lost."""
 _SLACK = 1 << 20
 """Bytes that may follow those that the headers claim: padding, some cameras' own notes."""
+
+Result = TypeVar("Result")
 
 
 class Source(Protocol):
@@ -53,6 +59,10 @@ class Source(Protocol):
 
     plain: bool
     """True where offsets are those of the file on disk, in which one may go back."""
+
+    @property
+    def packing(self) -> Packing | None:
+        """How the file is compressed, as far as it has been unpacked; None where it is not."""
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes; fewer only where the file ends."""
@@ -76,6 +86,7 @@ class PlainSource:
     """
 
     plain = True
+    packing = None
 
     def __init__(self, descriptor: int, size: int) -> None:
         self._descriptor = descriptor
@@ -104,22 +115,35 @@ class PackedSource:
 
     Parameters
     ----------
+    kind : str
+        How it is compressed.
     stream : file
         Gives the unpacked bytes, and raises at a wrong check sum.
+    write : callable, optional
+        Is given all bytes as they are unpacked.
     """
 
     plain = False
 
-    def __init__(self, stream: gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> None:
+    def __init__(
+        self, kind: str, stream: IO[bytes], write: Callable[[bytes], None] | None = None
+    ) -> None:
+        self._kind = kind
         self._stream = stream
+        self._write = write
         self._position = 0
         self._ahead = b""  # bytes from _position on that have been unpacked already
+
+    @property
+    def packing(self) -> Packing:
+        """How the file is compressed, as far as it has been unpacked."""
+        return Packing(self._kind, self._position + len(self._ahead))
 
     def read(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes, which may be asked for again; fewer where the file ends."""
         self.reach(offset)
         if len(self._ahead) < size:
-            self._ahead += self._stream.read(size - len(self._ahead))
+            self._ahead += self._unpack(size - len(self._ahead))
         return self._ahead[:size]
 
     def reach(self, end: int) -> int:
@@ -127,7 +151,7 @@ class PackedSource:
         if end > _MAX_UNPACKED:
             raise OSError(f"its headers claim {end:,} bytes: unpack it first")
         while self._position < end:
-            ahead = self._ahead or self._stream.read(min(_CHUNK, end - self._position))
+            ahead = self._ahead or self._unpack(min(_CHUNK, end - self._position))
             if not ahead:
                 break
             step = min(len(ahead), end - self._position)
@@ -145,6 +169,12 @@ class PackedSource:
         """
         if self.reach(claimed + _SLACK) == claimed + _SLACK:
             raise OSError("it unpacks to more than its headers claim")
+
+    def _unpack(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        if self._write:
+            self._write(data)
+        return data
 
 
 def content(path: str) -> str:
@@ -183,14 +213,23 @@ def holds_fits(path: str) -> bool:
             return kind == "fits"
         try:
             with _unpacker(kind, packed) as stream:
-                return stream.read(len(_START)) == _START
-        except (EOFError, OSError, zlib.error, lzma.LZMAError):
+                return bool(stream.read(len(_START)) == _START)
+        except _DAMAGED:
             return False
 
 
 @contextmanager
-def open_source(path: str) -> Iterator[tuple[Source, os.stat_result]]:
+def open_source(
+    path: str, write: Callable[[bytes], None] | None = None
+) -> Iterator[tuple[Source, os.stat_result]]:
     """Open a file that holds FITS, compressed or not, and close it.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    write : callable, optional
+        Is given all bytes of a compressed file as they are unpacked.
 
     Raises
     ------
@@ -203,7 +242,7 @@ def open_source(path: str) -> Iterator[tuple[Source, os.stat_result]]:
             yield PlainSource(descriptor, about.st_size), about
         elif kind in _PACKINGS:
             with open(descriptor, "rb", closefd=False) as packed:
-                yield from _unpacked(path, kind, packed, about)
+                yield from _unpacked(path, kind, packed, about, write)
         elif about.st_size == 0:
             raise FrameError(path, "empty file")
         else:
@@ -212,18 +251,22 @@ def open_source(path: str) -> Iterator[tuple[Source, os.stat_result]]:
 
 
 def _unpacked(
-    path: str, kind: str, packed: IO[bytes], about: os.stat_result
+    path: str,
+    kind: str,
+    packed: IO[bytes],
+    about: os.stat_result,
+    write: Callable[[bytes], None] | None,
 ) -> Iterator[tuple[Source, os.stat_result]]:
     try:
         with _unpacker(kind, packed) as stream:
-            yield PackedSource(stream), about
-    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            yield PackedSource(kind, stream, write), about
+    except _DAMAGED as error:
         raise FrameError(path, f"its {kind} data cannot be unpacked: {error}") from None
 
 
-def _unpacker(kind: str, packed: IO[bytes]) -> gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
+def _unpacker(kind: str, packed: IO[bytes]) -> Any:
     if kind == "gzip":
-        return gzip.GzipFile(fileobj=packed)
+        return inflate.open_gzip(packed)
     return bz2.BZ2File(packed) if kind == "bzip2" else lzma.LZMAFile(packed)
 
 
@@ -249,7 +292,48 @@ def open_regular(path: str) -> Iterator[tuple[int, os.stat_result]]:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise FrameError(path, _in_words(error)) from None
+        kind = StaleError if error.errno == errno.ESTALE else FrameError
+        raise kind(path, _in_words(error)) from None
+
+
+class StaleError(FrameError):
+    """A file that a network file system has lost sight of; it may be there again at once."""
+
+
+@contextmanager
+def open_unchanged(frame: Frame) -> Iterator[int]:
+    """Open the file of a frame, and yield its descriptor if it is the one that was scanned.
+
+    Raises
+    ------
+    FrameError
+        If it has another size or time, is gone, or an error of the system occurs.
+    """
+    if not os.path.lexists(frame.path):
+        raise StaleError(frame.path, "no such file: it has been removed since it was scanned")
+    with open_regular(frame.path) as (descriptor, about):
+        if about.st_size != frame.size:
+            raise FrameError(
+                frame.path,
+                f"changed during the run: {about.st_size:,} bytes, {frame.size:,} when scanned",
+            )
+        if about.st_mtime_ns != frame.mtime_ns:
+            raise FrameError(frame.path, "changed during the run: written to since it was scanned")
+        yield descriptor
+
+
+def patiently(action: Callable[[], Result]) -> Result:
+    """Do what opens and reads a file; again after a pause where it is lost for the moment.
+
+    A network file system may answer ESTALE, or that there is no such file, while another machine
+    renames or while its own cache is old; opening the file anew finds it.
+    """
+    for pause in _PAUSES:
+        try:
+            return action()
+        except StaleError:
+            time.sleep(pause)
+    return action()
 
 
 _KINDS = {

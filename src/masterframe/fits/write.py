@@ -320,7 +320,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
 
 def _open_part(part: Path) -> int:
     """Create and lock a new file, in place of one that a dead process left."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.NO_FOLLOW
     try:
         descriptor = os.open(part, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
     except FileExistsError:
@@ -333,9 +333,9 @@ def _open_part(part: Path) -> int:
 def _remove_stale(part: Path) -> None:
     if not stat.S_ISREG(part.lstat().st_mode):
         raise StorageError(f"{part} is in the way and is not a regular file; remove it")
-    descriptor = os.open(part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    descriptor = os.open(part, os.O_RDWR | portable.NO_FOLLOW)
     try:
-        if not portable.try_lock(descriptor):
+        if portable.try_lock(descriptor) is False:
             raise StorageError(f"{part} is being written by another process; wait for its end")
         part.unlink()
     finally:

@@ -21,9 +21,11 @@ from masterframe.kernels.registry import (
 if TYPE_CHECKING:
     from masterframe.kernels.checksum import word_sums
     from masterframe.kernels.combine import KernelResult, combine_block, warm_up
+    from masterframe.kernels.dither import restore_floats
     from masterframe.kernels.history import ColumnHistory, pixel_history, row_statistic
     from masterframe.kernels.load import calibrate_block
     from masterframe.kernels.ratios import efficiencies
+    from masterframe.kernels.rice import decode_rice
     from masterframe.kernels.rules import Floor
     from masterframe.kernels.swap import swap16, swap_unsigned16
     from masterframe.kernels.terms import FrameTerms, LoadTerms, work_type
@@ -38,10 +40,12 @@ __all__ = [
     "RuleSpec",
     "calibrate_block",
     "combine_block",
+    "decode_rice",
     "efficiencies",
     "least_values",
     "pixel_history",
     "resolve_rejection",
+    "restore_floats",
     "row_statistic",
     "swap16",
     "swap_unsigned16",
@@ -59,8 +63,10 @@ _HOMES = {
     "LoadTerms": "terms",
     "calibrate_block": "load",
     "combine_block": "combine",
+    "decode_rice": "rice",
     "efficiencies": "ratios",
     "pixel_history": "history",
+    "restore_floats": "dither",
     "row_statistic": "history",
     "swap16": "swap",
     "swap_unsigned16": "swap",
