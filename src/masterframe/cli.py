@@ -272,6 +272,13 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
     planes: Annotated[
         str | None, typer.Option(help="More planes: rejlow,rejhigh,exposure,propagated.")
     ] = None,
+    verify_checksums: Annotated[
+        str | None,
+        typer.Option(
+            help="DATASUM and CHECKSUM of the files: auto (of what is read), always (of all, "
+            "first) or never. [default: auto]"
+        ),
+    ] = None,
     show: Annotated[
         bool, typer.Option("--show", help="Print what all parameters resolve to, and stop.")
     ] = False,

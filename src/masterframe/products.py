@@ -69,6 +69,7 @@ def master_job(
         history=notes,
         token=lambda sums: freshness.product_token(product, config, tokens, sums),
         overwrite=True,
+        verify=config.verify_checksums != "never",
     )
 
 
@@ -322,4 +323,5 @@ def calibrated_job(product: Product, config: Config, out: Path) -> frames.Calibr
         token=lambda sums: freshness.product_token(product, config, tokens, sums),
         masters=tuple((use.role, Path(use.product).name) for use in product.uses),
         overwrite=True,
+        verify=config.verify_checksums != "never",
     )

@@ -73,6 +73,7 @@ def load_config(
         exclude=(*to_model.selections(model.exclude, ("exclude",)), *named),
         detector=convert.detector(model.detector),
         bad_pixels=_beside(model.bad_pixels, folder) if path else model.bad_pixels,
+        verify_checksums=model.verify_checksums,
         tolerances=convert.tolerances(model.tolerances),
         nights=model.nights,
         output=model.output,

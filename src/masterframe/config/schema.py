@@ -20,7 +20,7 @@ from pydantic import (
     PositiveInt,
 )
 
-from masterframe.model import Center, Deviation, Estimator, Kind, Light, Step
+from masterframe.model import Center, Deviation, Estimator, Kind, Light, Step, Verify
 
 MasterKind = Literal["bias", "dark", "flat", "science"]
 Pattern = bool | int | FiniteFloat | str | None
@@ -199,6 +199,10 @@ class ConfigModel(Model):
     exclude: Selections
     detector: DetectorModel = DetectorModel()
     bad_pixels: str = Field(default="", description="FITS file whose non-zero pixels are left out")
+    verify_checksums: Verify = Field(
+        default="auto",
+        description="auto: DATASUM of the pixels that are read; always: all sums, in the scan",
+    )
     tolerances: TolerancesModel = TolerancesModel()
     nights: Literal["apart", "pooled"] = "apart"
     recipes: dict[str, StanzaModel | None] = Field(

@@ -22,7 +22,7 @@ from masterframe.inventory.files import Found, find_files, first_of_each
 from masterframe.inventory.kinds import Attempt
 from masterframe.matching import describe as in_words
 from masterframe.matching import exposure_lookup
-from masterframe.model import AppliedRule, Config, Exposure, Problem
+from masterframe.model import AppliedRule, Config, Exposure, Problem, Verify
 
 __all__ = ["Attempt", "explain_kind", "find_files", "scan_night"]
 
@@ -58,7 +58,7 @@ def scan_night(
     """
     found, problems = find_files(paths)
     with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-        scans = list(pool.map(_scan, found))
+        scans = list(pool.map(lambda item: _scan(item, config.verify_checksums), found))
     problems += [scan for scan in scans if isinstance(scan, Problem)]
     whole = [scan for scan in scans if not isinstance(scan, Problem)]
     kept, twins = first_of_each(whole)
@@ -96,10 +96,10 @@ def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[Atte
     return exposure, rules.attempts(exposure_lookup(exposure), names)
 
 
-def _scan(found: Found) -> fits.FileScan | Problem:
+def _scan(found: Found, verify: Verify) -> fits.FileScan | Problem:
     """Return the headers of a file, or why it cannot be used."""
     try:
-        return fits.scan_file(found.path)
+        return fits.scan_file(found.path, verify)
     except FrameError as error:
         hint = " (a macOS side file)" if PurePath(found.path).name.startswith("._") else ""
         return Problem(found.path, f"{error.reason}{hint}")
