@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from support import ROOT
+from support import ROOT, program
 
 COMPARE = ROOT / "benchmarks" / "compare.py"
 COMBINE = ROOT / "benchmarks" / "combine.py"
@@ -130,3 +130,15 @@ def test_the_benchmark_of_combine_runs():
     assert result.returncode == 0, result.stderr
     names = [line.split()[0] for line in result.stdout.splitlines()[2:]]
     assert names == ["masterframe", "astropy_in_memory", "ccdproc_combine", "cat"]
+
+
+@pytest.mark.slow
+@pytest.mark.system
+def test_the_benchmark_of_formats_runs():
+    program("funpack")
+    command = [sys.executable, ROOT / "benchmarks" / "formats.py", "2", "64"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split(", ")[0] for line in result.stdout.splitlines()[2:]]
+    assert rows[:4] == ["RICE_1", "RICE_1 of 16 rows", "GZIP_1", "GZIP_2"]
+    assert "gzip" in rows
