@@ -3,6 +3,7 @@
 import itertools
 import subprocess
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -162,3 +163,17 @@ def test_any_bytes_are_decoded_or_found_short(data, width, block):
     out = np.zeros(100, f"i{width}")
     spans, places = np.array([[0, len(data)]]), np.array([[0, 100]])
     assert decode_rice(np.frombuffer(data, np.uint8), spans, places, out, block) in {0, -1}
+
+
+def test_threads_do_not_disturb_each_other(tmp_path):
+    """The decoder of HCOMPRESS in astropy is not made for several at once."""
+    expected = []
+    for n in range(4):
+        image = pixels(np.random.default_rng(n), "int16", (200, 300), smooth=True)
+        hdu = fits.CompImageHDU(image, compression_type="HCOMPRESS_1", tile_shape=(20, 300))
+        hdu.writeto(tmp_path / f"{n}.fz")
+        expected.append(image)
+    frames = [frame_of(tmp_path / f"{n}.fz") for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda n: read_rows(frames[n % 4], 0, 200), range(24)))
+    assert all(np.array_equal(found[n], expected[n % 4]) for n in range(24))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,11 @@ _NO_BLANK = 1 << 40
 """A value that no stored integer has."""
 _GAPS = 1 << 20
 """Bytes between the tiles of a band that are read with them."""
+
+
+_astropy = threading.Lock()
+"""Held while astropy unpacks: its decoder of HCOMPRESS releases the GIL, and keeps its state in
+variables that all threads share (two at once gave "bad format code")."""
 
 
 class _UnusualError(Exception):
@@ -385,6 +391,7 @@ def _unpack_by_astropy(descriptor: int, frame: Frame, rows: tuple[int, int], out
 
     try:
         with (
+            _astropy,
             os.fdopen(os.dup(descriptor), "rb") as file,
             fits.open(file, memmap=False, do_not_scale_image_data=True) as hdus,
         ):
