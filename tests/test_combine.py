@@ -528,7 +528,7 @@ def test_growth_writes_the_same_master_in_any_bands(paths, tmp_path):
 
 
 def fixed_bands(rows):
-    return Tiling(rows, COLUMNS, -(-ROWS // rows), 2, 4, 0, N * ROWS * COLUMNS * 2, 0)
+    return Tiling(rows, COLUMNS, 1, -(-ROWS // rows), 2, 4, 0, N * ROWS * COLUMNS * 2, 0)
 
 
 NOISE = Noise(floor=0.0, step=1.0, gain=2.0, read_noise=6.0)

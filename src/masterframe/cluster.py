@@ -19,6 +19,10 @@ MOST_MEMORY = 4 * 10**9
 """Memory (bytes) that a run takes at most where nobody says how much."""
 M_TRIM, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Options of mallopt (malloc.h of glibc)."""
+PROCESS_BYTES = 280 * 10**6
+"""Resident memory of one process with its kernels loaded, before it reads a pixel."""
+SHARE_BYTES = 32 * 10**6
+"""What is left for pixels, at least, of each worker process."""
 COPIES = 4
 """Times that a result is in memory on its way from a worker process: there, serialized, received,
 and as it is used."""
@@ -249,7 +253,9 @@ def open_runner(
         finally:
             runner.close()
     elif scheduler in ("threads", "processes"):
-        with _local_client(scheduler == "processes", count, memory, dashboard) as client:
+        if scheduler == "processes" and memory:
+            count = fitting_processes(count, memory)
+        with _local_client(scheduler == "processes", count, dashboard) as client:
             yield ClientRunner(client, local=True)
     elif "://" in scheduler:
         with _remote_client(scheduler) as client:
@@ -261,10 +267,13 @@ def open_runner(
         )
 
 
+def fitting_processes(workers: int, memory: int) -> int:
+    """Return how many worker processes to start, one at least: each holds the program anew."""
+    return max(1, min(workers, (memory - PROCESS_BYTES) // (PROCESS_BYTES + SHARE_BYTES)))
+
+
 @contextmanager
-def _local_client(
-    processes: bool, workers: int, memory: int | None, dashboard: bool
-) -> Iterator[Any]:
+def _local_client(processes: bool, workers: int, dashboard: bool) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     loopback = {"host": "127.0.0.1"} if processes else {}

@@ -30,8 +30,8 @@ OPTIONAL = {
     "dask-jobqueue": "needed for Slurm: pip install 'masterframe[slurm]'",
 }
 """Distributions that some uses need, with what they are for."""
-LEAST_MEMORY = 500 * 10**6
-"""Memory (bytes) that a run should find."""
+LEAST_MEMORY = 400 * 10**6
+"""Memory (bytes) in which any night of an ordinary camera can be combined."""
 LEAST_DISK = 10**9
 """Free disk (bytes) below which a night may not fit."""
 LEAST_FILES = 64
@@ -107,10 +107,11 @@ def _cores() -> Check:
 
 
 def _memory() -> Check:
-    memory = cluster.default_memory()
+    memory, left = cluster.default_memory(), cluster.available_memory()
     ok = memory >= LEAST_MEMORY
-    hint = "" if ok else "close other programs, or give --memory and --workers 1"
-    return Check("memory", ok, f"a run takes up to {format_bytes(memory)}", hint, needed=False)
+    hint = "" if ok else "close other programs, raise the limit of the job, or give --memory"
+    text = f"a run takes up to {format_bytes(memory)} of the {format_bytes(left)} that are left"
+    return Check("memory", ok, text, hint, needed=False)
 
 
 def _disk(name: str, folder: Path) -> Check:

@@ -11,9 +11,6 @@ from masterframe.errors import FrameError
 from masterframe.fits import scratch
 from masterframe.model import Calibration, Config, Plan, Product
 
-PROGRAM_BYTES = 280 * 10**6
-"""Resident memory of a run before it reads a pixel, with its kernels loaded."""
-
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -48,7 +45,7 @@ def foresee(
     workers = workers or config.workers or cluster.available_cores()
     room = store.Room(
         memory or config.memory or cluster.default_memory(),
-        cluster.Footprint(max(cluster.resident_bytes(), PROGRAM_BYTES), workers),
+        cluster.Footprint(max(cluster.resident_bytes(), cluster.PROCESS_BYTES), workers),
     )
     remade: set[str] = set()
     found: dict[str, Forecast] = {}

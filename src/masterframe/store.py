@@ -158,6 +158,11 @@ def open_resources(
     with cluster.open_runner(
         scheduler, workers=workers, memory=limit, dashboard=dashboard
     ) as runner:
+        if workers and runner.workers < workers:
+            (reporter or Silent()).note(
+                f"{runner.workers} of {workers} workers: {bands.format_bytes(limit)} of memory do "
+                "not suffice for more processes"
+            )
         yield Resources(runner, limit, reporter or Silent())
 
 

@@ -82,7 +82,9 @@ class Tiling:
     rows: int
     """Rows of a cell (the last one may be shorter); 1 where rows are cut."""
     columns: int
-    """Columns of a cell: all of them, or some parts."""
+    """Columns of a cell (the last one may be narrower)."""
+    parts: int
+    """Cells that a row is cut into; 1 where rows are whole."""
     bands: int
     """Number of cells."""
     workers: int
@@ -102,8 +104,9 @@ class Tiling:
 
     def text(self) -> str:
         """Return the plan in words: cells, reads, memory."""
-        cut = "rows" if self.rows > 1 or self.workers > 1 else "row"
-        what = f"{self.bands} bands of {self.rows} {cut}"
+        what = f"{self.bands} bands of {self.rows} row{'s' * (self.rows > 1)}"
+        if self.parts > 1:
+            what = f"{self.bands} parts of a row, of {self.columns} columns"
         return (
             f"{format_bytes(self.read_bytes)} in {what}, reads of "
             f"{format_bytes(self.contiguous_bytes)}, {self.workers} at a time, "
@@ -207,6 +210,7 @@ def _tiling(budget: _Budget, count: int, rows: int, columns: int) -> Tiling:
     return Tiling(
         rows=rows,
         columns=columns,
+        parts=-(-width // columns),
         bands=-(-height // rows) * -(-width // columns),
         workers=count,
         in_flight=budget.flight(count),

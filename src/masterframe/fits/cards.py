@@ -7,6 +7,7 @@ that fits neither is kept as its text: an odd card must not cost the frame.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 
 from masterframe.model import Scalar
@@ -71,7 +72,7 @@ def read_cards(header: bytes) -> dict[str, Scalar]:
             key, value = _read_usual(match)
         last = ""
         if key not in values and key not in _COMMENTARY:
-            values[key] = value
+            values[sys.intern(key)] = value  # thousands of headers have the same keywords
             last = key
     return values
 
