@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masterframe.errors import MemoryLimitError
-from masterframe.tiling import Work, format_bytes, parse_bytes, plan_bands, sample_rows
+from masterframe.tiling import (
+    ARENA_BYTES,
+    FRAME_BYTES,
+    PART,
+    Work,
+    format_bytes,
+    parse_bytes,
+    plan_bands,
+    sample_rows,
+)
 
 
 def work(n_frames=60, shape=(4096, 4112), itemsize=2):
@@ -24,12 +33,17 @@ def test_bands_cover_the_image_within_the_memory(n_frames, shape, itemsize, work
     try:
         tiling = plan_bands(job, memory=memory, reserved=10**7, workers=workers)
     except MemoryLimitError:
-        one_row = workers * (job.row_bytes() + job.scratch_bytes)
-        assert one_row + 10**7 + (32 << 20) > memory - workers * job.result_row_bytes()
+        columns = min(shape[1], PART)  # of one row, by one worker: the least there is
+        pixels = job.task_bytes(columns) + 2 * job.result_bytes(columns) + 8 * columns
+        held = 10**7 + ARENA_BYTES + n_frames * FRAME_BYTES + job.scratch_bytes
+        assert pixels + held > memory
         return
     starts = tiling.starts(shape[0])
     assert [y for start in starts for y in range(*start)] == list(range(shape[0]))
-    assert len(starts) == tiling.bands
+    assert (tiling.parts - 1) * tiling.columns < shape[1] <= tiling.parts * tiling.columns
+    assert len(starts) * tiling.parts == tiling.bands
+    assert tiling.parts == 1 or (tiling.rows == tiling.workers == 1 and tiling.columns % PART == 0)
+    assert tiling.workers <= workers <= tiling.in_flight or tiling.workers == tiling.in_flight
     assert tiling.peak_bytes <= memory
 
 
@@ -52,9 +66,21 @@ def test_levels_are_measured_on_absolute_rows_and_on_enough_of_them(height, firs
     assert all(row % rows.step == 0 for row in rows)
 
 
+def test_fewer_workers_first_then_parts_of_rows():
+    """9 000 frames: a row of all is 74 MB, which fits twice, once, in parts, or not at all."""
+    job = work(n_frames=9000)
+    found = [
+        plan_bands(job, memory=memory * 10**6, reserved=2 * 10**8, workers=2)
+        for memory in (1000, 400, 310)
+    ]
+    assert [(item.workers, item.parts) for item in found] == [(2, 1), (1, 1), (1, 3)]
+    fixed = plan_bands(job, memory=4 * 10**8, reserved=2 * 10**8, workers=2, divisible=False)
+    assert (fixed.workers, fixed.parts) == (2, 3)
+
+
 def test_refusal_names_both_numbers():
     with pytest.raises(MemoryLimitError, match=r"need at least .* MB .* 300 MB are given"):
-        plan_bands(work(n_frames=9000), memory=3 * 10**8, reserved=2 * 10**8, workers=2)
+        plan_bands(work(n_frames=20_000), memory=3 * 10**8, reserved=2 * 10**8, workers=2)
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,10 @@ from masterframe.model import Adjustment, BandResult, Calibration, Frame, Sectio
 
 FLOAT = 8
 """Bytes of a float64."""
-SCRATCH, SCRATCH_FRAME = 4 << 20, 1200
+SCRATCH, SCRATCH_FRAME = 8 << 20, 1200
 """Working memory (bytes) of one kernel call: of any, and more for each frame."""
+SAMPLED = 48
+"""Bytes a pixel of a sample while it is measured."""
 LOADED_LATER = 16 * 10**6
 """What is loaded after the memory is shared out (bytes): compiled code for masters, tables."""
 
@@ -158,9 +160,10 @@ def open_resources(
     with cluster.open_runner(
         scheduler, workers=workers, memory=limit, dashboard=dashboard
     ) as runner:
-        if workers and runner.workers < workers:
+        asked = workers or cluster.available_cores()
+        if scheduler == "processes" and runner.workers < asked:
             (reporter or Silent()).note(
-                f"{runner.workers} of {workers} workers: {bands.format_bytes(limit)} of memory do "
+                f"{runner.workers} of {asked} workers: {bands.format_bytes(limit)} of memory do "
                 "not suffice for more processes"
             )
         yield Resources(runner, limit, reporter or Silent())
@@ -172,10 +175,12 @@ def use_resources(given: Resources | None = None) -> Iterator[Resources]:
     runner = None if given else cluster.active_runner()
     if given:
         yield given
-    elif runner:
-        yield Resources(runner, cluster.default_memory())
+        return
+    more = cluster.default_memory() + cluster.resident_bytes()  # whatever the program holds
+    if runner:
+        yield Resources(runner, more)
     else:
-        with open_resources() as resources:
+        with open_resources(memory=more) as resources:
             yield resources
 
 
@@ -244,7 +249,10 @@ def measure_frames(
         )
         for index, (frame, calibration) in enumerate(zip(frames, alone, strict=True))
     )
-    return list(run_in_order(tasks, resources.runner))
+    height, width = frames[0].shape
+    each = len(bands.sample_rows(height)) * width * SAMPLED
+    fitting = max(1, (resources.memory - cluster.resident_bytes()) // each)
+    return list(run_in_order(tasks, resources.runner, min(fitting, 2 * resources.runner.workers)))
 
 
 def frame_facts(
@@ -423,7 +431,7 @@ def _work_of(job: jobs.ImageJob, n_masters: int) -> bands.Work:
         n_frames=count,
         shape=frames[0].shape,
         itemsize=itemsize,
-        scratch_bytes=SCRATCH + count * SCRATCH_FRAME + max(marks, SCRATCH) * bool(whole),
+        scratch_bytes=SCRATCH + count * SCRATCH_FRAME + marks * bool(whole),
         master_bytes=n_masters * (2 * work.itemsize + 9),
         plane_bytes=sum(
             combine.plane_type(name, recipe).itemsize for name in combine.plane_names(recipe)
@@ -468,6 +476,12 @@ def _make_master(
     tilings = [plan_image(image, room) for image in job.images]
     for line in dict.fromkeys(tiling.text() for tiling in tilings):
         resources.reporter.note(f"{job.path.name}: {line}")
+    fewest = min(tiling.workers for tiling in tilings)
+    if fewest < room.footprint.workers:
+        resources.reporter.note(
+            f"{job.path.name}: {fewest} of {room.footprint.workers} workers, since more do not fit "
+            f"in {bands.format_bytes(room.memory)}; the result is the same"
+        )
     rows = [
         tiling.rows if tiling.columns == image.images[0].frame.shape[1] else 0  # parts of rows
         for image, tiling in zip(job.images, tilings, strict=True)

@@ -19,7 +19,7 @@ BAND_BYTES = 16 * MIB
 leave the cache (measured on 60 frames of 4096 x 4096: 16 to 32 rows best, 64 rows 15 % slower)."""
 READ_BYTES = 128 << 10
 """Contiguous bytes of one frame below which a disk spends its time on seeks."""
-ARENA_BYTES = 32 * MIB
+ARENA_BYTES = 24 * MIB
 """What allocators and thread stacks keep besides the arrays counted here."""
 FRAME_BYTES = 4 << 10
 """What a run remembers of a frame besides its header: counts, sums, its row in the table INPUTS."""
@@ -48,7 +48,7 @@ class Work:
     """Bytes a pixel of bias, dark, flat and mask rows that calibrate a band."""
     plane_bytes: int
     """Bytes a pixel of the planes that a band gives."""
-    work_bytes: int = 96
+    work_bytes: int = 112
     """Bytes a pixel of what the task itself makes on the way to its planes."""
     frame_row_bytes: int = 16
     """Bytes a frame and part of a row of the per-frame sums."""
