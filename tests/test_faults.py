@@ -42,9 +42,9 @@ def command(capsys, monkeypatch):
 
 
 def scan(folder):
-    """Return the names of the exposures, and the reason for every other file by its name."""
+    """Return the names of exposures with an image, and the reason for every other file by name."""
     exposures, problems = inventory.scan_night([folder], load_config(None))
-    names = [Path(item.path).name for item in exposures]
+    names = [Path(item.path).name for item in exposures if item.images]
     return names, {Path(item.path).name: item.reason for item in problems}
 
 
@@ -604,12 +604,21 @@ def test_an_odd_date_costs_no_frame(date, night, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("typ", "kind"), [("BIAS   ", "bias"), ("zero", "bias"), ("bias frame", "bias"), (None, None)]
+    ("typ", "exptime", "kind"),
+    [
+        ("BIAS   ", 0.0, "bias"),
+        ("zero", 0.0, "bias"),
+        ("bias frame", 0.0, "bias"),
+        (None, 0.0, "bias"),
+        (None, 7.0, None),
+    ],
 )
-def test_kinds_by_any_usual_name_and_never_by_a_guess(typ, kind, tmp_path):
-    raw(tmp_path / "a.fits", IMAGETYP=typ)
+def test_kinds_by_any_usual_name_and_never_by_a_guess_that_is_not_marked(
+    typ, exptime, kind, tmp_path
+):
+    raw(tmp_path / "a.fits", IMAGETYP=typ, EXPTIME=exptime)
     ((exposure,), problems) = inventory.scan_night([tmp_path], load_config(None))
-    assert exposure.kind == kind
+    assert (exposure.kind, exposure.certain) == (kind, typ is not None)
     assert len(problems) == (kind is None)
 
 

@@ -16,6 +16,7 @@ from masterframe.inventory.dates import start_utc
 from masterframe.inventory.kinds import Rules
 from masterframe.inventory.sections import checked, eso_sections
 from masterframe.model import Keyword, Section
+from masterframe.plan import make_plan
 from support import shared
 from tiny import COLUMNS, ROWS, write
 
@@ -140,6 +141,35 @@ def test_product_is_no_raw_exposure(tmp_path, cards, reason):
     assert reasons(problems, tmp_path) == {"m.fits": reason}
 
 
+@pytest.mark.parametrize(
+    ("cards", "kind", "reason"),
+    [
+        ({"NAXIS": 0, "IMAGETYP": "BIAS"}, "bias", "no pixels in it: NAXIS = 0 in every HDU"),
+        ({"NAXIS": 0}, None, "no pixels in it: NAXIS = 0 in every HDU"),
+        ({"NAXIS": 1, "NAXIS1": 9, "IMAGETYP": "arc"}, "arc", "no image: a row of 9 values"),
+    ],
+)
+def test_exposure_without_an_image_is_typed_and_never_used(tmp_path, cards, kind, reason):
+    header = {"SIMPLE": True, "BITPIX": 8, **cards, "EXPTIME": 1.0}
+    text = fits_header(header)
+    path = tmp_path / "a.fits"
+    path.write_bytes(text.ljust(2880) + bytes(2880 * (cards["NAXIS"] > 0)))
+    exposures, (problem,) = scan_night([path], AUTO)
+    assert [(item.kind, item.images) for item in exposures] == [(kind, ())] * (kind is not None)
+    assert problem.reason.startswith(reason)
+    plan = make_plan(exposures, [problem], AUTO)
+    assert (plan.products, plan.left_out, plan.problems) == ((), (), (problem,))
+
+
+def fits_header(cards):
+    """Return a header block as a camera would write it."""
+    lines = []
+    for key, value in cards.items():
+        shown = f"'{value}'" if isinstance(value, str) else "T" if value is True else str(value)
+        lines.append(f"{key:<8}= {shown:>20}".ljust(80))
+    return "".join([*lines, "END".ljust(80)]).encode()
+
+
 # Kinds
 
 
@@ -182,6 +212,15 @@ def test_product_is_no_raw_exposure(tmp_path, cards, reason):
         ({"PICTTYPE": 2}, "bias", True),
         ({"PICTTYPE": 1}, None, False),
         ({"EXPTIME": 0.0}, "bias", False),
+        ({"OBS_MODE": "Imaging", "OBJECT": "bias", "EXPTIME": 1.0}, "bias", False),
+        ({"OBS_MODE": "Imaging", "OBJECT": "M 13"}, "science", False),
+        ({"IMAGETYP": "FLAT,DOME", "OBS_MODE": "Imaging"}, "flat", True),
+        ({"OBSTYPE": "STANDARD_STAR"}, "science", True),
+        ({"OBSMODE": "OsirisCalibrationLamp"}, "arc", True),
+        ({"KOAIMTYP": "arclamp", "OBSTYPE": "Line"}, "arc", True),
+        ({"OBSTYPE": "DmFlat"}, "flat", True),
+        ({"EXPTYPE": "TWILIGHT"}, "flat", True),
+        ({"OBSTYPE": "OBJECT", "OBSCLASS": "acq"}, "other", True),
         ({"EXPTIME": 60.0, "SHUTTER": "CLOSED"}, "dark", False),
         ({"EXPTIME": 5.0, "LAMP": "HeNeAr"}, "arc", False),
         ({"EXPTIME": 5.0, "LAMP": "quartz"}, "flat", False),
@@ -301,6 +340,30 @@ def test_gain_counts_where_its_comment_tells_its_unit(tmp_path, comment, known):
     (image,) = scan_one(path).images
     assert image.gain == (1.9 if known else None)
     assert image.origins.get("gain") == ("GAIN" if known else None)
+
+
+@pytest.mark.parametrize(
+    ("comment", "known"),
+    [("e-(rms) read noise", True), ("read noise", True), ("[ADU] read noise", False)],
+)
+def test_read_noise_in_adu_is_not_taken_for_electrons(tmp_path, comment, known):
+    path = with_card(tmp_path / "a.fits", f"RDNOISE =  5.0 / {comment}", IMAGETYP="dark")
+    found = scan_one(path)
+    assert found.images[0].read_noise == (5.0 if known else None)
+    assert bool(found.notes) == (not known)
+
+
+@pytest.mark.parametrize(("dark_time", "used"), [(61.5, 61.5), (59.9, 59.9), (0.0, 60.0)])
+def test_dark_time_that_is_shorter_than_the_exposure_is_not_believed(tmp_path, dark_time, used):
+    path = write(tmp_path / "a.fits", IMAGETYP="dark", EXPTIME=60.0, DARKTIME=dark_time)
+    found = scan_one(path)
+    assert found.dark_time == used
+    assert bool(found.notes) == (dark_time == 0)
+
+
+def test_frames_with_other_filters_in_the_second_wheel_have_other_optics(tmp_path):
+    path = write(tmp_path / "a.fits", IMAGETYP="flat", FILTER1="open", FILTER2="V")
+    assert ("filter_2", "V") in scan_one(path).optics
 
 
 def test_each_section_and_number_says_where_it_comes_from(tmp_path):

@@ -10,10 +10,19 @@ from masterframe.fits.read import (
     read_stack,
     read_whole_header,
 )
-from masterframe.fits.scan import FileScan, HduScan, scan_each, scan_file, scan_files
+from masterframe.fits.scan import (
+    NO_PIXELS,
+    FileScan,
+    HduScan,
+    scan_each,
+    scan_file,
+    scan_files,
+    scan_headers,
+)
 from masterframe.fits.source import content, holds_fits
 
 __all__ = [
+    "NO_PIXELS",
     "FileScan",
     "HduScan",
     "band_words",
@@ -29,4 +38,5 @@ __all__ = [
     "scan_each",
     "scan_file",
     "scan_files",
+    "scan_headers",
 ]

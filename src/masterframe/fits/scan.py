@@ -28,6 +28,9 @@ from masterframe.fits.source import Source, open_source, patiently
 from masterframe.fits.tiles import describe
 from masterframe.model import Frame, Header, Packing, Problem, Scalar, Scaling, Verify
 
+NO_PIXELS = "no pixels in it: NAXIS = 0 in every HDU"
+"""What is wrong with a file of which every HDU is empty."""
+
 _MAX_AXIS = 1 << 20
 """Pixels of the longest axis that is believed."""
 _MAX_PLANES = 1 << 16
@@ -48,7 +51,10 @@ _OFFSET_INTEGERS = {
 standard 4.0, table 11)."""
 _FLOATS = {-32: "float32", -64: "float64"}
 
-_COMMENTED = ("GAIN", "EXPTIME", "EXPOSURE", "ITIME", "EXP_TIME", "EXPTIM")
+_COMMENTED = (
+    *("GAIN", "EXPTIME", "EXPOSURE", "ITIME", "EXP_TIME", "EXPTIM"),
+    *("RDNOISE", "READNOIS", "RON", "ENOISE"),
+)
 """Cards whose unit only their comment tells."""
 
 _OF_TABLE = re.compile(
@@ -123,10 +129,7 @@ class FileScan:
 
 
 def scan_file(path: str | os.PathLike[str], verify: Verify = "auto") -> FileScan:
-    """Read the headers of a file and check what they claim.
-
-    A compressed file is unpacked once to its end, so that its check sum is verified; of a
-    tile-compressed image DATASUM is, where there is one.
+    """Read the headers of a file that holds pixels, and check what they claim.
 
     Parameters
     ----------
@@ -144,8 +147,25 @@ def scan_file(path: str | os.PathLike[str], verify: Verify = "auto") -> FileScan
     Raises
     ------
     FrameError
-        If it is no regular file, cannot be read, is empty, not FITS, truncated or damaged, has no
-        data at all, or if a header gives sizes or a scaling that cannot be.
+        As `scan_headers`, and if it has no data at all.
+    """
+    scan = scan_headers(path, verify)
+    if not any(hdu.frames or hdu.reason for hdu in scan.hdus):
+        raise FrameError(scan.path, NO_PIXELS)
+    return scan
+
+
+def scan_headers(path: str | os.PathLike[str], verify: Verify = "auto") -> FileScan:
+    """Read the headers of a file, with pixels or without, and check what they claim.
+
+    A compressed file is unpacked once to its end, so that its check sum is verified; of a
+    tile-compressed image DATASUM is, where there is one.
+
+    Raises
+    ------
+    FrameError
+        If it is no regular file, cannot be read, is empty, not FITS, truncated or damaged, or if a
+        header gives sizes or a scaling that cannot be.
     """
     name = os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
     return patiently(lambda: _scan(name, verify))
@@ -158,8 +178,6 @@ def _scan(name: str, verify: Verify) -> FileScan:
             _verify(name, raw, source, verify)
             raws.append(_hdu(name, raw, about))
         hdus = _named([_packed(hdu, source.packing) for hdu in raws])
-    if not any(hdu.frames or hdu.reason for hdu in hdus):
-        raise FrameError(name, "no pixels in it: NAXIS = 0 in every HDU")
     return FileScan(name, about.st_size, about.st_mtime_ns, about.st_dev, about.st_ino, hdus)
 
 

@@ -91,7 +91,7 @@ def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[Atte
         Where the file holds no exposure.
     """
     absolute = Path(path).absolute()
-    scan = fits.scan_file(str(absolute))
+    scan = fits.scan_headers(str(absolute))
     exposure, rules, names, _ = Describer(config).describe(scan, absolute.parent.name)
     return exposure, rules.attempts(exposure_lookup(exposure), names)
 
@@ -99,7 +99,7 @@ def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[Atte
 def _scan(found: Found, verify: Verify) -> fits.FileScan | Problem:
     """Return the headers of a file, or why it cannot be used."""
     try:
-        return fits.scan_file(found.path, verify)
+        return fits.scan_headers(found.path, verify)
     except FrameError as error:
         hint = " (a macOS side file)" if PurePath(found.path).name.startswith("._") else ""
         return Problem(found.path, f"{error.reason}{hint}")

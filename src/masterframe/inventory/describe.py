@@ -82,9 +82,7 @@ class Describer:
         names = first.names() | ({"imagetyp": word.key} if word.key else {})
         settled = _settled(replace(exposure, imagetyp=word.value), rules, word, names, instrument)
         notes = dict.fromkeys((*settled.notes, *(n for one in readings for n in one.notes)))
-        reason = "" if images else f"no image: {chosen[0].reason}"
-        if chosen[0].frames and not images:
-            reason += ": combine takes its planes as frames, a run takes files of one image"
+        reason = "" if images else _why_unusable(chosen[0])
         if reason and settled.kind is None:
             raise FrameError(scan.path, reason)
         return Described(replace(settled, notes=tuple(notes)), rules, names, reason)
@@ -125,13 +123,16 @@ def detect(instruments: Sequence[Instrument], exposure: Exposure) -> Instrument 
 def _plain(scan: fits.FileScan, night: str) -> tuple[Exposure, list[fits.HduScan]]:
     """Return an exposure of which only the header is known, and the HDUs with an image.
 
-    Where none can be used, the first whose pixels are no plane: it is typed all the same.
+    Where none can be used, the first whose pixels are no plane, or that has none: it is typed all
+    the same. A table is no exposure.
     """
     found = [hdu for hdu in scan.hdus if hdu.frame is not None]
-    found = found or [hdu for hdu in scan.hdus if hdu.reason and _holds_pixels(hdu)][:1]
     if not found:
-        reasons = "; ".join(dict.fromkeys(hdu.reason for hdu in scan.hdus if hdu.reason))
-        raise FrameError(scan.path, f"no image: {reasons or 'no HDU has pixels'}")
+        odd = [hdu for hdu in scan.hdus if hdu.reason]
+        found = [hdu for hdu in odd or scan.hdus if _holds_pixels(hdu)][:1]
+        if not found:
+            reasons = "; ".join(dict.fromkeys(hdu.reason for hdu in odd))
+            raise FrameError(scan.path, f"no image: {reasons}")
     header = {**scan.hdus[0].header, **found[0].header}
     if text(header.get("ISMASTER")) == "T":
         raise FrameError(scan.path, "a master, not a raw exposure: ISMASTER = T")
@@ -140,8 +141,16 @@ def _plain(scan: fits.FileScan, night: str) -> tuple[Exposure, list[fits.HduScan
     return Exposure(scan.path, (), None, False, "", header, night=night), found
 
 
+def _why_unusable(hdu: fits.HduScan) -> str:
+    """Return why an HDU gives no image that can be combined."""
+    if not hdu.reason:
+        return fits.NO_PIXELS
+    planes = ": combine takes its planes as frames, a run takes files of one image"
+    return f"no image: {hdu.reason}" + (planes if hdu.frames else "")
+
+
 def _holds_pixels(hdu: fits.HduScan) -> bool:
-    """Return whether an HDU is an image, of whatever shape."""
+    """Return whether an HDU is an image, of whatever shape, and no table."""
     return text(hdu.header.get("XTENSION", "IMAGE")) == "IMAGE"
 
 
@@ -159,13 +168,12 @@ def _read_fields(plain: Exposure, reading: Reading) -> Exposure:
     """Return the exposure with all fields that its header gives, its kind apart."""
     instrument = reading.instrument
     exptime = reading.seconds("exptime")
-    dark_time = reading.seconds("dark_time")
     dates = (reading.card(name).value for name in ("date_obs", "time_obs", "mjd", "jd"))
     return replace(
         plain,
         object=reading.words("object"),
         exptime=exptime,
-        dark_time=exptime if dark_time is None else dark_time,
+        dark_time=reading.dark_seconds(exptime),
         filter=reading.words("filter"),
         binning=reading.binning(),
         date_obs=start_utc(*dates),

@@ -24,7 +24,7 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
     }
     numbers = {
         "gain": reading.gain(),
-        "read_noise": reading.positive("read_noise"),
+        "read_noise": reading.read_noise(),
         "saturation": reading.positive("saturation"),
     }
     values: dict[str, float | None] = {}

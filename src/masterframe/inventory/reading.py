@@ -21,6 +21,9 @@ TEMPERATURE_RANGE = (-273.15, 100.0)
 KELVIN_RANGE = (100.0, 350.0)
 """Kelvin; no detector is as hot as these are in degrees C."""
 
+_DARK_FRACTION = 0.9
+"""Least dark time that is believed, in exposure times; some cards hold what was asked for."""
+
 _PER_ADU = re.compile(
     r"\be(?:lectrons?|-)?\s*(?:/|-?per\b)\s*(?:adu|dn|dnb|counts?)\b", re.IGNORECASE
 )
@@ -35,6 +38,10 @@ _UNITS_OF_TIME = {
 
 _SECONDS = re.compile(r"\b(?:s|secs?|seconds?)\b", re.IGNORECASE)
 """A comment that names the usual unit, whatever else it says."""
+
+_IN_ADU = re.compile(r"\b(?:adu|dn|counts?)\b", re.IGNORECASE)
+_ELECTRONS = re.compile(r"\be-|\be\b|electron", re.IGNORECASE)
+"""Units that the comment of a read noise may name."""
 
 Known = tuple[float | None, str]
 """A number, and where it comes from; None and '' where it is not known."""
@@ -131,6 +138,20 @@ class Reading:
                 return card.number * factor
         return card.number
 
+    def dark_seconds(self, exptime: float | None) -> float | None:
+        """Return the time in which dark current was collected; that of the exposure if unknown.
+
+        A card that gives much less is not believed: cameras write 0 for what they do not know.
+        """
+        found = self.seconds("dark_time")
+        if found is None or exptime is None or found >= _DARK_FRACTION * exptime:
+            return exptime if found is None else found
+        card = self.card("dark_time")
+        self.notes.append(
+            f"{card.key} = {card.value!r} is not used: shorter than the exposure of {exptime:g} s"
+        )
+        return exptime
+
     def celsius(self) -> float | None:
         """Return a temperature that a detector can have, from kelvin too; note what is none."""
         card = self.card("temperature")
@@ -167,6 +188,16 @@ class Reading:
         elif text(self.header.get("GAIN")):
             value = self.header["GAIN"]
             self.notes.append(f"GAIN = {value!r} is not used: nothing tells its unit")
+        return None, ""
+
+    def read_noise(self) -> Known:
+        """Return the read noise in electrons; note one that is in adu, as its comment says."""
+        found, key = self.positive("read_noise")
+        comment = self.comments.get(key, "")
+        if found is None or not _IN_ADU.search(comment) or _ELECTRONS.search(comment):
+            return found, key
+        value = self.header[key]
+        self.notes.append(f"{key} = {value!r} is not used: in adu, as its comment says")
         return None, ""
 
     def positive(self, name: str) -> Known:

@@ -66,6 +66,8 @@ def sort_out(
 ) -> tuple[dict[str, list[Exposure]], list[Problem]]:
     """Give each exposure to the first stanza that takes it.
 
+    One without an image is passed over: a problem of the inventory says why it has none.
+
     Returns
     -------
     taken : dict of list of Exposure
@@ -76,6 +78,8 @@ def sort_out(
     taken: dict[str, list[Exposure]] = {name: [] for name in config.recipes}
     left_out: list[Problem] = []
     for exposure in exposures:
+        if not exposure.images:
+            continue
         name, reason = _stanza(exposure, config)
         if name:
             taken[name].append(exposure)
@@ -114,8 +118,6 @@ def _stanza(exposure: Exposure, config: Config) -> tuple[str, str]:
         return "", "its kind is not known"
     if exposure.kind not in MADE:
         return "", f"{exposure.kind}: no product is made of this kind"
-    if not exposure.images:
-        return "", "it holds no image that can be combined"
     if exposure.kind == "dark" and exposure.dark_time is None:
         return "", "a dark without an exposure time"
     reasons = []
