@@ -182,7 +182,7 @@ def test_an_output_folder_in_use_is_named(folder, tmp_path, command):
     ("arguments", "keys"),
     [
         (["scan", "{night}"], {"frames", "problems"}),
-        (["scan", "--explain", "{night}/bias_0.fits"], {"files"}),
+        (["scan", "--explain", "{night}/bias_0.fits"], {"files", "problems"}),
         (["plan", "{night}", "-o", "{out}"], {"products", "left_out", "problems", "notes"}),
         (["run", "{night}", "-o", "{out}"], {"products", "seconds", "exit_code"}),
         (["doctor"], {"ok", "checks", "version"}),

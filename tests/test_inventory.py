@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from masterframe import fits
 from masterframe.config import load_config, load_instrument
-from masterframe.inventory import explain_kind, find_files, scan_night
+from masterframe.inventory import explain_kinds, find_files, scan_night
 from masterframe.inventory.dates import start_utc
 from masterframe.inventory.kinds import Rules
 from masterframe.inventory.sections import checked, eso_sections
@@ -446,9 +446,16 @@ def test_rule_of_the_observer_goes_first(tmp_path):
     assert (found.kind, found.certain, found.rule) == ("arc", True, "LAMP = 'on'")
 
 
+def explained(paths):
+    tried, problems = explain_kinds(paths, AUTO)
+    return list(tried.values()), problems
+
+
 def test_explanation_holds_every_rule_that_was_tried(tmp_path):
-    path = write(tmp_path / "a.fits", IMAGETYP="DARK", EXPTIME=5.0)
-    exposure, tried = explain_kind(path, AUTO)
+    write(tmp_path / "a.fits", IMAGETYP="DARK", EXPTIME=5.0)
+    (tmp_path / "b.fits").write_text("no frame")
+    ((exposure, tried),), (problem,) = explained([tmp_path])
+    assert problem.path == str(tmp_path / "b.fits")
     assert exposure.kind == "dark"
     assert (tried[-1].kind, tried[-1].fits, tried[-1].reason) == ("dark", True, "IMAGETYP = 'DARK'")
     assert not any(attempt.fits for attempt in tried[:-1])

@@ -126,7 +126,7 @@ def test_rules_that_failed_at_one_card_are_one_line_and_the_document_has_each():
     ]
     odd = exposure("bias", certain=False, notes=("an odd card",), preset="generic", exptime=0.0)
     tried = {"/n/a\x07.fits": (odd, rules)}
-    assert listing.explain_text(tried).splitlines() == [
+    assert listing.explain_text(tried, []).splitlines() == [
         "/n/a?.fits: bias, by IMAGETYP = 'bias', a guess",
         "  read as generic: cam, object '', 0 s",
         "  note: an odd card",
@@ -134,12 +134,12 @@ def test_rules_that_failed_at_one_card_are_one_line_and_the_document_has_each():
         "    IMAGETYP = 'Bias': 2 for dark",
         "    ESO DPR TYPE is absent: 1 for flat",
     ]
-    (file,) = listing.explain_document(tried)["files"]
+    (file,) = listing.explain_document(tried, [])["files"]
     assert [row["fits"] for row in file["tried"]] == [False, False, False, True]
     assert file["tried"][0]["wanted"] == "'bias*'"
     untyped = {"/n/b.fits": (exposure(None, certain=False), rules[:3])}
-    assert listing.explain_text(untyped).startswith("/n/b.fits: unknown: no rule fits\n")
-    json.dumps(listing.explain_document(untyped), allow_nan=False)
+    assert listing.explain_text(untyped, []).startswith("/n/b.fits: unknown: no rule fits\n")
+    json.dumps(listing.explain_document(untyped, []), allow_nan=False)
 
 
 def test_a_scan_says_what_is_a_guess_and_what_was_odd():

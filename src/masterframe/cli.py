@@ -336,8 +336,8 @@ def scan_command(
 
     settings = load_config(config)
     if explain:
-        tried = {str(path): inventory.explain_kind(path, settings) for path in paths}
-        _finish(as_json, listing.explain_document(tried), listing.explain_text(tried))
+        tried = inventory.explain_kinds(paths, settings)
+        _finish(as_json, listing.explain_document(*tried), listing.explain_text(*tried))
         return
     exposures, problems = inventory.scan_night(paths, settings)
     document = listing.scan_document(exposures, problems)

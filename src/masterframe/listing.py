@@ -115,17 +115,18 @@ def _problems(problems: Sequence[Problem]) -> list[str]:
     return ["", f"{len(problems)} problems:", *lines]
 
 
-def explain_document(tried: Tried) -> dict[str, Any]:
+def explain_document(tried: Tried, problems: Sequence[Problem]) -> dict[str, Any]:
     """Return what ``scan --explain --json`` prints."""
     return {
         "files": [
             {**_frame_rows(exposure)[0], "tried": [rule._asdict() for rule in rules]}
             for exposure, rules in tried.values()
-        ]
+        ],
+        "problems": [asdict(problem) for problem in problems],
     }
 
 
-def explain_text(tried: Tried) -> str:
+def explain_text(tried: Tried, problems: Sequence[Problem]) -> str:
     """Return, for each file, its kind, on what it rests, and the rules that were tried before.
 
     Rules that fail at one card are one line; the document has each with its patterns.
@@ -146,7 +147,7 @@ def explain_text(tried: Tried) -> str:
         for reason in dict.fromkeys(rule.reason for rule in failed):
             kinds = [rule.kind for rule in failed if rule.reason == reason]
             lines.append(f"    {reason}: {len(kinds)} for {', '.join(dict.fromkeys(kinds))}")
-    return "\n".join(clean(line) for line in lines)
+    return "\n".join([*(clean(line) for line in lines), *_problems(problems)])
 
 
 def plan_document(plan: Plan, forecast: Mapping[str, Forecast]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from masterframe.matching import describe as in_words
 from masterframe.matching import exposure_lookup
 from masterframe.model import AppliedRule, Config, Exposure, Problem, Verify
 
-__all__ = ["Attempt", "explain_kind", "find_files", "scan_night"]
+__all__ = ["Attempt", "explain_kinds", "find_files", "scan_night"]
 
 _SCAN_THREADS = 8  # a header is one small read: threads hide the latency of a disk or a network
 
@@ -82,18 +82,37 @@ def scan_night(
     return tuple(exposures), tuple(sorted(problems, key=lambda problem: problem.path))
 
 
-def explain_kind(path: str | Path, config: Config) -> tuple[Exposure, tuple[Attempt, ...]]:
-    """Return an exposure, and the rules that were tried to type it, each with its outcome.
+def explain_kinds(
+    paths: Iterable[str | Path], config: Config
+) -> tuple[dict[str, tuple[Exposure, tuple[Attempt, ...]]], tuple[Problem, ...]]:
+    """Say of each file by which rule it is typed, and which were tried before.
 
-    Raises
-    ------
-    FrameError
-        Where the file holds no exposure.
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Files, folders, or patterns with ``*`` and ``?``.
+    config : Config
+        Its instruments and type rules are used.
+
+    Returns
+    -------
+    tried : dict
+        By path: the exposure, and the rules up to the first that fits.
+    problems : tuple of Problem
+        Files that hold no exposure.
     """
-    absolute = Path(path).absolute()
-    scan = fits.scan_headers(str(absolute))
-    exposure, rules, names, _ = Describer(config).describe(scan, absolute.parent.name)
-    return exposure, rules.attempts(exposure_lookup(exposure), names)
+    found, problems = find_files(paths)
+    describer = Describer(config)
+    tried = {}
+    for item in found:
+        try:
+            scan = fits.scan_headers(item.path)
+            exposure, rules, names, _ = describer.describe(scan, item.night)
+        except FrameError as error:
+            problems.append(Problem(error.path, error.reason))
+            continue
+        tried[item.path] = exposure, rules.attempts(exposure_lookup(exposure), names)
+    return tried, tuple(problems)
 
 
 def _scan(found: Found, verify: Verify) -> fits.FileScan | Problem:
