@@ -77,6 +77,22 @@ def test_equals_brute_force_for_many_frames(n: int, kind: str) -> None:
         assert result.high.sum() > n // 100
 
 
+@pytest.mark.parametrize(
+    ("kind", "level", "noise"), [("uint16", 30000, 9000), ("float32", 1e6, 0.5), ("float32", 0, 3)]
+)
+def test_equals_brute_force_in_rows_of_several_tiles(kind: str, level: float, noise: float) -> None:
+    """Squares that 32 bits do not hold; bounds that rounding to float32 moves across values."""
+    rng = np.random.default_rng(7)
+    raw = rng.normal(level, noise, (12, 1, 1100))
+    raw[rng.random(raw.shape) < 0.01] += 6 * noise
+    raw = np.round(raw.clip(0, 65535) if kind == "uint16" else raw, 1).astype(kind)
+    recipe, rank = Recipe(Rejection(low=2.5, high=2.5)), rng.permutation(12)
+    result = combine_block(raw, LoadTerms(), recipe, Floor(), rank)
+    assert result.low.any()
+    assert result.high.any()
+    check(result, twins.combine(raw, LoadTerms(), recipe, Floor(), rank, np.float32))
+
+
 def test_ten_thousand_frames() -> None:
     rng = np.random.default_rng(3)
     raw = rng.integers(90, 111, (10000, 1, 3)).astype(np.uint16)

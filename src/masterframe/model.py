@@ -23,7 +23,7 @@ Scalar = str | int | float | bool | None
 Header = Mapping[str, Scalar]
 """Header values by keyword, upper case; ``HIERARCH ESO DET ID`` is keyed ``ESO DET ID``."""
 
-ALGORITHM_VERSION = 1
+ALGORITHM_VERSION = 2
 """Raised only when a change alters the bits of a result; part of every product's token."""
 _SECTION = re.compile(r"\[\s*(\d+)\s*:\s*(\d+)\s*,\s*(\d+)\s*:\s*(\d+)\s*\]")
 

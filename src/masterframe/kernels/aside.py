@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import (
-    APART,
     LEAST,
     LEVEL,
     MIDDLE,
+    MOST,
     NEAR,
     NEXT,
     SQUARES,
@@ -26,7 +26,7 @@ from masterframe.kernels.load import FIRST, HI, LAST, LO
 from masterframe.kernels.marks import Desk, Marks, find_places
 from masterframe.kernels.sorting import larger
 
-WEIGHT, CENTER, SHARES, PRESENT, PLAIN = MIDDLE, NEAR, NEXT, APART, LEAST
+WEIGHT, CENTER, SHARES, PRESENT, PLAIN = MIDDLE, NEAR, NEXT, LEAST, MOST
 """Rows of the real numbers of each lane that are free for the weighted mean: sum of the weights,
 the mean, sum of the squared shares in it, how many values have a weight, the plain mean."""
 

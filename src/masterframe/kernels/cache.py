@@ -30,6 +30,10 @@ _fcntl: Any = None
 with contextlib.suppress(ImportError):  # not POSIX: first compilations by several may collide
     _fcntl = importlib.import_module("fcntl")
 
+# Division follows numpy (x / 0 is inf), as checks would keep loops from being vectorised. Nobody
+# counts who holds an array, which costs an atomic operation for every slice and every call. No flag
+# of fastmath is set: each of them changes bits or loses NaN.
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
 _decorating = threading.Lock()
 _first_calls = threading.Lock()
 _ready: set[Hashable] = set()
@@ -107,13 +111,10 @@ def _hold() -> tempfile.TemporaryDirectory[str]:
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call; the code is kept on disk, the GIL is released.
 
-    Division follows numpy (``x / 0`` is inf), as checks would keep loops from being vectorised.
-    No flag of fastmath is set: each of them changes bits or loses NaN.
+    The caller holds all arrays: none may be made or returned.
     """
     with _cache_in_folder():
-        return numba.njit(nogil=True, error_model="numpy", cache=True, no_cfunc_wrapper=True)(
-            function
-        )
+        return numba.njit(cache=True, no_cfunc_wrapper=True, nogil=True, **_OPTIONS)(function)
 
 
 @contextlib.contextmanager
@@ -133,15 +134,14 @@ def part(function: Callable[..., Any]) -> Any:
 
     The wrappers that Python needs would take longer to compile than the functions.
     """
-    return numba.njit(
-        nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )(function)
+    wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(nogil=True, **wrappers, **_OPTIONS)(function)
 
 
 def pointer(signature: Any, function: Callable[..., Any]) -> Any:
     """Compile a function for one signature, or load it; compiled code can call it by address."""
     with _first_calls, _locked(folder() / "lock"), _cache_in_folder():
-        return numba.cfunc(signature, error_model="numpy", cache=True)(function)
+        return numba.cfunc(signature, cache=True, **_OPTIONS)(function)
 
 
 @contextlib.contextmanager

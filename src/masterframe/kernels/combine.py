@@ -47,7 +47,7 @@ from masterframe.kernels.terms import (
     source,
     work_type,
 )
-from masterframe.kernels.tiles import Room, Settings, find_windows, load_tile, make_room
+from masterframe.kernels.tiles import Room, Settings, find_windows, lanes, load_tile, make_room
 from masterframe.model import Recipe
 from masterframe.names import unknown
 
@@ -134,7 +134,7 @@ def _combine(
                 leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
             if settings.estimator == TRIMMED:
                 trim(ints, w, settings.trim)
-            moments(s, w, ints, floats, window)
+            moments(s, w, ints, floats, window, room.whole)
             if extras is not None and settings.rejects:
                 moments_about(s, w, ints, floats, window, extras.desk.pivots)
             if extras is not None and extras.marks.codes.size:
@@ -147,9 +147,9 @@ def _combine(
             if extras is not None:
                 add_aside(extras, settings, room, out, place, line)
             write_counts(ints, out.counts, goal)
-            add_tile(room, w, settings.top, settings.order, out.frames)
-            add_halves(w, ints, floats, out.half_sums, line)
-        close_row(settings.order, room.sums, out.frame_sums, line)
+            add_tile(room, settings, w, out.frames)
+            add_halves(room, w, out.half_sums, line)
+        close_row(settings.order, room.sums, out.frame_sums, out.half_sums, line)
 
 
 def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by name alone
@@ -384,13 +384,15 @@ def _settings(
     return Settings(
         params=rules.params(rejection, floor, n),
         order=order.astype(np.int64),
-        plan=network(n),
+        plan=network(n, lanes(n, kind) * kind.itemsize),
         ratio=ratios(recipe.estimator, n),
         estimator=ESTIMATORS.index(recipe.estimator),
         trim=float(recipe.trim),
         step=float(floor.step),
         missing=missing,
         top=top,
+        least=kind.type(-np.inf if kind.kind == "f" else 0),
+        rounding=2.0**-20 if kind == np.float32 else 2.0**-48,
         rejects=rejection.rule not in ("none", "threshold"),
         masks=False,
         rows_at_once=(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from masterframe.kernels.cache import part
 from masterframe.kernels.load import (
     FIRST,
@@ -19,15 +21,16 @@ from masterframe.kernels.load import (
     VALID,
 )
 from masterframe.kernels.ratios import ESTIMATORS
-from masterframe.kernels.sorting import larger, smaller
+from masterframe.kernels.sorting import larger, minus, plus, smaller, times
 
 MEAN, MEDIAN, LMEDIAN, SUM, WEIGHTED, MIN, MAX, TRIMMED = range(len(ESTIMATORS))
 
-TOTAL, SQUARES, PIVOT, LEVEL, MIDDLE, NEAR, NEXT, LEAST, MOST, APART, EVENS, ODDS = range(12)
+TOTAL, SQUARES, PIVOT, AVERAGE, LEVEL, MIDDLE, NEAR, NEXT, LEAST, MOST = range(10)
 """Rows of the real numbers of each lane: sum of the kept values, and of the squares of their
-deviations from the pivot, a kept value in their midst; the level that frames are measured against;
-then, on the way to the window: median, the two middle distances from it, bounds; for the frames:
-deviations from the level, and their sums over the even and the odd frames."""
+deviations from the pivot, a kept value in their midst; their mean; the level that frames are
+measured against; then, on the way to the window: centre, room of the rules, bounds."""
+EXACT = 2**31
+"""What sums of integers must stay below."""
 
 
 @part
@@ -40,29 +43,26 @@ def trim(ints: Any, w: int, fraction: float) -> None:
 
 
 @part
-def moments(s: Any, w: int, ints: Any, floats: Any, window: Any) -> None:
+def moments(s: Any, w: int, ints: Any, floats: Any, window: Any, whole: Any) -> None:
     """Sum the values s[a:b] of each lane, and the squares of their deviations from the pivot.
 
     Rows a and b of `ints` are the window. The pivot is the lower median of all values, or the value
     of the window that is nearest to it. Row by row, so that every lane adds in sorted order; rows
     that all lanes keep need no test.
     """
-    start, end = window
-    first, last, least = ints[start, 0], ints[end, 0], ints[VALID, 0]
-    for i in range(w):
-        first = larger(first, ints[start, i])
-        last = smaller(last, ints[end, i])
-        least = smaller(least, ints[VALID, i])
+    starts, ends, valid, pivot = ints[window[0]], ints[window[1]], ints[VALID], floats[PIVOT]
     n, middle = s.shape[0], (s.shape[0] - 1) // 2
+    first, last, least = starts[0], ends[0], valid[0]
+    row = s[middle]
     for i in range(w):
-        floats[TOTAL, i] = 0.0
-        floats[SQUARES, i] = 0.0
-        floats[PIVOT, i] = s[middle, i]
+        first, last = larger(first, starts[i]), smaller(last, ends[i])
+        least = smaller(least, valid[i])
+        pivot[i] = row[i]
     if least < n or first > middle or last <= middle:
         for i in range(w):
-            lo, hi = ints[start, i], ints[end, i]
-            floats[PIVOT, i] = s[min(max((ints[VALID, i] - 1) // 2, lo), max(hi - 1, 0)), i]
-    add_moments(s, w, ints, floats, window, (first, last))
+            lo, hi = starts[i], ends[i]
+            pivot[i] = s[min(max((valid[i] - 1) // 2, lo), max(hi - 1, 0)), i]
+    add_moments(s, w, ints, floats, window, (first, last), whole)
 
 
 @part
@@ -73,30 +73,74 @@ def moments_about(s: Any, w: int, ints: Any, floats: Any, window: Any, pivots: A
     for i in range(w):
         lo, hi = ints[start, i], ints[end, i]
         first, last = larger(first, lo), smaller(last, hi)
-        floats[TOTAL, i] = 0.0
-        floats[SQUARES, i] = 0.0
         floats[PIVOT, i] = min(max(pivots[i], float(s[lo, i])), float(s[max(hi - 1, 0), i]))
-    add_moments(s, w, ints, floats, window, (first, last))
+    add_moments(s, w, ints, floats, window, (first, last), None)
 
 
 @part
-def add_moments(s: Any, w: int, ints: Any, floats: Any, window: Any, common: Any) -> None:
+def add_moments(
+    s: Any, w: int, ints: Any, floats: Any, window: Any, common: Any, whole: Any
+) -> None:
     """Add values and squares; rows from the first to the last of `common` are of all lanes."""
-    (start, end), (first, last) = window, common
+    total, squares, pivot = floats[TOTAL], floats[SQUARES], floats[PIVOT]
+    starts, ends = ints[window[0]], ints[window[1]]
+    first, last = common
+    for i in range(w):
+        total[i], squares[i] = 0.0, 0.0
+    done = False
+    if whole is not None and first < last:
+        done = _add_integers(s, w, floats, common, whole)
     for k in range(s.shape[0]):
+        row = s[k]
         if first <= k < last:
+            if done:
+                continue
             for i in range(w):
-                value = float(s[k, i])
-                deviation = value - floats[PIVOT, i]
-                floats[TOTAL, i] += value
-                floats[SQUARES, i] += deviation * deviation
+                value = float(row[i])
+                deviation = value - pivot[i]
+                total[i] += value
+                squares[i] += deviation * deviation
         else:
             for i in range(w):
-                kept = (k >= ints[start, i]) & (k < ints[end, i])
-                value = float(s[k, i])
-                deviation = value - floats[PIVOT, i] if kept else 0.0
-                floats[TOTAL, i] += value if kept else 0.0
-                floats[SQUARES, i] += deviation * deviation
+                kept = (k >= starts[i]) & (k < ends[i])
+                value = float(row[i])
+                deviation = value - pivot[i] if kept else 0.0
+                total[i] += value if kept else 0.0
+                squares[i] += deviation * deviation
+
+
+@part
+def _add_integers(s: Any, w: int, floats: Any, common: Any, whole: Any) -> bool:
+    """Add the common rows without rounding; return False where 32 bits do not hold the sums."""
+    first, last = common
+    total, squares, middle = whole[0], whole[1], whole[2]
+    lowest, highest, reach = s[first], s[last - 1], np.int32(0)
+    for i in range(w):
+        middle[i] = floats[PIVOT, i]
+        total[i], squares[i] = 0, 0
+    for i in range(w):
+        below = minus(middle[i], np.int32(lowest[i]))
+        above = minus(np.int32(highest[i]), middle[i])
+        reach = larger(reach, larger(below, above))
+    if float(last - first) * reach * reach >= EXACT:
+        return False
+    for k in range(first, last - 1, 2):
+        a, b = s[k], s[k + 1]
+        for i in range(w):
+            p, q = minus(np.int32(a[i]), middle[i]), minus(np.int32(b[i]), middle[i])
+            total[i] = plus(total[i], plus(p, q))
+            squares[i] = plus(squares[i], plus(times(p, p), times(q, q)))
+    if (last - first) % 2:
+        a = s[last - 1]
+        for i in range(w):
+            p = minus(np.int32(a[i]), middle[i])
+            total[i] = plus(total[i], p)
+            squares[i] = plus(squares[i], times(p, p))
+    sums, pivot, about = floats[TOTAL], floats[PIVOT], floats[SQUARES]
+    for i in range(w):
+        sums[i] += total[i] + (last - first) * pivot[i]
+        about[i] += squares[i]
+    return True
 
 
 @part
@@ -108,27 +152,29 @@ def write_values(
     The level that frames are measured against is the value as it is written; for a sum the mean.
     """
     y, x0, w = place
-    start, end = window
+    goal, mean, level, total = data[y, x0 : x0 + w], floats[AVERAGE], floats[LEVEL], floats[TOTAL]
+    starts, ends = ints[window[0]], ints[window[1]]
     for i in range(w):
-        data[y, x0 + i] = floats[TOTAL, i] / (float(ints[end, i]) - float(ints[start, i]))
+        mean[i] = total[i] / float(ends[i] - starts[i])
+        goal[i] = mean[i]
     if kind == MEDIAN:
         for i in range(w):
             lo, hi = ints[LO, i], ints[HI, i]
             if hi > lo:
                 low, high = float(s[(lo + hi - 1) // 2, i]), float(s[(lo + hi) // 2, i])
-                data[y, x0 + i] = (low + high) * 0.5
+                goal[i] = (low + high) * 0.5
     elif kind in (LMEDIAN, MIN, MAX):
         for i in range(w):
             lo, hi = ints[LO, i], ints[HI, i]
             if hi > lo:
                 middle = (lo + hi - 1) // 2
-                data[y, x0 + i] = s[lo if kind == MIN else hi - 1 if kind == MAX else middle, i]
+                goal[i] = s[lo if kind == MIN else hi - 1 if kind == MAX else middle, i]
     for i in range(w):
-        floats[LEVEL, i] = data[y, x0 + i]
+        level[i] = goal[i]
     if kind == SUM:
         for i in range(w):
             if ints[HI, i] > ints[LO, i]:
-                data[y, x0 + i] = floats[TOTAL, i]
+                goal[i] = total[i]
 
 
 @part
@@ -165,29 +211,33 @@ def write_errors(
     ones, so that nothing cancels; it is at least that of the step, step ** 2 / 12.
     """
     y, x0, w = place
-    start, end = window
+    goal, starts, ends = uncert[y, x0 : x0 + w], ints[window[0]], ints[window[1]]
+    squares, pivot, mean = floats[SQUARES], floats[PIVOT], floats[AVERAGE]
     kind, ratio, least = settings.estimator, settings.ratio, settings.step**2 / 12.0
     for i in range(w):
-        n = float(ints[end, i]) - float(ints[start, i])
-        offset = floats[TOTAL, i] / n - floats[PIVOT, i]
-        variance = larger((floats[SQUARES, i] - n * offset * offset) / (n - 1.0), least)
-        if kind == SUM:
-            variance *= n * n
-        uncert[y, x0 + i] = math.sqrt(variance / n) if n > 1.5 else math.nan
+        n = float(ends[i] - starts[i])
+        offset = mean[i] - pivot[i]
+        variance = larger((squares[i] - n * offset * offset) / (n - 1.0), least)
+        factor = n if kind == SUM else 1.0 / n
+        goal[i] = math.sqrt(variance * factor) if n > 1.5 else math.nan
     if ratio.size:
         for i in range(w):
-            uncert[y, x0 + i] *= ratio[ints[HI, i] - ints[LO, i]]
+            goal[i] *= ratio[ints[HI, i] - ints[LO, i]]
 
 
 @part
 def write_counts(ints: Any, counts: Any, place: Any) -> None:
     """Write how many values were kept and rejected low and high, and how many are saturated."""
     y, x0, w = place
+    kept, low, high = (
+        counts[0, y, x0 : x0 + w],
+        counts[1, y, x0 : x0 + w],
+        counts[2, y, x0 : x0 + w],
+    )
+    saturated, lo, hi, valid = counts[3, y, x0 : x0 + w], ints[LO], ints[HI], ints[VALID]
+    lows, highs, full = ints[LOW], ints[HIGH], ints[SATURATED]
     for i in range(w):
-        counts[0, y, x0 + i] = ints[HI, i] - ints[LO, i]
-    for i in range(w):
-        counts[1, y, x0 + i] = ints[LOW, i] + ints[LO, i]
-    for i in range(w):
-        counts[2, y, x0 + i] = ints[HIGH, i] + ints[VALID, i] - ints[HI, i]
-    for i in range(w):
-        counts[3, y, x0 + i] = ints[SATURATED, i]
+        kept[i] = hi[i] - lo[i]
+        low[i] = lows[i] + lo[i]
+        high[i] = highs[i] + valid[i] - hi[i]
+        saturated[i] = full[i]

@@ -27,67 +27,62 @@ REJECTED_LOW, REJECTED_HIGH, MISSING = range(3)
 
 
 @part
-def copy_row(out: Any, slot: int, source: Any, place: Any) -> None:
-    """Copy the raw values at a place (frame, row, first column, columns) into out[slot]."""
+def raw_place(source: Any, place: Any) -> Any:
+    """Return where the raw values at a place (frame, row, first column, columns) are."""
     k, y, x0, w = place
     first = k * source.frame_stride + y * source.row_stride + x0
-    raw = source.raw[first : first + w]
-    for i in range(w):
-        out[slot, i] = raw[i]
+    return slice(first, first + w)
 
 
 @part
-def calibrate_row(out: Any, slot: int, cal: Any, place: Any) -> None:
-    """Calibrate the raw values in out[slot]; zero comes out as +0: equal values, equal bits."""
+def calibrate_row(values: Any, cal: Any, place: Any) -> None:
+    """Calibrate raw values in place; zero comes out as +0: equal values, equal bits."""
     k, y, x0, w = place
     if cal.overscan.size:
         level = cal.overscan[k, y]
         for i in range(w):
-            out[slot, i] = out[slot, i] - level
+            values[i] -= level
     if cal.bias.size:
+        bias = cal.bias[y, x0 : x0 + w]
         for i in range(w):
-            out[slot, i] = out[slot, i] - cal.bias[y, x0 + i]
+            values[i] -= bias[i]
     if cal.dark.size:
-        ratio = cal.factors[k, 0]
+        dark, ratio = cal.dark[y, x0 : x0 + w], cal.factors[k, 0]
         for i in range(w):
-            out[slot, i] = out[slot, i] - cal.dark[y, x0 + i] * ratio
+            values[i] -= dark[i] * ratio
     if cal.flat.size:
+        flat = cal.flat[y, x0 : x0 + w]
         for i in range(w):
-            out[slot, i] = out[slot, i] / cal.flat[y, x0 + i]
+            values[i] /= flat[i]
     scale, zero = cal.factors[k, 1], cal.factors[k, 2]
     for i in range(w):  # with the neutral 1 and 0 this changes nothing but the sign of -0
-        out[slot, i] = out[slot, i] * scale + zero
+        values[i] = values[i] * scale + zero
 
 
 @part
-def leave_infinite(
-    out: Any, slot: int, missing: Any, ints: Any, frames: Any, k: int, w: int
-) -> int:  # fmt: skip
-    """Put `missing` where a value of out[slot] is not finite; return how many there are."""
-    any_found, found = False, 0
+def leave_infinite(values: Any, sign: Any, ints: Any, frames: Any, k: int, w: int) -> int:
+    """Put the sign of a missing value where one is not finite; return how many there are."""
+    any_found, found, valid = False, 0, ints[VALID]
     for i in range(w):
-        any_found |= out[slot, i] - out[slot, i] != 0
+        any_found |= values[i] - values[i] != 0
     if any_found:
         for i in range(w):
-            if out[slot, i] - out[slot, i] != 0:
-                out[slot, i] = missing
-                ints[VALID, i] -= 1
+            if values[i] - values[i] != 0:
+                values[i] = sign
+                valid[i] -= 1
                 found += 1
         frames[k, MISSING] += found
     return found
 
 
 @part
-def leave_out(
-    out: Any, slot: int, missing: Any, source: Any, ints: Any, frames: Any, place: Any
-) -> int:
-    """Put `missing` where a raw value is masked or beyond a limit; return how many there are.
+def leave_out(values: Any, sign: Any, source: Any, ints: Any, frames: Any, place: Any) -> int:
+    """Put the sign of a missing value where one is masked or its raw value beyond a limit.
 
-    What is missing already is not counted again.
+    Return how many there are. What is missing already is not counted again.
     """
     k, y, x0, w = place
-    first = k * source.frame_stride + y * source.row_stride + x0
-    raw = source.raw[first : first + w]
+    raw = source.raw[raw_place(source, place)]
     if not _any_out(source, raw, place):
         return 0
     saturation, low, high = source.limits
@@ -100,7 +95,7 @@ def leave_out(
         if has_saturation and raw[i] >= saturation:
             ints[SATURATED, i] += 1
             masked = True
-        if out[slot, i] - out[slot, i] != 0:
+        if values[i] - values[i] != 0:
             continue
         if masked:
             frames[k, MISSING] += 1
@@ -112,7 +107,7 @@ def leave_out(
             frames[k, REJECTED_HIGH] += 1
         else:
             continue
-        out[slot, i] = missing
+        values[i] = sign
         ints[VALID, i] -= 1
         found += 1
     return found
@@ -132,11 +127,13 @@ def _any_out(source: Any, raw: Any, place: Any) -> bool:
         for i in range(w):
             found |= (has_low & (raw[i] < low)) | (has_high & (raw[i] > high))
     if source.bad.size:
+        bad = source.bad[y, x0 : x0 + w]
         for i in range(w):
-            found |= source.bad[y, x0 + i]
+            found |= bad[i]
     if source.frame_mask.size:
+        mask = source.frame_mask[k, y, x0 : x0 + w]
         for i in range(w):
-            found |= source.frame_mask[k, y, x0 + i]
+            found |= mask[i]
     return found
 
 
@@ -144,13 +141,14 @@ def _any_out(source: Any, raw: Any, place: Any) -> bool:
 def _calibrate(source: Any, cal: Any, ints: Any, frames: Any, out: Any) -> None:
     n, rows, nx = out.shape
     for k in range(n):
-        row = out[k]
         for y in range(rows):
-            place = (k, y, 0, nx)
-            copy_row(row, y, source, place)
-            calibrate_row(row, y, cal, place)
-            leave_infinite(row, y, math.nan, ints, frames, k, nx)
-            leave_out(row, y, math.nan, source, ints, frames, place)
+            place, values = (k, y, 0, nx), out[k, y]
+            raw = source.raw[raw_place(source, place)]
+            for i in range(nx):
+                values[i] = raw[i]
+            calibrate_row(values, cal, place)
+            leave_infinite(values, math.nan, ints, frames, k, nx)
+            leave_out(values, math.nan, source, ints, frames, place)
 
 
 def calibrate_block(raw: Array, terms: LoadTerms, dtype: DTypeLike = np.float32) -> Array:

@@ -30,7 +30,7 @@ from masterframe.kernels.load import (
 from masterframe.kernels.registry import RuleSpec
 from masterframe.kernels.sorting import sort_rows
 from masterframe.kernels.terms import FrameTerms
-from masterframe.kernels.tiles import find_windows, load_frame, load_tile
+from masterframe.kernels.tiles import find_windows, load_frame, load_tile, start_lanes
 
 GONE = 3
 """The mark of a value that is not there."""
@@ -157,12 +157,8 @@ def _load_and_mark(
     """Load a tile; mark what is gone, and what the thresholds reject; return how many that are."""
     ints, seen, codes, w = room.ints, desk.seen, room.codes, place[2]
     n, missing = room.tile.shape[0], 0
-    for i in range(w):
-        ints[VALID, i] = n
-        ints[LOW, i] = 0
-        ints[HIGH, i] = 0
-        seen[0, i] = 0
-        seen[1, i] = 0
+    start_lanes(ints, w, n)
+    seen[:] = 0
     for k in range(n):
         lost = load_frame(source, cal, settings, room, desk.frames, k, place)
         missing += lost

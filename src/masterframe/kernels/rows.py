@@ -4,97 +4,128 @@ One pass about the median with the median absolute deviation, for lanes of which
 the result is, to the bit, that of `masterframe.kernels.rules.sigma.window` lane by lane. The k
 values nearest to the median are neighbours when sorted, so that the k-th smallest distance from it
 is the least, over all windows of k values, of the larger distance of their two ends.
+
+Distances are of the type of the values: exact for integers, rounded for floats. There the bounds
+are taken closer by more than all rounding, so that nothing beyond the true bounds is inside; lanes
+in which a value is between the two are left to the rule itself (`is_sure`).
 """
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from masterframe.kernels.cache import part
-from masterframe.kernels.estimate import LEAST, MIDDLE, MOST, NEAR, NEXT
+from masterframe.kernels.estimate import LEAST, MOST
 from masterframe.kernels.load import HI, LO, VALID
 from masterframe.kernels.rules.common import floored
-from masterframe.kernels.sorting import larger, smaller
+from masterframe.kernels.sorting import larger, minus, smaller
+
+LOWEST, HIGHEST = range(2)
+"""Rows of the bounds of each lane, of the type of the values."""
 
 
 @part
-def distances_of_floats(s: Any, w: int, n: int, floats: Any) -> None:
-    """Find medians and median absolute deviations: floats[MIDDLE] and floats[NEAR]."""
-    h, g = (n - 1) // 2, n // 2
-    for i in range(w):
-        floats[MIDDLE, i] = (float(s[h, i]) + float(s[g, i])) * 0.5
-        floats[NEAR, i] = math.inf
-        floats[NEXT, i] = math.inf
-    row = NEAR
-    for size in range(h + 1, g + 2):  # n // 2 + 1 values, for even n also one fewer
-        for a in range(n - size + 1):
-            b = a + size - 1
-            for i in range(w):
-                below = floats[MIDDLE, i] - float(s[a, i])
-                above = float(s[b, i]) - floats[MIDDLE, i]
-                floats[row, i] = smaller(larger(below, above), floats[row, i])
-        row = NEXT
-    if n % 2 == 0:
-        for i in range(w):
-            floats[NEAR, i] = (floats[NEAR, i] + floats[NEXT, i]) * 0.5
-
-
-@part
-def distances_of_integers(s: Any, w: int, n: int, floats: Any, near: Any) -> None:
-    """Do the same for integers of 16 bits, exactly, in 16 bits.
+def find_distances(s: Any, w: int, n: int, near: Any) -> None:
+    """Find the middle distances from the medians: near[0] and, for even n, near[1].
 
     For even n the distances are measured from the two middle values, each on its side; half the gap
-    between them, which all distances have in common, is added at the end.
+    between them, which all distances have in common, is to be added.
     """
     h, g = (n - 1) // 2, n // 2
-    for i in range(w):
-        near[0, i] = np.uint16(s[h, i] - s[0, i])
-        near[1, i] = near[0, i]
-        if n % 2 == 0:
-            near[0, i] = smaller(near[0, i], np.uint16(s[n - 1, i] - s[g, i]))
-    for row in range(2):
-        for a in range(1, h + 1):
-            b = a + h + row * (g - h)
+    low, high, first, last = s[h], s[g], s[0], s[n - 1]
+    for row in range(1 + g - h):
+        goal = near[row]
+        for i in range(w):
+            goal[i] = minus(low[i], first[i])
+        if row < g - h:
             for i in range(w):
-                below, above = np.uint16(s[h, i] - s[a, i]), np.uint16(s[b, i] - s[g, i])
-                near[row, i] = smaller(larger(below, above), near[row, i])
-    for i in range(w):
-        low, high = float(s[h, i]), float(s[g, i])
-        floats[MIDDLE, i] = (low + high) * 0.5
-        floats[NEAR, i] = (float(near[0, i]) + float(near[1, i]) + (high - low)) * 0.5
+                goal[i] = smaller(minus(last[i], high[i]), goal[i])
+        for a in range(1, h + 1):
+            left, right = s[a], s[a + h + row]
+            for i in range(w):
+                further = larger(minus(low[i], left[i]), minus(right[i], high[i]))
+                goal[i] = smaller(further, goal[i])
 
 
 @part
-def clip(s: Any, w: int, n: int, ints: Any, floats: Any, params: Any) -> None:
-    """Set the windows by the medians and median absolute deviations of n values a lane."""
-    factor = params.mad[n]
+def _sigma(median: float, distances: float, gap: float, factor: float, params: Any) -> float:
+    return float(floored(factor * ((distances + gap) * 0.5), median, params))
+
+
+@part
+def bound_integers(s: Any, w: int, n: int, near: Any, bounds: Any, params: Any) -> None:
+    """Find the least and the largest integer within the bounds of each lane."""
+    low, high, one, other = s[(n - 1) // 2], s[n // 2], near[0], near[1 - n % 2]
+    least, most, factor = bounds[LOWEST], bounds[HIGHEST], params.mad[n]
     for i in range(w):
-        c = floats[MIDDLE, i]
-        sigma = floored(factor * floats[NEAR, i], c, params)
-        floats[LEAST, i] = c - params.low * sigma
-        floats[MOST, i] = c + params.high * sigma
-    for k in range(n):
-        dropped = np.int32(0)
-        for i in range(w):
-            low = np.int32(float(s[k, i]) < floats[LEAST, i])
-            ints[LO, i] += low
-            dropped += low
-        if dropped == 0:
-            break
-    for k in range(n):
-        dropped = np.int32(0)
-        for i in range(w):
-            high = np.int32(float(s[n - 1 - k, i]) > floats[MOST, i])
-            ints[HI, i] -= high
-            dropped += high
-        if dropped == 0:
-            break
+        a, b = float(low[i]), float(high[i])
+        median = (a + b) * 0.5
+        sigma = _sigma(median, float(one[i]) + float(other[i]), b - a, factor, params)
+        least[i] = np.ceil(larger(median - params.low * sigma, 0.0))
+        most[i] = smaller(median + params.high * sigma, 65535.0)
+
+
+@part
+def bound_floats(
+    s: Any, w: int, n: int, near: Any, bounds: Any, floats: Any, settings: Any
+) -> None:
+    """Find bounds beyond which all that the rule drops is, and others where it surely does."""
+    params, rounding = settings.params, settings.rounding
+    low, high, one, other = s[(n - 1) // 2], s[n // 2], near[0], near[1 - n % 2]
+    least, most, factor = bounds[LOWEST], bounds[HIGHEST], params.mad[n]
+    sure_least, sure_most = floats[LEAST], floats[MOST]
     for i in range(w):
-        if ints[HI, i] - ints[LO, i] < params.nkeep:
-            ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
+        a, b = float(low[i]), float(high[i])
+        median = (a + b) * 0.5
+        sigma = _sigma(median, float(one[i]) + float(other[i]), b - a, factor, params)
+        below, above = params.low * sigma, params.high * sigma
+        doubt = rounding * (abs(median) + below)
+        sure_least[i] = median - below - doubt
+        least[i] = median - below + doubt
+        doubt = rounding * (abs(median) + above)
+        sure_most[i] = median + above + doubt
+        most[i] = median + above - doubt
+
+
+@part
+def clip(s: Any, w: int, n: int, ints: Any, bounds: Any) -> None:
+    """Set the windows of lanes with n values each to those within the bounds."""
+    least, most, lo, hi = bounds[LOWEST], bounds[HIGHEST], ints[LO], ints[HI]
+    for k in range(n):
+        row, dropped = s[k], False
+        for i in range(w):
+            dropped |= row[i] < least[i]
+        if not dropped:
+            break
+        for i in range(w):
+            lo[i] += np.int32(row[i] < least[i])
+    for k in range(n):
+        row, dropped = s[n - 1 - k], False
+        for i in range(w):
+            dropped |= row[i] > most[i]
+        if not dropped:
+            break
+        for i in range(w):
+            hi[i] -= np.int32(row[i] > most[i])
+
+
+@part
+def is_sure(s: Any, i: int, ints: Any, floats: Any) -> bool:
+    """Whether the rule drops what was clipped from a lane, whatever the rounding."""
+    lo, hi = ints[LO, i], ints[HI, i]
+    low = lo == 0 or float(s[lo - 1, i]) < floats[LEAST, i]
+    return bool(low and (hi == ints[VALID, i] or float(s[hi, i]) > floats[MOST, i]))
+
+
+@part
+def all_keep(ints: Any, lanes: Any, n: int) -> bool:
+    """Whether all of some lanes have n values and keep them: a loop without a branch."""
+    lo, hi, valid, fewer = ints[LO, lanes], ints[HI, lanes], ints[VALID, lanes], False
+    for i in range(lo.size):
+        fewer |= (hi[i] - lo[i] != n) | (valid[i] != n)
+    return not fewer
 
 
 @part

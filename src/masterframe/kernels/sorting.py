@@ -1,10 +1,13 @@
 """A sorting network over rows: every pixel of a tile is sorted by the same comparisons.
 
-The network is bitonic: blocks of 2, 4, 8 ... rows are merged by comparing mirrored rows first (so
-that every comparison puts the smaller value into the lower row), then rows at half the distance
-each time (K. E. Batcher, Sorting networks and their applications, 1968). Rows beyond the last count
-as infinite: comparisons with them are left out, so that any number of rows works. Two layers that
-follow each other touch the same four rows and are done at once, in registers.
+Eight rows each are sorted at once, in registers, by a network of 19 comparisons (the fewest there
+are: R. W. Floyd and D. E. Knuth, 1973). From there on the network is bitonic: blocks of 16, 32 ...
+rows are merged by comparing mirrored rows first (so that every comparison puts the smaller value
+into the lower row), then rows at half the distance each time (K. E. Batcher, Sorting networks and
+their applications, 1968). Rows beyond the last count as infinite: comparisons with them are left
+out, so that any number of rows works. Two layers that follow each other touch the same four rows
+and are done at once. Comparisons are written as operations on vectors of `LANES` values: a compiler
+that is given loops asks before each of them whether rows overlap, and rows are short.
 """
 
 from __future__ import annotations
@@ -14,56 +17,71 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from masterframe.kernels.cache import part
 
-NEAR = 64
-"""Rows that the first cache holds of a tile, at most; a power of 2."""
+LANES = 32
+"""Values of a row that are compared at once; rows to be sorted have a multiple of it."""
+NEAR = 2**15
+"""Bytes of the rows that are kept in the first cache."""
+EIGHT = (
+    (0, 2), (1, 3), (4, 6), (5, 7), (0, 4), (1, 5), (2, 6), (3, 7), (0, 1), (2, 3),
+    (4, 5), (6, 7), (2, 4), (3, 5), (1, 4), (3, 6), (1, 2), (3, 4), (5, 6),
+)  # fmt: skip
+"""A network that sorts eight rows."""
 
 
 @functools.lru_cache(maxsize=64)
-def network(n: int) -> NDArray[np.int32]:
-    """Return the comparisons that sort n rows, in order, shape (operations, 4).
+def network(n: int, row_size: int) -> NDArray[np.int32]:
+    """Return the operations that sort n rows of so many bytes, in order, shape (operations, 4).
 
-    An operation (a, b, c, d) with a < b < c < d compares first a with c or d and b with the other,
-    then a with b and c with d; (a, b, -1, -1) compares a with b alone. The mirrored kind needs no
-    mark: c and d are exchanged.
+    (a, -1, -1, -1) sorts the eight rows from a; (a, b, -1, -1) compares a with b; (a, b, c, d) with
+    a < b < c < d compares a with c and b with d, then a with b and c with d. With d < c it is of
+    the mirrored kind, which compares as if they were in order, but begins with a and c, b and d.
     """
-    plan: list[NDArray[np.int32]] = [np.empty((0, 4), np.int32)]
-    near: list[NDArray[np.int32]] = [plan[0]]
-    for reach, operations in _layers(n):
-        if reach <= NEAR:
-            near.append(operations)
+    near = max(1 << (NEAR // row_size).bit_length() - 1, 8)
+    whole = n // 8 * 8
+    table = np.full((n // 8, 4), -1, np.int32)
+    table[:, 0] = np.arange(0, whole, 8)
+    plan: list[NDArray[np.int32]] = []
+    inner = [table]
+    for block, reach, operations in _layers(n):
+        if block <= 8:
+            inner.append(operations[operations[:, 0] >= whole])
+        elif reach <= near:
+            inner.append(operations)
         else:
-            plan += [_by_block(near), operations]
-            near = near[:1]
-    table = np.concatenate([*plan, _by_block(near)])
+            plan += [_by_block(inner, near), operations]
+            inner = [table[:0]]
+    plan.append(_by_block(inner, near))
+    table = np.concatenate(plan)
     table.flags.writeable = False
     return table
 
 
-def _by_block(layers: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+def _by_block(layers: list[NDArray[np.int32]], near: int) -> NDArray[np.int32]:
     """Do one block of rows after the other, so that each stays in the first cache meanwhile."""
     operations = np.concatenate(layers)
-    return operations[np.argsort(operations[:, 0] // NEAR, kind="stable")]
+    return operations[np.argsort(operations[:, 0] // near, kind="stable")]
 
 
-def _layers(n: int) -> Iterator[tuple[int, NDArray[np.int32]]]:
-    """Yield layers of operations with the size of the blocks of rows that they stay within."""
+def _layers(n: int) -> Iterator[tuple[int, int, NDArray[np.int32]]]:
+    """Yield layers: the rows that they merge, the rows that they stay within, operations."""
     block = 2
     while block < 2 * n:
         halvings = block.bit_length() - 2  # layers that follow the mirrored one
         if halvings % 2:
-            yield block, _mirrored_quads(n, block)
+            yield block, block, _mirrored_quads(n, block)
             rest = block // 4
         else:
-            yield block, _pairs(n, block)
+            yield block, block, _pairs(n, block)
             rest = block // 2
         while rest >= 4:
-            yield rest, _quads(n, rest)
+            yield block, rest, _quads(n, rest)
             rest //= 4
         block *= 2
 
@@ -116,16 +134,16 @@ def _selection(typing_context: Any, x: Any, y: Any, sign: str) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, y = arguments
-        kind = signature.return_type
-        if isinstance(kind, types.Float):
-            chosen = builder.fcmp_ordered(sign, x, y)
-        elif kind.signed:
-            chosen = builder.icmp_signed(sign, x, y)
-        else:
-            chosen = builder.icmp_unsigned(sign, x, y)
-        return builder.select(chosen, x, y)
+        return builder.select(_compared(builder, signature.return_type, x, y, sign), x, y)
 
     return x(x, x), generate
+
+
+def _compared(builder: Any, kind: Any, x: Any, y: Any, sign: str) -> Any:
+    """Return whether x < y or x > y, of numbers or vectors of a kind."""
+    if isinstance(kind, types.Float):
+        return builder.fcmp_ordered(sign, x, y)
+    return (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(sign, x, y)
 
 
 def _smaller(typing_context: Any, x: Any, y: Any) -> Any:
@@ -138,51 +156,91 @@ def _larger(typing_context: Any, x: Any, y: Any) -> Any:
     return _selection(typing_context, x, y, ">")
 
 
-def _detach(typing_context: Any, x: Any) -> Any:
-    """Return x, of which the compiler no longer knows where it was read.
-
-    Else it writes a float only where it has moved, by masked stores, at a third of the speed.
-    """
+def _arithmetic(typing_context: Any, x: Any, y: Any, name: str) -> Any:
+    """Return signature and code of an operation in the type of both numbers: no wider integers."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        (value,) = arguments
-        if not isinstance(signature.return_type, types.Float):
-            return value
-        return builder.fadd(value, context.get_constant(signature.return_type, 0.0))
+        prefix = "f" if isinstance(signature.return_type, types.Float) else ""
+        return getattr(builder, prefix + name)(*arguments)
 
-    return x(x), generate
+    return x(x, x), generate
+
+
+def _plus(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the sum of two numbers of one type."""
+    return _arithmetic(typing_context, x, y, "add")
+
+
+def _minus(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the difference of two numbers of one type."""
+    return _arithmetic(typing_context, x, y, "sub")
+
+
+def _times(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the product of two numbers of one type."""
+    return _arithmetic(typing_context, x, y, "mul")
 
 
 smaller: Any = intrinsic(_smaller)
 larger: Any = intrinsic(_larger)
-_detached: Any = intrinsic(_detach)
+plus: Any = intrinsic(_plus)
+minus: Any = intrinsic(_minus)
+times: Any = intrinsic(_times)
+
+
+def _comparisons(size: int, pairs: tuple[tuple[int, int], ...]) -> Any:
+    """Return compiled code that compares `LANES` values from s[row, i] on of some rows."""
+
+    def exchange(typing_context: Any, s: Any, rows: Any, i: Any) -> Any:
+        """Put the smaller values into the first row of each pair, in order."""
+        kind = s.dtype
+        step = kind.bitwidth // 8
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array = context.make_array(s)(context, builder, arguments[0])
+            stride = builder.extract_value(array.strides, 0)
+            start = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+            vector = ir.VectorType(context.get_data_type(kind), LANES).as_pointer()
+            shift = builder.mul(arguments[2], context.get_constant(types.intp, step))
+            places, values = [], []
+            for k in range(size):
+                row = builder.extract_value(arguments[1], k)
+                at = builder.add(builder.mul(row, stride), shift)
+                places.append(builder.bitcast(builder.gep(start, [at]), vector))
+                values.append(builder.load(places[k], align=step))
+            for a, b in pairs:
+                x, y = values[a], values[b]
+                values[a] = builder.select(_compared(builder, kind, x, y, "<"), x, y)
+                values[b] = builder.select(_compared(builder, kind, x, y, ">"), x, y)
+            for place, value in zip(places, values, strict=True):
+                builder.store(value, place, align=step)
+            return context.get_dummy_value()
+
+        return types.void(s, types.containers.UniTuple(types.intp, size), types.intp), generate
+
+    return intrinsic(exchange)
+
+
+_pair = _comparisons(2, ((0, 1),))
+_quad = _comparisons(4, ((0, 2), (1, 3), (0, 1), (2, 3)))
+_mirrored_quad = _comparisons(4, ((0, 3), (1, 2), (0, 1), (2, 3)))
+_eight = _comparisons(8, EIGHT)
 
 
 @part
 def sort_rows(s: Any, w: int, plan: Any) -> None:
-    """Sort each of the first w columns of s upwards along axis 0, in place; s holds no NaN."""
+    """Sort the first w columns of s, and up to `LANES` more, upwards along axis 0; no NaN."""
     for k in range(plan.shape[0]):
-        a, b, c, d = plan[k, 0], plan[k, 1], plan[k, 2], plan[k, 3]
-        if c < 0:
-            for i in range(w):
-                x, y = _detached(s[a, i]), _detached(s[b, i])
-                s[a, i] = smaller(x, y)
-                s[b, i] = larger(x, y)
+        a, b, c, d = np.int64(plan[k, 0]), plan[k, 1], plan[k, 2], plan[k, 3]
+        if b < 0:
+            for i in range(0, w, LANES):
+                _eight(s, (a, a + 1, a + 2, a + 3, a + 4, a + 5, a + 6, a + 7), i)
+        elif c < 0:
+            for i in range(0, w, LANES):
+                _pair(s, (a, b), i)
         elif c < d:
-            for i in range(w):
-                x, y, z, t = s[a, i], s[b, i], s[c, i], s[d, i]
-                x1, z1 = smaller(x, z), larger(x, z)
-                y1, t1 = smaller(y, t), larger(y, t)
-                s[a, i] = smaller(x1, y1)
-                s[b, i] = larger(x1, y1)
-                s[c, i] = smaller(z1, t1)
-                s[d, i] = larger(z1, t1)
+            for i in range(0, w, LANES):
+                _quad(s, (a, b, c, d), i)
         else:
-            for i in range(w):
-                x, y, z, t = s[a, i], s[b, i], s[d, i], s[c, i]
-                x1, t1 = smaller(x, t), larger(x, t)
-                y1, z1 = smaller(y, z), larger(y, z)
-                s[a, i] = smaller(x1, y1)
-                s[b, i] = larger(x1, y1)
-                s[d, i] = smaller(z1, t1)
-                s[c, i] = larger(z1, t1)
+            for i in range(0, w, LANES):
+                _mirrored_quad(s, (a, b, d, c), i)

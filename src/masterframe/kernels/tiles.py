@@ -17,18 +17,26 @@ from masterframe.kernels.load import (
     SATURATED,
     VALID,
     calibrate_row,
-    copy_row,
     leave_infinite,
     leave_out,
+    raw_place,
 )
-from masterframe.kernels.rows import clip, distances_of_floats, distances_of_integers, majority
+from masterframe.kernels.rows import (
+    all_keep,
+    bound_floats,
+    bound_integers,
+    clip,
+    find_distances,
+    is_sure,
+    majority,
+)
 from masterframe.kernels.rules import TRACED, Params
 from masterframe.kernels.rules.lanes import UNDECIDED
 
 Array = NDArray[Any]
 SCRATCH = 2**18
 """Bytes that the sorted values of one tile should take at most: half of a small second cache."""
-MOST_LANES, LEAST_LANES = 256, 32
+MOST_LANES, LEAST_LANES = 1024, PARTIALS
 
 
 class Settings(NamedTuple):
@@ -48,6 +56,10 @@ class Settings(NamedTuple):
     """Stands for a value left out; sorts last."""
     top: Any
     """The largest value that is none left out."""
+    least: Any
+    """The least value that there can be."""
+    rounding: float
+    """More than what rounding can change of a value, as a part of it."""
     rejects: bool
     """Whether any rule is applied to the sorted values."""
     masks: bool
@@ -70,26 +82,44 @@ class Room(NamedTuple):
     tile: Array
     """Values of a tile in canonical order, shape (N, lanes)."""
     sorted: Array
-    near: NDArray[np.uint16]
+    near: Array
+    bounds: Array
+    """What bounds the kept values of each lane, shape (2, lanes)."""
+    whole: NDArray[np.int32] | None
+    """Sums of integers and their pivot, shape (3, lanes); None where values are floats."""
     column: NDArray[np.float64]
     ints: NDArray[np.int32]
     floats: NDArray[np.float64]
-    sums: NDArray[np.float64]
+    apart: Array
+    """Deviations from the combined values, shape (4, lanes)."""
+    sums: Array
+    """Partial sums of the deviations of each frame and of the halves, and of their squares, shape
+    (N + 1, 2, partials)."""
     codes: NDArray[np.int8]
     trace: NDArray[np.float64]
 
 
+def lanes(n: int, kind: np.dtype[Any]) -> int:
+    """Return how wide tiles of n frames may be to stay in the cache."""
+    width = SCRATCH // (n * kind.itemsize) // LEAST_LANES * LEAST_LANES
+    return min(max(width, LEAST_LANES), MOST_LANES)
+
+
 def make_room(n: int, kind: np.dtype[Any]) -> Room:
-    """Return room for tiles of n frames, as wide as keeps them in the cache."""
-    width = min(max(SCRATCH // (n * kind.itemsize) // 32 * 32, LEAST_LANES), MOST_LANES)
+    """Return room for tiles of n frames."""
+    width = lanes(n, kind)
+    work = kind if kind.kind == "f" else np.dtype(np.float32)
     return Room(
         tile=_aligned((n, width), kind),
         sorted=_aligned((n, width), kind),
-        near=_aligned((2, width), np.dtype(np.uint16)),
+        near=_aligned((2, width), kind),
+        bounds=_aligned((2, width), kind),
+        whole=None if kind.kind == "f" else _aligned((3, width), np.dtype(np.int32)),
         column=np.empty(n),
         ints=_aligned((12, width), np.dtype(np.int32)),
-        floats=_aligned((12, width), np.dtype(np.float64)),
-        sums=np.zeros((n, 2, PARTIALS)),
+        floats=_aligned((10, width), np.dtype(np.float64)),
+        apart=_aligned((4, width), work),
+        sums=_aligned((n + 1, 2 * PARTIALS), work).reshape(n + 1, 2, PARTIALS),
         codes=np.empty((n, width), np.int8),
         trace=np.zeros(TRACED),
     )
@@ -106,16 +136,19 @@ def _aligned(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
 @part
 def load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, place: Any) -> int:
     """Load a tile in canonical order, and a copy to be sorted; return how many values it lacks."""
-    ints, missing = room.ints, 0
-    n, w = room.tile.shape[0], place[2]
-    for i in range(w):
-        ints[VALID, i] = n
-        ints[SATURATED, i] = 0
-        ints[LOW, i] = 0
-        ints[HIGH, i] = 0
+    n, w, missing = room.tile.shape[0], place[2], 0
+    start_lanes(room.ints, w, n)
     for k in range(n):
         missing += load_frame(source, cal, settings, room, frames, k, place)
     return missing
+
+
+@part
+def start_lanes(ints: Any, w: int, n: int) -> None:
+    """Say of lanes that nothing is left out yet of their n values."""
+    valid, saturated, low, high = ints[VALID], ints[SATURATED], ints[LOW], ints[HIGH]
+    for i in range(w):
+        valid[i], saturated[i], low[i], high[i] = n, 0, 0, 0
 
 
 @part
@@ -123,18 +156,19 @@ def load_frame(
     source: Any, cal: Any, settings: Any, room: Any, frames: Any, k: int, place: Any
 ) -> int:
     """Load the values of the k-th frame; return how many are left out."""
-    tile, s, ints, sign = room.tile, room.sorted, room.ints, settings.missing
+    ints, sign, frame = room.ints, settings.missing, settings.order[k]
     y, x0, w = place
-    frame = settings.order[k]
-    row = (frame, y, x0, w)
+    values, copy = room.tile[k], room.sorted[k]
+    raw = source.raw[raw_place(source, (frame, y, x0, w))]
     missing = 0
-    copy_row(tile, k, source, row)
-    if cal is not None:
-        calibrate_row(tile, k, cal, row)
-        missing = leave_infinite(tile, k, sign, ints, frames, frame, w)
-    missing += leave_out(tile, k, sign, source, ints, frames, row)
     for i in range(w):
-        s[k, i] = tile[k, i]
+        values[i] = raw[i]
+    if cal is not None:
+        calibrate_row(values, cal, (frame, y, x0, w))
+        missing = leave_infinite(values, sign, ints, frames, frame, w)
+    missing += leave_out(values, sign, source, ints, frames, (frame, y, x0, w))
+    for i in range(w):
+        copy[i] = values[i]
     return int(missing)
 
 
@@ -149,32 +183,51 @@ def find_windows(
     leaves the others undecided.
     """
     s, ints, floats, column = room.sorted, room.ints, room.floats, room.column
-    params = settings.params
+    params, lows, highs, counts = settings.params, ints[LO], ints[HI], ints[VALID]
     for i in range(w):
-        ints[LO, i], ints[HI, i] = 0, ints[VALID, i]
+        lows[i], highs[i] = 0, counts[i]
     if not settings.rejects:
         return
     done, final = s.shape[0], params.max_iters == 1
     if missing:
         done = majority(w, ints)
     if done > 0 and settings.rows_at_once:
-        if cal is None:
-            distances_of_integers(s, w, done, floats, room.near)
-        else:
-            distances_of_floats(s, w, done, floats)
-        clip(s, w, done, ints, floats, params)
+        _clip_rows(cal, settings, room, w, done)
     elif done > 0:
         final = rule.rows(s, w, done, ints, floats, params, row)
-    if not missing and final:
-        return
-    for i in range(w):
-        valid = np.int64(ints[VALID, i])
-        if valid == done and (final or ints[HI, i] - ints[LO, i] == valid):
+    for start in range(0, w, PARTIALS):
+        end = min(start + PARTIALS, w)
+        if all_keep(ints, slice(start, end), done):
             continue
-        if settings.masks:
-            ints[HI, i] = UNDECIDED
-            continue
-        for k in range(valid):
-            column[k] = s[k, i]
-        lo, hi = rule.window(column, np.int64(0), valid, params, row, room.trace)
-        ints[LO, i], ints[HI, i] = lo, hi
+        for i in range(start, end):
+            valid, left = np.int64(counts[i]), highs[i] - lows[i]
+            if valid == done and (left == valid or (final and _is_settled(cal, settings, room, i))):
+                continue
+            if settings.masks:
+                highs[i] = UNDECIDED
+                continue
+            for k in range(valid):
+                column[k] = s[k, i]
+            lows[i], highs[i] = rule.window(column, np.int64(0), valid, params, row, room.trace)
+
+
+@part
+def _clip_rows(cal: Any, settings: Any, room: Any, w: int, n: int) -> None:
+    """Do the pass of the rule ``sigma`` for all lanes with n values."""
+    s, near, bounds = room.sorted, room.near, room.bounds
+    find_distances(s, w, n, near)
+    if cal is None:
+        bound_integers(s, w, n, near, bounds, settings.params)
+    else:
+        bound_floats(s, w, n, near, bounds, room.floats, settings)
+    clip(s, w, n, room.ints, bounds)
+
+
+@part
+def _is_settled(cal: Any, settings: Any, room: Any, i: int) -> bool:
+    """Whether what rows at once dropped of a lane is what the rule would drop."""
+    if not settings.rows_at_once:
+        return True
+    left = room.ints[HI, i] - room.ints[LO, i]
+    sure = cal is None or is_sure(room.sorted, i, room.ints, room.floats)
+    return bool(sure and left >= settings.params.nkeep)
