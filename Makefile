@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 $(shell test -x $(PY) && test "$$(cat $(STAMP) 2>/dev/null)" = "$$(pwd -P)" || rm -f $(STAMP))
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all lint format bench notebooks clean
+.PHONY: help demo test test-all lint format docs bench notebooks clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -40,6 +40,9 @@ format: $(STAMP) ## mend what can be mended by itself
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
+docs: $(STAMP) ## build the documentation into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+
 bench: $(STAMP) ## compare with other programs on simulated frames
 	$(PY) benchmarks/combine.py
 
@@ -47,7 +50,7 @@ notebooks: $(STAMP) ## run the notebooks and keep their outputs beside them
 	$(VENV)/bin/jupytext --quiet --to ipynb --execute notebooks/*.py
 
 clean: ## remove all that make and the tests made, .venv included
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is the last step. Without it an environment may be half made and is begun anew; with
@@ -58,7 +61,7 @@ $(STAMP): pyproject.toml
 	@set -e; if command -v uv >/dev/null; then \
 	  echo 'Setting up $(VENV) with uv'; \
 	  test -x $(PY) || uv venv --quiet --python '>=3.11' $(VENV); \
-	  uv pip install --quiet --compile-bytecode --python $(PY) --editable '.[dev,slurm]'; \
+	  uv pip install --quiet --compile-bytecode --python $(PY) --editable '.[dev,slurm,docs]'; \
 	else \
 	  echo 'Setting up $(VENV) with pip; this takes some minutes'; \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -67,6 +70,6 @@ $(STAMP): pyproject.toml
 	    echo 'Name another with make PYTHON=python3.12, or install uv, which brings one.' >&2; \
 	    exit 1; }; \
 	  $(PYTHON) -m venv $(VENV); \
-	  $(PY) -m pip install --quiet --quiet --editable '.[dev,slurm]'; \
+	  $(PY) -m pip install --quiet --quiet --editable '.[dev,slurm,docs]'; \
 	fi
 	@pwd -P >$@

@@ -1,10 +1,7 @@
-"""Print what each rejection rule does to simulated values whose truth is known, as Markdown.
+"""Print the page docs/monte-carlo.md: what each rule does to simulated values whose truth is known.
 
-For every rule with its defaults, N frames and kind of noise: the fraction of good values rejected,
-the error of the result over that of the plain mean of clean values, the stated over the true error,
-and how often the truth lies within the 68.3 % interval of Student's t. The floor of the noise is
-that of the quantisation alone, as where gain and read noise are not known; ``ccd`` and ``varclip``
-are told the noise that there is.
+``few`` prints the figures for fewer than ten frames, of which the commands ``plan`` and ``combine``
+warn (`masterframe.kernels.small`).
 """
 
 from __future__ import annotations
@@ -16,16 +13,56 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats  # type: ignore[import-untyped]
 
-from masterframe.combine import noise_floor
+from masterframe.combine import noise_floor, shared_rounding
 from masterframe.kernels import RULES, FrameTerms, KernelResult, LoadTerms, combine_block
+from masterframe.kernels.small import COSTS
 from masterframe.model import Noise, Recipe, Rejection
 
 ROWS, COLUMNS = 16, 4096
 COUNTS = (5, 10, 20, 100)
+TOLD = "sigma, noise told"
+"""The default rule where gain and read noise are known."""
 SIGMA = 10.0
 LEVEL = 1000.0
 ONE_SIGMA = float(special.erf(np.sqrt(0.5)))
 """Probability within one sigma of a normal distribution."""
+HEAD = f"""# Monte Carlo
+
+What each rule, with its default options, does to simulated frames whose truth is known
+(`python benchmarks/monte_carlo.py` prints this page). {ROWS * COLUMNS} pixels for each figure, each
+at a level of its own within a step of the data; `minmax` drops one value at each end. The noise
+floor is that of the steps alone, as where gain and read noise are not known; `ccd` and `varclip`
+are told the noise, and so is the default rule in the row *{TOLD}*.
+
+The four numbers of a cell are
+
+1. how many of the good values are rejected;
+2. the true error of the result over that of the plain mean of values without outliers: the price of
+   the rule;
+3. the stated error over the true one (both as root mean squares): 1 is right;
+4. how often the truth lies within the 68.3 % interval of Student's t of the stated error and the
+   values kept.
+
+Outliers are raised by 10 to 100 sigma. `plan` and `combine` warn where fewer than ten frames make a
+rule costly ([the figures](#fewer-than-ten-frames)).
+"""
+NOTES = """## What the tables say
+
+* With 10 frames and more the default rule (`sigma`, 5 sigma by the median absolute deviation, one
+  pass) costs 1 to 2 % of noise at most, and its interval covers 67 to 69 %. Bounds of 3 sigma
+  (`winsorized`, `pclip`, `ccd`) reject good values in every pixel with many frames, and the scatter
+  of the rest is a little too small.
+* With 5 frames the MAD is often far too small, and 3 % of the good values go. Tell gain and read
+  noise: then sigma cannot fall below the noise that the frames must have, and nothing is lost.
+* Where the noise is below half a step of the data, the rounding errors of all frames are alike:
+  averaging does not lessen them, and no scatter shows them. The stated error is too small where the
+  noise is not known. Where it is, their share is added, and stated and true error agree; but their
+  distribution is no normal one, and an interval of one sigma covers less than 68 %, of a uniform
+  one 58 %. Frames of a higher gain, or with a changing level, are the cure.
+* `percentile` is for values far above their noise: at 10 % noise it ruins the result.
+* `minmax` costs the values that it drops, but little noise, since the ends of normal values tell
+  least of their mean. With outliers in more frames than it drops it is of no use.
+"""
 
 
 @dataclass(frozen=True)
@@ -103,7 +140,9 @@ def draw(case: Case, n: int, seed: int = 1) -> Drawn:
 
 def combine(drawn: Drawn, rule: str) -> KernelResult:
     """Combine the frames by a rule with its defaults; ``minmax`` drops one value at each end."""
-    n = len(drawn.values)
+    n, known = len(drawn.values), Noise()
+    if rule == TOLD:
+        rule, known = "sigma", Noise(gain=1.0, read_noise=float(np.sqrt(drawn.variance)))
     ends = 1 if rule == "minmax" else None
     noise = np.zeros((n, 3))
     noise[:, 0] = drawn.variance
@@ -111,7 +150,7 @@ def combine(drawn: Drawn, rule: str) -> KernelResult:
         drawn.values,
         LoadTerms(),
         Recipe(Rejection(rule, nlow=ends, nhigh=ends)),
-        noise_floor(Noise(), drawn.step),
+        noise_floor(known, drawn.step),
         np.arange(n),
         frames=FrameTerms(noise=noise),
     )
@@ -125,13 +164,16 @@ def judge(drawn: Drawn, rule: str) -> Figures:
     lost = result.low.sum() + np.maximum(result.high - spoilt, 0).sum()
     error = result.data - drawn.truth
     true = float(np.sqrt(np.mean(error**2)))
-    told = np.isfinite(result.uncert)
+    stated = result.uncert.astype(float)
+    if rule == TOLD:
+        stated = np.hypot(stated, drawn.step * np.sqrt(shared_rounding(SIGMA / drawn.step)))
+    told = np.isfinite(stated)
     reach = stats.t.ppf((1 + ONE_SIGMA) / 2, np.maximum(result.count - 1, 1))
-    inside = np.abs(error) <= reach * np.where(told, result.uncert, 0)
+    inside = np.abs(error) <= reach * np.where(told, stated, 0)
     return Figures(
         lost=float(lost) / (drawn.spoilt.size - spoilt.sum()),
         noise=true / np.sqrt(drawn.variance / n),
-        stated=float(np.sqrt(np.mean(result.uncert[told].astype(float) ** 2))) / true,
+        stated=float(np.sqrt(np.mean(stated[told] ** 2))) / true,
         coverage=float(np.mean(inside)),
     )
 
@@ -141,7 +183,7 @@ def table(case: Case, counts: tuple[int, ...] = COUNTS) -> list[str]:
     names = "".join(f" N = {n} |" for n in counts)
     lines = [f"### {case.name}", "", f"| rule |{names}", "|---" * (len(counts) + 1) + "|"]
     drawn = [draw(case, n) for n in counts]
-    for rule in RULES:
+    for rule in (*RULES, TOLD):
         cells = []
         for frames in drawn:
             f = judge(frames, rule)
@@ -150,13 +192,35 @@ def table(case: Case, counts: tuple[int, ...] = COUNTS) -> list[str]:
     return [*lines, ""]
 
 
+def few_table() -> list[str]:
+    """Return the Markdown table of few frames."""
+    counts = sorted({n for costs in COSTS.values() for n in costs})
+    drawn = {n: draw(CASES[0], n) for n in counts}
+    names = "".join(f" {rule} |" for rule in COSTS)
+    lines = [f"| N |{names}", "|---" * (len(COSTS) + 1) + "|"]
+    for n in counts:
+        cells = []
+        for rule, costs in COSTS.items():
+            figures = judge(drawn[n], rule)
+            cell = f"{figures.lost:.1%}, {figures.coverage:.1%}" if n in costs else "keeps all"
+            cells.append(f" {cell} |")
+        lines.append(f"| {n} |{''.join(cells)}")
+    return lines
+
+
 def main(names: list[str]) -> None:
-    """Print the tables of the cases whose names hold any of the words, or of all."""
-    print("Each cell: good values rejected, error over the plain mean's, stated over true error,")
-    print("coverage of the 68.3 % interval.\n")
-    for case in CASES:
-        if not names or any(name in case.name for name in names):
-            print("\n".join(table(case)), flush=True)
+    """Print the page; or the tables of the cases whose names hold any of the words."""
+    if names == ["few"]:
+        print("\n".join(few_table()))
+        return
+    cases = [case for case in CASES if not names or any(name in case.name for name in names)]
+    if not names:
+        print(HEAD)
+        print(NOTES)
+        print("## Fewer than ten frames\n")
+        print("Gaussian noise of 10 steps: good values rejected, and coverage.\n")
+        print("\n".join(few_table()), "\n\n## Tables\n", sep="", flush=True)
+    print("\n".join(line for case in cases for line in table(case)).rstrip())
 
 
 if __name__ == "__main__":

@@ -438,13 +438,17 @@ def test_combine_and_plan_say_when_a_rule_cannot_work(paths, tmp_path, capsys, m
     _, plan = nights.make_plan(night, *overrides)
     assert any(words in note for note in plan.products[0].notes)
     _, plan = nights.make_plan(night)
+    (note,) = plan.products[0].notes
+    assert note.startswith("6 frames give a rough spread: sigma rejects 1.3 % of good values")
+    assert note in nights.call(capsys, monkeypatch, "plan", tmp_path / "night")[1]
+    _, plan = nights.make_plan(night, "recipes.bias.noise_floor=6")
     assert plan.products[0].notes == ()
 
 
 def test_few_frames_of_unknown_noise_are_warned_of(paths, tmp_path, capsys, monkeypatch):
     arguments = ("combine", *paths[:4], "-o", tmp_path / "m.fits")
     _, _, err = nights.call(capsys, monkeypatch, *arguments)
-    assert "4 frames give a rough MAD" in err
+    assert "4 frames give a rough spread: sigma rejects 2.3 % of good values" in err
     more = ("--overwrite", "--gain", "1.5", "--read-noise", "9")
     _, _, err = nights.call(capsys, monkeypatch, *arguments, *more)
     assert "rough" not in err

@@ -70,7 +70,7 @@ LAZY = {FACADE, "cli", "kernels"}  # these modules may import any that they may,
 LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to start it
 LAZY |= {"xarray_api.engine"}  # xarray starts it whenever a user opens any file
 
-LIGHT = ("errors", "model", "tiling", "kernels.registry", "config", "cli")
+LIGHT = ("errors", "model", "tiling", "kernels.registry", "kernels.small", "config", "cli")
 HEAVY = ("astropy", "dask", "distributed", "matplotlib", "numba", "xarray")
 
 

@@ -112,7 +112,8 @@ def test_few_frames_and_guessed_kinds_are_said():
 def test_notes_of_headers_reach_the_product():
     frames = [*series("bias", 2, notes=("GAIN = 9 is not used",)), *series("bias", 1, stem="x")]
     (product,) = plan_of(frames).products
-    assert product.notes == ("2 of 3: GAIN = 9 is not used",)
+    unknown = "3 frames of unknown noise: combined without rejection"
+    assert product.notes == (unknown, "2 of 3: GAIN = 9 is not used")
 
 
 def test_plan_is_json():

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from masterframe import combine, fits, jobs, kernels, scaling, store, unpacking
+from masterframe import combine, fits, jobs, scaling, store, unpacking
 from masterframe import stack as stacks
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions, masters, scratch, tables
+from masterframe.kernels.small import few_frames
 from masterframe.model import (
     Adjustment,
     Calibration,
@@ -326,17 +327,8 @@ def _make(job: jobs.MasterJob, resources: store.Resources) -> store.Made:
 
 def warnings(recipe: Recipe, n_frames: int) -> list[str]:
     """Return what an observer should know before so many frames are combined by a recipe."""
-    known = recipe.noise.gain and recipe.noise.read_noise is not None
-    lines = kernels.too_few(recipe.rejection, n_frames)
-    if lines:
-        return lines
-    clips = recipe.rejection.rule == "sigma" and recipe.rejection.deviation in (None, "mad")
-    if clips and n_frames < jobs.MIN_TRUSTED and not known:
-        lines.append(
-            f"{n_frames} frames give a rough MAD, and good values may be rejected: "
-            "give --gain and --read-noise, or --reject none"
-        )
-    return lines
+    known = bool(recipe.noise.gain and recipe.noise.read_noise is not None)
+    return few_frames(recipe.rejection, n_frames, floor=recipe.noise.floor, known=known)
 
 
 def _describe(frame: Frame, header: Header) -> jobs.Input:

@@ -14,9 +14,6 @@ from typing import Any
 from masterframe import scaling
 from masterframe.model import Adjustment, Calibration, Frame, Header, Image, Recipe
 
-MIN_TRUSTED = 5
-"""Frames from which the MAD is trusted where the noise is not known otherwise."""
-
 
 @dataclass(frozen=True)
 class ImageJob:

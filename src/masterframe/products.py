@@ -12,6 +12,7 @@ import masterframe.calibrated as frames
 from masterframe import freshness, jobs, journal, scaling, store
 from masterframe.errors import PlanError
 from masterframe.fits import masters, tables
+from masterframe.kernels.small import MIN_TRUSTED
 from masterframe.model import (
     Association,
     Calibration,
@@ -120,7 +121,7 @@ def _why_not_rejected(stanza: ProductRecipe, recipes: Sequence[Recipe], count: i
     if count < stanza.min_frames:
         return f"{count} of at least {stanza.min_frames} frames: combined without rejection, marked"
     known = all(item.noise.gain and item.noise.read_noise is not None for item in recipes)
-    if count < jobs.MIN_TRUSTED and not known:
+    if count < MIN_TRUSTED and not known:
         return f"{count} frames of unknown noise: combined without rejection"
     return ""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from masterframe.kernels.registry import too_few
+from masterframe.kernels.small import MIN_TRUSTED, few_frames
 from masterframe.matching import text
 from masterframe.model import Config, Exposure, Plan, Problem, Product
 from masterframe.plan import names
@@ -126,7 +126,7 @@ def _frame_notes(group: Group) -> list[str]:
             f"{count} of at least {recipe.min_frames} frames: combined without rejection, marked"
         )
     elif recipe.kind != "science":
-        notes += too_few(recipe.recipe.rejection, count)
+        notes += _few_notes(group)
     guessed = sum(not item.certain for item in group.exposures)
     if guessed:
         notes.append(f"the kind of {guessed} of {count} rests on a name or a guess")
@@ -135,6 +135,20 @@ def _frame_notes(group: Group) -> list[str]:
         note if times == count else f"{times} of {count}: {note}" for note, times in odd.items()
     ]
     return notes
+
+
+def _few_notes(group: Group) -> list[str]:
+    """Return what so few frames cost; `run` rejects nothing where they are fewer than five."""
+    recipe, count = group.recipe.recipe, len(group.exposures)
+    known = recipe.noise.gain is not None and recipe.noise.read_noise is not None
+    known |= all(
+        image.gain is not None and image.read_noise is not None
+        for item in group.exposures
+        for image in item.images
+    )
+    if count < MIN_TRUSTED and not known and recipe.rejection.rule not in ("none", "threshold"):
+        return [f"{count} frames of unknown noise: combined without rejection"]
+    return few_frames(recipe.rejection, count, floor=recipe.noise.floor, known=known)
 
 
 def _reason(group: Group) -> str:
