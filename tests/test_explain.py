@@ -86,6 +86,16 @@ def test_pixels_of_a_master_are_explained(master):
             check(master, explain.explain_master(master, x, y))
 
 
+def test_frames_without_any_date_are_explained(tmp_path):
+    """Inputs of no known time are in the order of their names."""
+    values, paths = raw_frames(SHAPE, seed=6), []
+    for number, frame in enumerate(values):
+        paths.append(str(tmp_path / f"{number}.fits"))
+        fits.writeto(paths[-1], frame)
+    mf.write_master(tmp_path / "m.fits", mf.open_stack(paths), RECIPE)
+    check(tmp_path / "m.fits", explain.explain_master(str(tmp_path / "m.fits"), 4, 3))
+
+
 def test_only_the_rows_of_the_pixel_are_read(master):
     with count_bytes() as count:
         explain.explain_master(master, 4, 3)

@@ -60,6 +60,101 @@ print(sum(combine._combine.stats.cache_misses.values()))
     assert run(code, MASTERFRAME_CACHE=str(cache.folder().parent)).stdout.split() == ["0"]
 
 
+ALL_PATHS = """
+import gc, sys
+import numpy as np
+from astropy.io import fits
+from numba.core.ccallback import CFunc
+from numba.core.dispatcher import Dispatcher
+import masterframe as mf
+from masterframe.cli import main
+from masterframe.kernels import swap16, swap_unsigned16, word_sums
+
+def call(*words):
+    sys.argv = ["masterframe", *words]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, words
+
+rng = np.random.default_rng(1)
+for kind in ("uint16", "float32"):
+    names = [f"{kind}_{k}.fits" for k in range(6)]
+    for name in names:
+        fits.writeto(name, rng.normal(500, 9, (12, 14)).round().astype(kind), overwrite=True)
+    for label, options in (("plain", []), ("marks", ["--reject", "linearfit"]),
+                           ("grown", ["--grow", "1"])):
+        out = f"{kind}_{label}.fits"
+        call("combine", *names, "-o", out, "--overwrite", *options)
+        call("explain", out, "3", "4")
+swap16(np.arange(4, dtype=np.uint16))
+swap_unsigned16(np.arange(4, dtype=np.int16))
+word_sums(np.ones((1, 1, 4), np.uint16))
+ours = [d for d in gc.get_objects() if issubclass(type(d), Dispatcher)
+        and d.py_func.__module__.startswith("masterframe")]
+kept = [d for d in ours if d.stats.cache_path is not None]
+pointers = [c for c in gc.get_objects() if issubclass(type(c), CFunc)]
+print("KEPT", len(kept), sum(len(d.overloads) for d in kept))
+print("MISSES", sum(sum(d.stats.cache_misses.values()) for d in ours))
+print("PARTS", sum(len(d.overloads) for d in ours if d not in kept))
+print("POINTERS", len(pointers), sum(c.cache_hits for c in pointers))
+"""
+
+
+def test_a_warm_start_compiles_nothing_on_any_path(tmp_path: Path) -> None:
+    """Not a function, not a part of one, not a rule: combine, explain, marks, checksum, swap."""
+    code = f"import os; os.chdir({str(tmp_path)!r})\n{ALL_PATHS}"
+    environment = {"MASTERFRAME_CACHE": str(cache.folder().parent)}
+    run(code, **environment)
+    lines = [line.split() for line in run(code, **environment).stdout.splitlines()]
+    said = {
+        words[0]: [int(word) for word in words[1:]]
+        for words in lines
+        if words and words[0].isupper()
+    }
+    assert said["KEPT"][1] >= 10
+    assert said["MISSES"] == [0]
+    assert said["PARTS"] == [0]
+    pointers, loaded = said["POINTERS"]
+    assert pointers == loaded > 4
+
+
+def test_an_edited_rule_takes_effect_and_nothing_is_written_beside_it(tmp_path: Path) -> None:
+    """An install that cannot be written to; all that is compiled goes into the cache."""
+    package = tmp_path / "installed" / "masterframe"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(kernels.__file__).parents[1], package, ignore=ignored)
+    rule = package / "kernels" / "rules" / "minmax.py"
+    code = """
+import numpy as np
+from masterframe.kernels import Floor, LoadTerms, combine_block
+from masterframe.model import Recipe, Rejection
+raw = np.arange(7, dtype=np.uint16).reshape(7, 1, 1)
+recipe = Recipe(Rejection("minmax", nlow=1))
+print(combine_block(raw, LoadTerms(), recipe, Floor(), np.arange(7)).count[0, 0])
+"""
+    environment = {
+        "PYTHONPATH": str(package.parent),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "MASTERFRAME_CACHE": str(tmp_path / "cache"),
+    }
+
+    def count() -> int:
+        before = sorted(package.rglob("*"))
+        for path in before:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        found = int(run(code, **environment).stdout)
+        assert sorted(package.rglob("*")) == before
+        for path in before:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return found
+
+    assert count() == 6
+    rule.write_text(rule.read_text().replace("return low, high", "return low + 2, high"))
+    assert count() == 4
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 def test_processes_that_compile_at_once(tmp_path: Path) -> None:
     """Three processes, two signatures of one function: none fails, nor does any that follows."""
     code = """

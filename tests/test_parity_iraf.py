@@ -176,6 +176,39 @@ def test_real_frames(tmp_path: Path, where: str, pattern: str, reject: str, mcli
     compare(iraf.imcombine(tmp_path, "out", **theirs, **DOUBLE), ours, values)
 
 
+@pytest.mark.parametrize(
+    ("where", "pattern"),
+    [("efosc2", "EFOSC.2022-01-26T19:0*.fits"), ("st402/lab0_3x3", "flat*.FIT")],
+)
+@pytest.mark.parametrize("reject", ["minmax", "pclip"])
+def test_real_frames_by_rank(tmp_path: Path, where: str, pattern: str, reject: str) -> None:
+    """Bounds of pclip at which no difference of whole numbers or halves lies."""
+    values = real_frames(where, pattern)
+    if reject == "minmax":
+        ours, theirs = Rejection("minmax", nlow=1, nhigh=2), {"nlow": 1, "nhigh": 2}
+    else:
+        ours = Rejection("pclip", low=2.51, high=math.pi)
+        theirs = {"lsigma": 2.51, "hsigma": math.pi}
+    iraf.write(tmp_path, values)
+    made = iraf.imcombine(tmp_path, "out", reject=reject, **theirs, **DOUBLE)
+    compare(made, ours, values)
+
+
+def test_scales_and_zeros_of_real_frames(tmp_path: Path) -> None:
+    """Flats of a lamp whose level drifts, scaled by their mode, then clipped."""
+    values = real_frames("st402/lab0_3x3", "flat*.FIT")
+    ours, theirs = settings("sigclip", True, 2.0, 2.5)
+    iraf.write(tmp_path, values)
+    for scale, zero in (("mode", "none"), ("none", "median"), ("mean", "none")):
+        folder = f"{scale}{zero}"
+        made = iraf.imcombine(tmp_path, folder, scale=scale, zero=zero, **theirs, **DOUBLE)
+        s, z, _ = factors(values, scale, zero, "none", 1, 1)
+        result = block(values, ours, "mean", LoadTerms(scale=1 / s, zero=-z))
+        same = len(values) - made.rejected == result.count
+        assert same.mean() > 0.9999  # IRAF scales in float32
+        np.testing.assert_allclose(made.data[same], result.data[same], rtol=1e-6)
+
+
 def test_one_value_left_is_the_result(tmp_path: Path) -> None:
     """IRAF's sigclip and avsigclip about the mean give the centre of the pass before."""
     values = np.empty((5, *SHAPE), np.uint16)

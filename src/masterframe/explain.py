@@ -552,16 +552,14 @@ def _disagreements(column: kernels.ColumnHistory, combined: PixelValue) -> list[
 def _stack_of(origin: Provenance) -> xr.DataArray:
     """Return the inputs of a master as a stack in bands as small as can be."""
     reach = int(origin.record.recipe.rejection.grow or 0)
+    times = [_moment(row.date_obs) for row in origin.rows]
     return xr.DataArray(
         stacks.lazy_array(origin.frames, max(1, reach)),
         dims=("frame", "y", "x"),
         coords={
             "path": ("frame", [row.path for row in origin.rows]),
             "plane": ("frame", [row.plane for row in origin.rows]),
-            "time": (
-                "frame",
-                np.array([_moment(row.date_obs) for row in origin.rows], "datetime64[ns]"),
-            ),
+            "time": ("frame", np.array(times, "datetime64[ns]")),
         },
         attrs={"bscale": origin.frames[0].step, "units": origin.unit},
     )
