@@ -142,3 +142,20 @@ def test_the_benchmark_of_formats_runs():
     rows = [line.split(", ")[0] for line in result.stdout.splitlines()[2:]]
     assert rows[:4] == ["RICE_1", "RICE_1 of 16 rows", "GZIP_1", "GZIP_2"]
     assert "gzip" in rows
+
+
+@pytest.mark.slow
+@pytest.mark.system
+def test_the_benchmark_of_rules_runs():
+    program("irafcl")
+    program("siril-cli")
+    sizes = ["--frames=5", "--rows=20", "--columns=30", "--rounds=1"]
+    result = subprocess.run(
+        [sys.executable, COMBINE.parent / "rules.py", *sizes, "iraf-minmax", "siril-percentile"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    names = [line.split()[0] for line in result.stdout.splitlines()[2:]]
+    assert names == ["iraf-minmax", "siril-percentile"]
