@@ -75,9 +75,9 @@ def states(outcomes):
 
 
 def files_in(folder):
-    """Return the files below a folder but for the private one, by their path in it."""
+    """Return the files below a folder but for what runs keep and report, by their path in it."""
     found = (path.relative_to(folder) for path in Path(folder).rglob("*") if not path.is_dir())
-    return sorted(str(path) for path in found if path.parts[0] != ".masterframe")
+    return sorted(str(path) for path in found if path.parts[0] not in (".masterframe", "report"))
 
 
 def call(capsys, monkeypatch, *arguments):

@@ -525,7 +525,7 @@ def doctor_command(as_json: AsJson = False) -> None:
 
 
 @app.command("explain", short_help="Show all that led to one pixel of a master.")
-def explain_command(
+def explain_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
     master: Annotated[Path, typer.Argument(help="A master that masterframe made.")],
     x: Annotated[int, typer.Argument(help="Column: FITS pixel of the master, from 1.")],
     y: Annotated[int, typer.Argument(help="Row: FITS pixel of the master, from 1.")],
@@ -539,6 +539,10 @@ def explain_command(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read all inputs whole and compare their DATASUM.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw it, too: a .png, .pdf or .svg that is written."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what each input gave to a pixel, what was applied, and in which pass it was rejected.
@@ -553,8 +557,46 @@ def explain_command(
     history = explain.explain_master(
         str(master.absolute()), x - 1, y - 1, ext, [inputs] if inputs else [], verify=verify
     )
+    if plot is not None:
+        from masterframe import pixelplot
+
+        pixelplot.save_plot(history, plot)
     _finish(as_json, pixeltext.as_document(history), pixeltext.as_text(history))
     raise typer.Exit(1 if history.problems else 0)
+
+
+Folder = Annotated[Path, typer.Argument(metavar="OUT", help="Output folder of a run.")]
+
+
+@app.command("verify", short_help="Test masters, checksums and inputs of an output folder.")
+def verify_command(
+    out: Folder,
+    thoroughly: Annotated[
+        bool, typer.Option("--inputs", help="Read all inputs whole and compare their DATASUM.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Test every product: its checksums, its inputs, its numbers, the master before it.
+
+    The exit code is 1 if anything fails, and 0 if all is well or merely worth a look.
+    """
+    _say(as_json, f"masterframe {__version__}: verifying {out}")
+    from masterframe import listing
+    from masterframe.quality import archive
+
+    found = archive.verify_folder(out, thoroughly=thoroughly)
+    _finish(as_json, listing.verify_document(found), listing.verify_text(found))
+    raise typer.Exit(listing.verify_exit_code(found))
+
+
+@app.command("report")
+def report_command(out: Folder, as_json: AsJson = False) -> None:
+    """Write the report of an output folder: OUT/report/index.html and report.json."""
+    _say(as_json, f"masterframe {__version__}: a report of {out}")
+    from masterframe import report
+
+    written = report.write_report(out)
+    _finish(as_json, {"report": str(written)}, f"{written} is written; open it in a browser")
 
 
 def _settings(config: Path | None, override: list[str] | None, exclude: list[str] | None) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from masterframe import calibrate, combine, fits, kernels
+from masterframe import calibrate, combine, fits, kernels, pixelplot
 from masterframe import stack as stacks
 from masterframe.errors import UsageError
 from masterframe.fits.records import ImageRecord
@@ -153,6 +153,10 @@ class PixelHistory:
     """What is worth knowing."""
     problems: tuple[str, ...] = ()
     """What does not fit together; empty where the history is that of what the master holds."""
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure: values against time, bounds, what was kept and rejected."""
+        return pixelplot.plot_history(self)
 
 
 def explain_stack(

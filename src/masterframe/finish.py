@@ -57,13 +57,19 @@ class MasterPlanes:
             self.read(plane, rows)[self.read("mask", rows) == 0] for rows in self.bands()
         )
 
+    def sampled(self, plane: str) -> NDArray[Any]:
+        """Return a plane on every 16th row, NaN where it is masked."""
+        parts = []
+        for row in tiling.sample_rows(self.shape[0]):
+            values, mask = (self.read(name, (row, row + 1)) for name in (plane, "mask"))
+            parts.append(np.where(mask == 0, values, values.dtype.type(np.nan)))
+        return np.concatenate(parts)
+
     def sample(self, plane: str) -> NDArray[Any]:
         """Return the unmasked values of a plane on every 16th row, enough for a number."""
-        parts = [
-            self.read(plane, (row, row + 1))[self.read("mask", (row, row + 1)) == 0]
-            for row in tiling.sample_rows(self.shape[0])
-        ]
-        return np.concatenate(parts)
+        values = self.sampled(plane)
+        good: NDArray[Any] = values[np.isfinite(values)]
+        return good
 
     def flag(self, bit: MaskBit, choose: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> int:
         """Set a mask bit where a condition on the data holds, and return in how many pixels."""

@@ -118,6 +118,8 @@ def product_token(
         for item in product.exposures
         for image in item.images
     ]
+    limits = config.quality.frames
+    judged = product.kind != "science" and limits.action == "leave-out"
     bad = _bad_pixel_sum(config.bad_pixels) if config.bad_pixels else None
     record = {
         "recipe": recipe,
@@ -125,6 +127,7 @@ def product_token(
         "uses": [(use.role, use.ratio, use.holds_bias) for use in product.uses],
         "bad_pixels": bad,
         "cards": cards if any(cards) else None,
+        "frames": asdict(limits) if judged else None,
     }
     return journal.product_token(record, masters, list(datasums))
 

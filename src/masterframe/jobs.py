@@ -6,13 +6,21 @@ carries it out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from masterframe import scaling
-from masterframe.model import Adjustment, Calibration, Frame, Header, Image, Recipe
+from masterframe.model import (
+    Adjustment,
+    Calibration,
+    Frame,
+    Header,
+    Image,
+    MasterLimits,
+    Recipe,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,10 @@ class ImageJob:
     """Divide the master by its median and mask what is below this."""
     hot_sigma: float | None = None
     """Mark pixels this many robust sigmas above the median as hot."""
+    noises: tuple[float, ...] = ()
+    """Noise of one pixel of each frame (adu), where it was measured."""
+    extra: Mapping[str, float] = field(default_factory=dict)
+    """Numbers of the table QUALITY that were found before combining."""
     changed: Any = None
     """Dask array of lazy values (N, y, x) that stand for the stored ones of the frames."""
 
@@ -73,6 +85,8 @@ class LeftOut:
     """Its images, one for each of the master's."""
     reason: str
     """Why it was left out."""
+    levels: tuple[float, ...] = ()
+    """Level of each image (adu), where it was measured."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +107,10 @@ class MasterJob:
     """Unit of its values; '' for a normalised flat."""
     left_out: tuple[LeftOut, ...] = ()
     """Inputs that were found unfit on the way."""
+    flags: tuple[str, ...] = ()
+    """What is wrong with each input that is used nevertheless; '' where nothing is."""
+    limits: MasterLimits = field(default_factory=MasterLimits)
+    """What the master is tested against."""
     adjust: Adjustment = field(default_factory=Adjustment)
     """How the factors and weights of the images were found."""
     history: tuple[str, ...] = ()
@@ -146,7 +164,7 @@ def adjusted(
     factors = scaling.factors_of(adjust, facts, reference)
     return replace(
         image,
-        levels=factors.levels,
+        levels=factors.levels or image.levels,
         weights=factors.weights,
         calibration=replace(
             image.calibration,
@@ -171,6 +189,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
             image,
             images=sort(image.images),
             levels=sort(image.levels),
+            noises=sort(image.noises),
             weights=sort(image.weights),
             uncertainties=sort(image.uncertainties),
             calibration=replace(
@@ -186,5 +205,6 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
         job,
         images=tuple(sort_image(image) for image in job.images),
         inputs=sort(job.inputs),
+        flags=sort(job.flags),
         rank=tuple(range(len(order))),
     )

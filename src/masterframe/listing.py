@@ -14,6 +14,8 @@ from masterframe.console import clean, table
 from masterframe.forecast import Forecast
 from masterframe.inventory import Attempt
 from masterframe.model import Exposure, Plan, Problem, Product
+from masterframe.quality.archive import Verified
+from masterframe.quality.verdicts import worst
 from masterframe.request import Parameter
 from masterframe.run import Outcome, Report
 from masterframe.tiling import format_bytes
@@ -199,17 +201,12 @@ def _product_lines(product: Product, forecast: Forecast) -> list[str]:
 def run_document(plan: Plan, report: Report) -> dict[str, Any]:
     """Return what ``run --json`` prints."""
     return {
-        "products": [_outcome(outcome) for outcome in report.outcomes],
+        "products": [outcome.as_dict() for outcome in report.outcomes],
         "left_out": [asdict(problem) for problem in plan.left_out],
         "problems": [asdict(problem) for problem in plan.problems],
         "seconds": report.seconds,
         "exit_code": report.exit_code,
     }
-
-
-def _outcome(outcome: Outcome) -> dict[str, Any]:
-    numbers = {k: v if math.isfinite(v) else None for k, v in outcome.numbers.items()}
-    return {**asdict(outcome), "numbers": numbers}
 
 
 def run_text(plan: Plan, report: Report) -> str:
@@ -222,19 +219,89 @@ def run_text(plan: Plan, report: Report) -> str:
             _number(item.numbers.get("median")),
             _number(item.numbers.get("noise")),
             _percent(item.numbers),
+            _tested(item),
             f"{item.seconds:.1f}" if item.seconds else "",
             clean(item.reason),
         )
         for item in report.outcomes
     ]
-    titles = ("product", "state", "frames", "median", "noise", "rejected", "s", "")
+    titles = ("product", "state", "frames", "median", "noise", "rejected", "tests", "s", "")
     lines = [table(titles, rows)]
+    lines += _section("tests", _failed(report.outcomes))
     lines += _section("notes", merged_notes(report.outcomes))
     lines += _section("left out", merged_reasons(plan.left_out))
     lines += _problems(plan.problems)
     states = Counter(outcome.state for outcome in report.outcomes)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     return "\n".join([*lines, "", f"{counts or 'nothing to make'} in {report.seconds:.1f} s"])
+
+
+def _tested(outcome: Outcome) -> str:
+    return worst(test.verdict for test in outcome.tests) if outcome.tests else ""
+
+
+def _failed(outcomes: Sequence[Outcome]) -> list[str]:
+    """Return the tests that masters do not pass, a line each."""
+    return [
+        f"{outcome.name}: {test.verdict}, {test.words()}"
+        for outcome in outcomes
+        for test in outcome.tests
+        if test.verdict in ("warn", "fail")
+    ]
+
+
+def verify_document(found: Sequence[Verified]) -> dict[str, Any]:
+    """Return what ``verify --json`` prints."""
+    return {
+        "verdict": worst(item.verdict for item in found),
+        "exit_code": verify_exit_code(found),
+        "products": [
+            {
+                "name": item.name,
+                "kind": item.kind,
+                "verdict": item.verdict,
+                "tests": [{**test.as_dict(), "extension": name} for name, test in item.checks],
+                "problems": list(item.problems),
+                "remarks": list(item.remarks),
+                "inputs": item.inputs,
+            }
+            for item in found
+        ],
+    }
+
+
+def verify_text(found: Sequence[Verified]) -> str:
+    """Return a row a product, and all that is wrong or worth a look."""
+    rows = [
+        (clean(item.name), item.verdict, str(sum(item.inputs.values())), _summary(item))
+        for item in found
+    ]
+    lines = [table(("product", "verdict", "inputs", "tests"), rows)]
+    for title, verdict in (("fails", "fail"), ("worth a look", "warn")):
+        lines += _section(title, [line for item in found for line in _remarks(item, verdict)])
+    counts = Counter(item.verdict for item in found)
+    return "\n".join([*lines, "", ", ".join(f"{count} {word}" for word, count in counts.items())])
+
+
+def verify_exit_code(found: Sequence[Verified]) -> int:
+    """Return 1 if any product fails, else 0."""
+    return int(any(item.verdict == "fail" for item in found))
+
+
+def _summary(item: Verified) -> str:
+    judged = [test for _, test in item.checks if test.verdict != "not judged"]
+    passed = sum(test.verdict == "pass" for test in judged)
+    return f"{passed} of {len(judged)} pass" if judged else ""
+
+
+def _remarks(item: Verified, verdict: str) -> list[str]:
+    tests = [
+        f"{item.name}{f' {name}' * bool(name)}: {test.words()}"
+        for name, test in item.checks
+        if test.verdict == verdict
+    ]
+    others = item.problems if verdict == "fail" else item.remarks
+    return [*tests, *(f"{item.name}: {text}" for text in others)]
 
 
 def merged_notes(outcomes: Sequence[Outcome]) -> list[str]:

@@ -12,10 +12,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import __version__, combine, finish, fits, kernels, quantiles, scaling
-from masterframe.fits import headers, legal, masters, records, tables, write
+from masterframe import (
+    __version__,
+    calibrate,
+    combine,
+    finish,
+    fits,
+    kernels,
+    quantiles,
+    scaling,
+    tiling,
+)
+from masterframe.fits import headers, legal, records, tables, write
+from masterframe.fits.masters import hdu_labels, hdu_names
 from masterframe.jobs import ImageJob, Input, MasterJob
 from masterframe.model import BandResult, Frame, MasterImage
+from masterframe.quality import masters
+from masterframe.quality.verdicts import Check
 
 SPARE_ROWS = 64
 """Trimmed rows up to which the DATASUM of an input is completed row by row, not read anew."""
@@ -117,8 +130,8 @@ def _image_header(image: ImageJob, base: Any) -> Any:
 def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpec]:
     planes = combine.plane_names(image.recipe)
     frame, trim = image.images[0].frame, image.calibration.trim
-    names = masters.hdu_names(image.name, planes)
-    labels = masters.hdu_labels(image.name, planes, frame)
+    names = hdu_names(image.name, planes)
+    labels = hdu_labels(image.name, planes, frame)
     return [
         write.PlaneSpec(
             names[plane],
@@ -206,7 +219,9 @@ def inputs_table(
     for item in job.left_out:
         for image, raw in zip(job.images, item.images, strict=True):
             row = _unused_row(item.source, image.name, raw.frame)
-            rows.append(replace(row, status=item.reason, datasum=fits.datasum(raw.frame)))
+            level = item.levels[job.images.index(image)] if item.levels else None
+            found = fits.datasum(raw.frame)
+            rows.append(replace(row, status=item.reason, datasum=found, level=level))
     return tables.inputs_table(rows, [_record(image) for image in job.images])
 
 
@@ -275,48 +290,140 @@ def _input_row(
         rejected_high=int(counts["high"][index]),
         missing=int(counts["missing"][index]),
         noise=float(totals.noise[index]) if kept else None,
-        status="used" if kept else "nothing of it was kept",
+        status=_status(kept, job.flags[index] if job.flags else ""),
     )
+
+
+def _status(kept: int, flag: str) -> str:
+    if not kept:
+        return "nothing of it was kept"
+    return f"used, but {flag}" if flag else "used"
 
 
 QUALITY = {
     "median": "median of the good pixels on every 16th row",
     "scatter": "1.4826 MAD of the same: structure and noise",
     "noise": "noise of the result, from its even and odd halves",
+    "typical": "noise of a typical pixel, without what its masters bring",
+    "expected": "noise expected of gain and read noise, or of the frames' scatter",
     "rejlow": "fraction of the valid values rejected low",
     "rejhigh": "fraction of the valid values rejected high",
     "nmasked": "masked pixels",
+    "maskedfraction": "fraction of the pixels that is masked",
     "norm": "level by which the flat was divided (adu)",
     "nflatlow": "pixels masked as too insensitive",
     "nhot": "pixels marked hot",
     "hotlevel": "bound above which a pixel is hot",
+    "mean": "mean of the good pixels on every 16th row",
+    "pixelscatter": "scatter from pixel to pixel along the rows",
+    "gradient": "change of level across the image",
+    "columns": "largest deviation of a column from its neighbours (sigma)",
+    "worstcol": "that column (FITS pixel)",
+    "offcols": "fraction of the columns that are off their neighbours",
+    "rows": "largest deviation of a row from its neighbours (sigma)",
+    "worstrow": "that row (FITS pixel)",
+    "offrows": "fraction of the rows that are off their neighbours",
+    "framenoise": "noise of a pixel of one frame (adu)",
+    "oscnoise": "noise of the overscan of one frame (adu)",
+    "wander": "scatter of the level of rows between frames (adu)",
+    "correlation": "scatter of large areas of frames over that of uncorrelated noise",
 }
 """Numbers of the QUALITY table and what they are."""
+_IN_UNIT = ("median", "scatter", "noise", "typical", "expected", "hotlevel", "mean")
+_ADU = ("norm", "framenoise", "oscnoise", "wander")
 
 
-def quality(planes: finish.MasterPlanes, totals: Totals, norm: float) -> dict[str, float]:
+def quality(
+    planes: finish.MasterPlanes, totals: Totals, image: ImageJob, job: MasterJob, norm: float
+) -> dict[str, float]:
     """Measure one image of a master once it is finished."""
-    sample = planes.sample("data")  # a number for people: every 16th row tells it
-    median = quantiles.exact_median(lambda: [sample])
+    sample = planes.sampled("data")  # a number for people: every 16th row tells it
+    good = sample[np.isfinite(sample)]
+    median = quantiles.exact_median(lambda: [good])
     kept, low, high = (int(totals.counts[name].sum()) for name in ("kept", "low", "high"))
     valid = max(kept + low + high, 1)
     masked = sum(int(np.count_nonzero(planes.read("mask", rows))) for rows in planes.bands())
-    return {
+    numbers = {
         "median": median,
-        "scatter": quantiles.robust_sigma(lambda: [sample], median),
+        "scatter": quantiles.robust_sigma(lambda: [good], median),
         "noise": totals.half_noise / norm,
+        "typical": _typical_noise(planes, image, norm),
         "rejlow": low / valid,
         "rejhigh": high / valid,
         "nmasked": float(masked),
+        "maskedfraction": masked / (planes.shape[0] * planes.shape[1]),
+        **masters.measure(planes, sample, job.kind),
+        **image.extra,
     }
+    known = {**numbers, "norm": norm}
+    numbers["expected"] = masters.expected_noise(facts_of_image(image, job, totals), known)
+    return numbers
 
 
-def quality_table(job: MasterJob, numbers: Sequence[Mapping[str, float]]) -> Any:
-    """Return the table QUALITY: a row a number of each image."""
-    units = dict.fromkeys(("median", "scatter", "noise", "hotlevel"), job.unit)
-    rows = [
-        tables.QualityRow(name, value, units.get(name, ""), QUALITY[name], image.name)
-        for image, measured in zip(job.images, numbers, strict=True)
-        for name, value in measured.items()
+def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) -> float:
+    """Return the noise of a typical pixel that the frames do not share."""
+    uncert, count, shared = [], [], []
+    for row in tiling.sample_rows(planes.shape[0]):
+        good = planes.read("mask", (row, row + 1)) == 0
+        uncert.append(planes.read("uncert", (row, row + 1))[good])
+        count.append(planes.read("count", (row, row + 1))[good])
+        if calibrate.applied(image.calibration):
+            data = planes.read("data", (row, row + 1))
+            variance = calibrate.shared_variance(data, row, image.calibration)[good]
+            shared.append(variance / norm**2)
+    together = np.concatenate(shared) if shared else np.zeros(1)
+    return masters.unshared_noise(np.concatenate(uncert), together, np.concatenate(count))
+
+
+def facts_of_image(image: ImageJob, job: MasterJob, totals: Totals) -> masters.Facts:
+    """Return what the tests of an image need to know of it besides its planes."""
+    calibration = image.calibration
+    width = calibration.overscan.shape[1] if calibration.overscan else 0
+    return masters.Facts(
+        kind=job.kind,
+        recipe=image.recipe,
+        frames=len(job.inputs),
+        left_out=len(job.left_out),
+        overscan=width,
+        above_bias=combine.is_above_bias(calibration),
+        levels=image.levels,
+        scale=calibration.scale,
+        residuals=tuple(totals.noise.tolist()),
+    )
+
+
+def tests_of(
+    job: MasterJob, totals: Sequence[Totals], numbers: Sequence[Mapping[str, float]]
+) -> list[list[Check]]:
+    """Test each image of a master by the numbers that `quality` gave."""
+    return [
+        masters.tests(facts_of_image(image, job, total), measured, job.limits)
+        for image, total, measured in zip(job.images, totals, numbers, strict=True)
     ]
+
+
+def quality_table(
+    job: MasterJob,
+    numbers: Sequence[Mapping[str, float]],
+    tests: Sequence[Sequence[Check]],
+) -> Any:
+    """Return the table QUALITY: a row a number of each image, and a row a test."""
+    units = {**dict.fromkeys(_IN_UNIT, job.unit), **dict.fromkeys(_ADU, "adu")}
+    rows = []
+    for image, measured, found in zip(job.images, numbers, tests, strict=True):
+        rows += [
+            tables.QualityRow(name, value, units.get(name, ""), QUALITY[name], image.name)
+            for name, value in measured.items()
+        ]
+        rows += [
+            tables.QualityRow(
+                name=f"test {item.name}",
+                value=item.value,
+                description=item.about,
+                extension=image.name,
+                limit=item.limit,
+                verdict=item.verdict,
+            )
+            for item in found
+        ]
     return tables.quality_table(rows)

@@ -25,9 +25,13 @@ from masterframe.model import (
     Recipe,
     Rejection,
 )
+from masterframe.quality.frames import Group, faults, group_numbers, have_majority, judge
+from masterframe.quality.sketch import Sketch
 
 FAINT = 0.05
 """A flat whose level is below this fraction of the median level of its group saw no light."""
+SKY_WORDS = ("sky", "twi", "dusk", "dawn")
+"""Words in the header of a flat whose light fades."""
 
 
 def master_job(
@@ -41,14 +45,23 @@ def master_job(
         If a master or an input cannot be read, or no frame is fit to be used.
     """
     facts = _frame_facts(product, config, out, resources)
-    exposures, unfit = _fit(product, facts)
+    lit, unfit = _fit(product, facts)
+    sketches = _sketches(product, config, out, lit, resources)
+    reasons = _faults(product, config, lit, sketches)
+    leave_out = config.quality.frames.action == "leave-out" and have_majority([*reasons.values()])
+    odd = [exposure for exposure in lit if leave_out and reasons.get(exposure.path)]
+    unfit += [_left_out(item, reasons[item.path], sketches[item.path]) for item in odd]
+    exposures = [exposure for exposure in lit if exposure not in odd]
     recipes, notes = resolve_recipes(product, exposures)
     inputs = tuple(_input(exposure) for exposure in exposures)
     rank = jobs.canonical_rank(inputs, [exposure.images[0] for exposure in exposures])
     adjust, first = product.recipe.adjust, rank.index(0)
     images = tuple(
         jobs.adjusted(
-            _image_job(product, config, out, recipe, exposures, index),
+            _with_sketches(
+                _image_job(product, config, out, recipe, exposures, index),
+                [sketches[exposure.path][index] for exposure in exposures if sketches],
+            ),
             adjust,
             [facts[exposure.path][index] for exposure in exposures],
             first,
@@ -66,6 +79,8 @@ def master_job(
         kind=product.kind,
         unit="" if product.recipe.normalize else "adu",
         left_out=tuple(unfit),
+        flags=tuple(reasons.get(exposure.path, "") for exposure in exposures),
+        limits=config.quality.masters,
         adjust=adjust,
         history=notes,
         token=lambda sums: freshness.product_token(product, config, tokens, sums),
@@ -281,6 +296,75 @@ def _unfit(level: float, typical: float) -> str:
     if not level > FAINT * typical:
         return f"level {level:.1f} adu, the others have about {typical:.0f}"
     return ""
+
+
+def _sketches(
+    product: Product,
+    config: Config,
+    out: Path,
+    exposures: Sequence[Exposure],
+    resources: store.Resources,
+) -> dict[str, tuple[Sketch, ...]]:
+    """Return the sketches of each exposure's images by its path; none where nothing is tested."""
+    if config.quality.frames.action == "off":
+        return {}
+    recipes, _ = resolve_recipes(product, exposures)
+    columns = [
+        store.sketch_frames(
+            _image_job(product, config, out, recipe, exposures, index),
+            resources,
+            far=product.kind != "flat",
+        )
+        for index, recipe in enumerate(recipes)
+    ]
+    return {
+        exposure.path: own
+        for exposure, own in zip(exposures, zip(*columns, strict=True), strict=True)
+    }
+
+
+def _faults(
+    product: Product,
+    config: Config,
+    exposures: Sequence[Exposure],
+    sketches: Mapping[str, Sequence[Sketch]],
+) -> dict[str, str]:
+    """Return what is wrong with each exposure beside the others, '' for nothing, by its path."""
+    if not sketches:
+        return {}
+    group = Group(
+        kind=product.kind,
+        overscan=bool(product.recipe.subtract_overscan and exposures[0].images[0].overscan),
+        sky=any(_is_sky(exposure) for exposure in exposures),
+    )
+    columns = zip(*(sketches[exposure.path] for exposure in exposures), strict=True)
+    judged = [judge(column, group, config.quality.frames) for column in columns]
+    together = [sum(own, start=()) for own in zip(*judged, strict=True)]
+    found = faults(together)
+    return {exposure.path: reason for exposure, reason in zip(exposures, found, strict=True)}
+
+
+def _is_sky(exposure: Exposure) -> bool:
+    """Return whether a flat is one of the sky, by the words of its header."""
+    words = f"{exposure.imagetyp} {exposure.object} {exposure.header.get('OBSTYPE')}".lower()
+    return any(word in words for word in SKY_WORDS)
+
+
+def _left_out(exposure: Exposure, reason: str, sketches: Sequence[Sketch]) -> jobs.LeftOut:
+    levels = tuple(sketch.level for sketch in sketches)
+    return jobs.LeftOut(_input(exposure), exposure.images, reason, levels)
+
+
+def _with_sketches(image: jobs.ImageJob, sketches: Sequence[Sketch]) -> jobs.ImageJob:
+    """Return an image with the levels and noises of its frames, and what they say together."""
+    if not sketches:
+        return image
+    return replace(
+        image,
+        levels=tuple(sketch.level for sketch in sketches),
+        noises=tuple(sketch.noise for sketch in sketches),
+        extra=group_numbers(sketches),
+    )
 
 
 def _input(exposure: Exposure) -> jobs.Input:

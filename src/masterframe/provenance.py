@@ -193,6 +193,27 @@ def _check_input(scan: fits.FileScan, row: tables.InputRow, verify: bool) -> _Fo
     return _Found(frame, "verified" if same else "touched, same pixels", changed=False)
 
 
+def state_of_input(row: tables.InputRow, *, verify: bool = False) -> str:
+    """Return what became of an input where it was: as recorded, touched, CHANGED, or not there.
+
+    Parameters
+    ----------
+    row : InputRow
+        What a master says of it.
+    verify : bool
+        Compute its DATASUM even where size and time are as recorded.
+    """
+    try:
+        about = Path(row.path).stat()
+        if not verify and (about.st_size, about.st_mtime_ns) == (row.size, row.mtime_ns):
+            return "as recorded"
+        return _check_input(fits.scan_file(row.path), row, verify).state
+    except OSError:
+        return "not there"
+    except FrameError:
+        return "CHANGED"
+
+
 def _uncertainty(frame: Frame) -> Frame:
     found = masters.find_uncertainty(frame)
     if found is None or found.shape != frame.shape:

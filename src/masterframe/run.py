@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+import platform
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from masterframe import __version__, freshness, inventory, journal, store
+from masterframe import __version__, cluster, freshness, inventory, journal, report, runlog, store
 from masterframe.config import load_config
 from masterframe.errors import (
     ConfigError,
@@ -27,7 +32,11 @@ from masterframe.model import (
 )
 from masterframe.plan import make_plan
 from masterframe.products import calibrated_job, master_job
+from masterframe.quality.verdicts import Check
 from masterframe.runlog import log, log_file
+
+PACKAGES = ("numpy", "numba", "astropy", "dask", "xarray")
+"""Packages whose versions a run records."""
 
 State = Literal["made", "up to date", "failed", "blocked"]
 
@@ -52,8 +61,18 @@ class Outcome:
     """What an observer should know."""
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Numbers of the QUALITY table."""
+    tests: tuple[Check, ...] = ()
+    """What the master was tested for, where it was made."""
     seconds: float = 0.0
     """Wall time."""
+    bytes_read: int = 0
+    """Bytes of pixels that were combined."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in the types of JSON; numbers that are none become null."""
+        numbers = {k: v if math.isfinite(v) else None for k, v in self.numbers.items()}
+        tests = [item.as_dict() for item in self.tests]
+        return {**asdict(self), "numbers": numbers, "tests": tests}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +131,52 @@ def run_plan(
     ):
         log.info("masterframe %s: a run of %d products", __version__, len(plan.products))
         outcomes = _Walk(plan, config, out, replace(resources, scratch=folder), force).outcomes()
-        report = Report(outcomes, time.monotonic() - began)
-        log.info("the run ends with exit code %d", report.exit_code)
-    return report
+        made = Report(outcomes, time.monotonic() - began)
+        log.info("the run ends with exit code %d", made.exit_code)
+        _report(plan, config, out, resources, made)
+    return made
+
+
+def _report(
+    plan: Plan, config: Config, out: Path, resources: store.Resources, made: Report
+) -> None:
+    """Keep what the run did and write the report; whatever goes wrong, the products are there."""
+    try:
+        runlog.write_record(out, _record(plan, config, resources, made))
+        if config.report:
+            report.write_report(out)
+    except (
+        MasterframeError,
+        OSError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        text = f"no report: {str(error) or type(error).__name__}"
+        log.warning(text)
+        resources.reporter.note(text)
+
+
+def _record(plan: Plan, config: Config, resources: store.Resources, made: Report) -> dict[str, Any]:
+    """Return what the run was asked for, what it did, and with what."""
+    return {
+        "version": __version__,
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv[1:] if Path(sys.argv[0]).name == "masterframe" else [],
+        "config": asdict(config),
+        "plan": plan.as_dict(),
+        "products": [outcome.as_dict() for outcome in made.outcomes],
+        "seconds": made.seconds,
+        "exit_code": made.exit_code,
+        "bytes_read": sum(outcome.bytes_read for outcome in made.outcomes),
+        "memory": resources.memory,
+        "peak_memory": cluster.peak_bytes(),
+        "workers": resources.runner.workers,
+        "dashboard": resources.runner.dashboard,
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+    }
 
 
 def _check_bad_pixels(config: Config) -> None:
@@ -297,6 +359,8 @@ class _Walk:
             _outcome(product, self._out, "made", notes=(*job.history, *notes)),
             n_frames=made.n_frames,
             numbers=made.numbers,
+            tests=made.tests,
+            bytes_read=made.bytes_read,
             seconds=made.seconds,
         )
 

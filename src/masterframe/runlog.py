@@ -1,12 +1,14 @@
-"""The log of the runs in an output folder: what was made, kept, left out or failed, and why."""
+"""What the runs in an output folder did: a log of all, and a record of the last one."""
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from masterframe import console, journal
 from masterframe.errors import StorageError
@@ -14,6 +16,36 @@ from masterframe.errors import StorageError
 log = logging.getLogger("masterframe")
 LOG_NAME = "run.log"
 """The log file, in the private folder of an output folder; runs append to it."""
+
+RECORD_NAME = "run.json"
+"""The record of the last run, beside the log."""
+
+
+def write_record(out: Path, document: Mapping[str, Any]) -> None:
+    """Keep what the last run in an output folder did, in the types of JSON.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be written.
+    """
+    path = journal.state_folder(out) / RECORD_NAME
+    part = path.with_suffix(".part")
+    try:
+        part.write_text(json.dumps(document), encoding="utf-8", errors="backslashreplace")
+        part.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """Return what `write_record` kept; empty where there is nothing that can be read."""
+    try:
+        text = (out / journal.STATE_FOLDER / RECORD_NAME).read_text(encoding="utf-8")
+        document = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -44,6 +44,8 @@ from masterframe import tiling as bands
 from masterframe.errors import MasterframeError, StorageError
 from masterframe.fits import headers, masters, scratch, write
 from masterframe.model import Adjustment, BandResult, Calibration, Frame, Section
+from masterframe.quality.sketch import Sketch, sketch_frame
+from masterframe.quality.verdicts import Check
 
 FLOAT = 8
 """Bytes of a float64."""
@@ -128,11 +130,14 @@ class Made:
     """Numbers of the QUALITY table by name; of several images, those of the first."""
     images: int = 1
     """Images in the file."""
+    tests: tuple[Check, ...] = ()
+    """What the master was tested for; of several images, image after image."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in the types of JSON; numbers that are none become null."""
         finite = {k: v if math.isfinite(v) else None for k, v in self.numbers.items()}
-        return {**asdict(self), "path": str(self.path), "numbers": finite}
+        tests = [item.as_dict() for item in self.tests]
+        return {**asdict(self), "path": str(self.path), "numbers": finite, "tests": tests}
 
     def summary(self) -> str:
         """Return one line for people."""
@@ -234,6 +239,28 @@ def measure_frames(
     list of dict
         The numbers of each frame (adu, calibrated); NaN where too few pixels are good.
     """
+    return list(_measured(levels.measure_frame, job, (tuple(wanted), section), resources))
+
+
+def sketch_frames(job: jobs.ImageJob, resources: Resources, *, far: bool) -> list[Sketch]:
+    """Sketch every frame of an image, one ``mf-measure`` task each.
+
+    Parameters
+    ----------
+    job : ImageJob
+        The frames, how they are calibrated, and which raw values are left out.
+    resources : Resources
+        Where it runs.
+    far : bool
+        Cut values that are far from the level.
+    """
+    return list(_measured(partial(sketch_frame, far=far), job, (), resources))
+
+
+def _measured(
+    measure: Callable[..., Any], job: jobs.ImageJob, options: tuple[Any, ...], resources: Resources
+) -> Iterator[Any]:
+    """Call a function with each frame and its calibration, without scale and zero."""
     (job,) = unpack([job], resources)
     frames = [image.frame for image in job.images]
     ratios = job.calibration.dark_ratio or (None,) * len(frames)
@@ -241,10 +268,10 @@ def measure_frames(
         replace(job.calibration, dark_ratio=() if ratio is None else (ratio,), scale=(), zero=())
         for ratio in ratios
     ]
-    token = dask.base.tokenize(frames, job.recipe, job.calibration, wanted, section)
+    token = dask.base.tokenize(measure, frames, job.recipe, job.calibration, options)
     tasks = (
-        dask.delayed(levels.measure_frame)(
-            *(frame, calibration, job.recipe, tuple(wanted), section),
+        dask.delayed(measure)(
+            *(frame, calibration, job.recipe, *options),
             dask_key_name=f"mf-measure-{token}-{index}",
         )
         for index, (frame, calibration) in enumerate(zip(frames, alone, strict=True))
@@ -252,7 +279,7 @@ def measure_frames(
     height, width = frames[0].shape
     each = len(bands.sample_rows(height)) * width * SAMPLED
     fitting = max(1, (resources.memory - cluster.resident_bytes()) // each)
-    return list(run_in_order(tasks, resources.runner, min(fitting, 2 * resources.runner.workers)))
+    return run_in_order(tasks, resources.runner, min(fitting, 2 * resources.runner.workers))
 
 
 def frame_facts(
@@ -508,8 +535,12 @@ def _make_master(
         kept = np.sum([total.counts["kept"] for total in totals], axis=0)
         file.update_cards(file.names[0], headers.master_cards(facts, [int(n) for n in kept]))
         numbers = [measured for _, measured in done]
+        tests = masterfile.tests_of(job, totals, numbers)
         file.publish(
-            [masterfile.quality_table(job, numbers), masterfile.inputs_table(job, totals, datasums)]
+            [
+                masterfile.quality_table(job, numbers, tests),
+                masterfile.inputs_table(job, totals, datasums),
+            ]
         )
     return Made(
         path=job.path,
@@ -519,6 +550,7 @@ def _make_master(
         bytes_read=total,
         numbers=numbers[0],
         images=len(job.images),
+        tests=tuple(item for found in tests for item in found),
     )
 
 
@@ -553,7 +585,7 @@ def _make_images(
                 file.write_rows(planes.names[plane], band.row0, stored, column0)
             totals.add(band)
             resources.reporter.advance(pixel_bytes * band.planes["data"].size)
-        yield totals, _finish(planes, image, totals)
+        yield totals, _finish(planes, image, job, totals)
 
 
 def _combined(image: jobs.ImageJob, job: jobs.MasterJob, tiling: bands.Tiling) -> combine.Combined:
@@ -576,7 +608,10 @@ def _planes(file: write.ImageFile, image: jobs.ImageJob) -> finish.MasterPlanes:
 
 
 def _finish(
-    planes: finish.MasterPlanes, image: jobs.ImageJob, totals: masterfile.Totals
+    planes: finish.MasterPlanes,
+    image: jobs.ImageJob,
+    job: jobs.MasterJob,
+    totals: masterfile.Totals,
 ) -> dict[str, float]:
     """Do what needs a whole image, and return its numbers."""
     numbers: dict[str, float] = {}
@@ -584,7 +619,8 @@ def _finish(
         numbers |= finish.normalize_flat(planes, image.normalize)
     if image.hot_sigma is not None:
         numbers |= finish.flag_hot(planes, image.hot_sigma)
-    return numbers | masterfile.quality(planes, totals, numbers.get("norm", 1.0))
+    norm = numbers.get("norm", 1.0)
+    return numbers | masterfile.quality(planes, totals, image, job, norm)
 
 
 def _with_steps(

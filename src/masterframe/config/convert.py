@@ -19,10 +19,13 @@ from masterframe.model import (
     AppliedRule,
     Condition,
     Detector,
+    FrameLimits,
     Instrument,
     Keyword,
+    MasterLimits,
     Noise,
     ProductRecipe,
+    Quality,
     Recipe,
     Rejection,
     SectionRule,
@@ -191,6 +194,13 @@ def detector(model: schema.DetectorModel) -> Detector:
 def tolerances(model: schema.TolerancesModel) -> Tolerances:
     """Return the tolerances."""
     return Tolerances(**model.model_dump())
+
+
+def quality(model: schema.QualityModel) -> Quality:
+    """Return what is asked of frames and masters."""
+    return Quality(
+        FrameLimits(**model.frames.model_dump()), MasterLimits(**model.masters.model_dump())
+    )
 
 
 def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Instrument:

@@ -91,6 +91,84 @@ class ResourcesModel(Model):
     )
 
 
+class FrameLimitsModel(Model):
+    """From where on a raw frame is not like the others of its group."""
+
+    action: Literal["leave-out", "flag", "off"] = Field(
+        default="leave-out", description="what becomes of frames that fail"
+    )
+    level: PositiveFloat = Field(
+        default=0.25, description="bias, dark: harmless difference of level (noise of a pixel)"
+    )
+    drift: PositiveFloat = Field(
+        default=0.2, description="lamp flat: difference of level as a fraction"
+    )
+    gradient: PositiveFloat = Field(
+        default=0.25, description="bias, dark: slope of its own across it (noise of a pixel)"
+    )
+    illumination: PositiveFloat = Field(
+        default=0.05, description="flat: slope of its own across it as a fraction"
+    )
+    structure: PositiveFloat = Field(
+        default=3.0, description="scatter of large areas over that of the others"
+    )
+    banding: PositiveFloat = Field(default=4.0, description="scatter of rows over that of others")
+    columns: PositiveFloat = Field(
+        default=10.0, description="deviation of one column (standard deviations of all)"
+    )
+    noise: Annotated[FiniteFloat, Field(gt=1)] = Field(
+        default=1.25, description="ratio of its noise to that of the others, or its inverse"
+    )
+    saturated: PositiveFloat = Field(
+        default=0.05, description="fraction of its pixels that are saturated"
+    )
+
+
+class MasterLimitsModel(Model):
+    """What a master must meet to be good."""
+
+    level: PositiveFloat = Field(
+        default=1.0,
+        description="level of a bias above its overscan, of a dark below 0 (noise of a frame)",
+    )
+    noise: PositiveFloat = Field(default=1.1, description="measured noise over that expected")
+    correlation: PositiveFloat = Field(
+        default=2.0, description="scatter of large areas over that of uncorrelated noise"
+    )
+    rejected: PositiveFloat = Field(default=0.05, description="fraction of values rejected")
+    left_out: PositiveFloat = Field(default=0.34, description="fraction of frames left out")
+    masked: PositiveFloat = Field(default=0.05, description="fraction of pixels masked")
+    columns: PositiveFloat = Field(
+        default=0.02, description="fraction of columns that stand out from their neighbours"
+    )
+    rows: PositiveFloat = Field(
+        default=0.02, description="fraction of rows that stand out from their neighbours"
+    )
+    gradient: PositiveFloat = Field(
+        default=5.0, description="bias, dark: change of level across it (noise of a frame)"
+    )
+    illumination: PositiveFloat = Field(
+        default=0.6, description="flat: change of level across it as a fraction"
+    )
+    scatter: PositiveFloat = Field(default=0.1, description="flat: scatter from pixel to pixel")
+    photons: PositiveFloat = Field(
+        default=100.0, description="flat: least level of its frames (noise of one read, or step)"
+    )
+    saturation: PositiveFloat = Field(
+        default=0.95, description="flat: level of its frames as a fraction of saturation"
+    )
+    previous: PositiveFloat = Field(
+        default=0.02, description="fraction of pixels more than 6 sigma off the previous master"
+    )
+
+
+class QualityModel(Model):
+    """What is asked of frames before they are combined, and of masters afterwards."""
+
+    frames: FrameLimitsModel = FrameLimitsModel()
+    masters: MasterLimitsModel = MasterLimitsModel()
+
+
 class StanzaModel(Model):
     """How products of one kind are made."""
 
@@ -204,11 +282,13 @@ class ConfigModel(Model):
         description="auto: DATASUM of the pixels that are read; always: all sums, in the scan",
     )
     tolerances: TolerancesModel = TolerancesModel()
+    quality: QualityModel = QualityModel()
     nights: Literal["apart", "pooled"] = "apart"
     recipes: dict[str, StanzaModel | None] = Field(
         default={},
         description="stanzas by name; a kind that none names has its default; null is none",
     )
+    report: bool = Field(default=True, description="write OUT/report/ at the end of a run")
     output: str = Field(default="", description="folder that the products go to")
     resources: ResourcesModel = ResourcesModel()
 

@@ -87,6 +87,10 @@ class QualityRow:
     """What it is, for people (ASCII)."""
     extension: str = ""
     """Image of the master that it holds for; '' where there is one."""
+    limit: float | None = None
+    """Most that a test passes; None for a number that is not tested."""
+    verdict: str = ""
+    """pass, warn, fail or not judged; '' for a number that is not tested."""
 
 
 _UNITS = {"size": "byte", "mtime_ns": "ns", "exptime": "s", "level": "adu"}

@@ -1,0 +1,272 @@
+"""What masters tell of the detector: read noise, gain, dark current, hot and dead pixels.
+
+Nothing is read but the tables of the masters: the scatter of each frame about the result is there.
+With N frames of variances s_k^2 about their mean, that of frame i is
+``(1 - 2 / N) s_i^2 + sum(s_k^2) / N^2``, which is solved for the s_i; what is the same in all
+frames, structure of the bias and sensitivity from pixel to pixel, is in none of them. This is the
+photon transfer of pairs of frames, with all pairs at once.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from masterframe.fits.tables import InputRow
+from masterframe.quality.archive import Master
+from masterframe.quality.masters import MEDIAN_EFFICIENCY
+
+WIDE = 1.5
+"""Ratio of the brightest to the faintest flat from which their slope tells the gain by itself."""
+AGREE = 0.1
+"""Measured and given numbers that differ by more than this fraction are worth a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One flat in the photon transfer."""
+
+    path: str
+    """Its file."""
+    signal: float
+    """Mean of its pixels above bias (adu)."""
+    variance: float
+    """Variance of one pixel (adu^2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class DarkLevel:
+    """The dark current of one master."""
+
+    master: str
+    """Its name."""
+    exptime: float
+    """Exposure time (s)."""
+    level: float
+    """Median (adu)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detector:
+    """Numbers of one detector, or of one amplifier where each has an image of its own."""
+
+    name: str
+    """The master that it is named by: of the bias, else of a flat or dark."""
+    extension: str
+    """Image of it; '' where there is one."""
+    gain: float | None
+    """Electrons per adu, from the photon transfer."""
+    gain_given: float | None
+    """The same as header or configuration have it."""
+    read_noise: float | None
+    """Noise of one read from bias frames (electrons; adu where no gain is known)."""
+    read_noise_overscan: float | None
+    """The same from the overscan."""
+    read_noise_given: float | None
+    """The same as header or configuration have it (electrons)."""
+    unit: str
+    """Unit of the read noises that were measured: e- or adu."""
+    slope_gain: float | None
+    """Gain from the slope of the photon transfer alone, where the flats differ enough."""
+    nonlinearity: float | None
+    """Largest deviation of the flats' level from proportion to exposure time, where these differ;
+    a lamp that drifts shows in it, too."""
+    points: tuple[Point, ...]
+    """The photon transfer."""
+    darks: tuple[DarkLevel, ...]
+    """Level of each master dark that is counted from the bias."""
+    dark_current: float | None
+    """Electrons (or adu) per second and pixel: the slope over the exposure times, or one ratio."""
+    hot: float | None
+    """Hot pixels of the dark with the most."""
+    dead: float | None
+    """Insensitive pixels of the flat with the most."""
+    notes: tuple[str, ...]
+    """Where measured and given numbers do not agree."""
+
+
+def measure_detectors(masters: Sequence[Master]) -> list[Detector]:
+    """Return the numbers of every detector among some masters.
+
+    A flat or dark belongs with the bias that was taken from its frames.
+    """
+    groups: dict[tuple[str, str], list[Master]] = {}
+    for master in masters:
+        if master.kind in ("bias", "dark", "flat"):
+            groups.setdefault((_bias_of(master, masters), master.extension), []).append(master)
+    return [_measure(name, extension, those) for (name, extension), those in groups.items()]
+
+
+def _bias_of(master: Master, masters: Sequence[Master]) -> str:
+    """Return the name of the bias that a master stands upon; its own where there is none."""
+    if master.kind == "bias":
+        return master.name
+    names = {item.path: item for item in masters}
+    for operand in (master.record.bias, master.record.dark):
+        if operand is None:
+            continue
+        other = names.get(operand.path)
+        if other is not None:
+            return _bias_of(other, masters)
+    return master.name
+
+
+def frame_variances(rows: Sequence[InputRow]) -> list[float]:
+    """Return the variance of each frame about the truth (combined unit), from those about the mean.
+
+    NaN for fewer than two frames.
+    """
+    n = len(rows)
+    squares = [math.nan if row.noise is None else row.noise**2 for row in rows]
+    if n < 2:
+        return [math.nan] * n
+    total = math.fsum(squares) * n / (n - 1)
+    if n == 2:
+        return [total / 2] * 2
+    return [(square - total / n**2) / (1 - 2 / n) for square in squares]
+
+
+def _measure(name: str, extension: str, masters: Sequence[Master]) -> Detector:
+    kinds: dict[str, list[Master]] = {"bias": [], "dark": [], "flat": []}
+    for master in masters:
+        kinds[master.kind].append(master)
+    noise = masters[0].record.recipe.noise
+    bias = next(iter(kinds["bias"]), None)
+    read_adu = _read_noise(bias) if bias else math.nan
+    over_adu = _overscan_noise(masters)
+    floor = read_adu if math.isfinite(read_adu) else over_adu
+    if not math.isfinite(floor) and noise.gain and noise.read_noise is not None:
+        floor = noise.read_noise / noise.gain
+    points = [point for flat in kinds["flat"] for point in _points(flat)]
+    gain = _gain(points, floor, kinds["flat"])
+    known = gain if gain is not None else noise.gain
+    above = [item for item in kinds["dark"] if item.record.bias and not item.record.dark_holds_bias]
+    darks = sorted((_dark(item) for item in above), key=lambda item: item.exptime)
+    factor = known or 1.0
+    found = Detector(
+        name=name,
+        extension=extension,
+        gain=gain,
+        gain_given=noise.gain,
+        read_noise=_finite(read_adu * factor),
+        read_noise_overscan=_finite(over_adu * factor),
+        read_noise_given=noise.read_noise,
+        unit="e-" if known else "adu",
+        slope_gain=_slope_gain(points),
+        nonlinearity=_nonlinearity(kinds["flat"]),
+        points=tuple(points),
+        darks=tuple(darks),
+        dark_current=_dark_current(darks, factor),
+        hot=max((item.numbers.get("nhot", 0.0) for item in kinds["dark"]), default=None),
+        dead=max((item.numbers.get("nflatlow", 0.0) for item in kinds["flat"]), default=None),
+        notes=(),
+    )
+    return _with_notes(found)
+
+
+def _with_notes(found: Detector) -> Detector:
+    pairs = [("gain", found.gain, found.gain_given, "e-/adu")]
+    if found.unit == "e-":
+        pairs.append(("read noise", found.read_noise, found.read_noise_given, "e-"))
+    notes = [
+        f"{what} measured as {measured:.3g} {unit}, given as {given:.3g}"
+        for what, measured, given, unit in pairs
+        if measured is not None and given and abs(measured / given - 1) > AGREE
+    ]
+    values = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    return Detector(**{**values, "notes": tuple(notes)})
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _read_noise(bias: Master) -> float:
+    """Return the noise of one read (adu): without that of the overscan's level, and of rounding."""
+    variances = [value for value in frame_variances(bias.rows) if math.isfinite(value)]
+    if not variances:
+        return math.nan
+    section = bias.record.overscan
+    share = MEDIAN_EFFICIENCY / section.shape[1] if section else 0.0
+    step = bias.record.recipe.noise.step
+    variance = statistics.median(variances) / (1 + share) - step**2 / 12
+    return math.sqrt(max(variance, 0.0))
+
+
+def _overscan_noise(masters: Sequence[Master]) -> float:
+    steps = masters[0].record.recipe.noise.step
+    biases = [item for item in masters if item.kind == "bias"] or masters  # light leaves traces
+    found = [item.numbers["oscnoise"] for item in biases if "oscnoise" in item.numbers]
+    if not found:
+        return math.nan
+    return math.sqrt(max(statistics.median(found) ** 2 - steps**2 / 12, 0.0))
+
+
+def _points(flat: Master) -> list[Point]:
+    """Return signal and variance (adu) of the frames of a flat."""
+    norm, mean = flat.numbers.get("norm", 1.0), flat.numbers.get("mean", 1.0)
+    return [
+        Point(row.path, norm * mean / row.scale, variance / row.scale**2)
+        for row, variance in zip(flat.rows, frame_variances(flat.rows), strict=True)
+        if math.isfinite(variance) and row.scale > 0 and row.kept
+    ]
+
+
+def _gain(points: Sequence[Point], floor: float, flats: Sequence[Master]) -> float | None:
+    """Return electrons per adu from the variance above that of the read noise.
+
+    Where the read noise is not known it counts as nothing, which a bright flat allows.
+    """
+    if not points:
+        return None
+    section = flats[0].record.overscan
+    share = MEDIAN_EFFICIENCY / section.shape[1] if section else 0.0
+    read = floor**2 * (1 + share) if math.isfinite(floor) else 0.0
+    step = flats[0].record.recipe.noise.step
+    inverse = [(point.variance - read - step**2 / 12) / point.signal for point in points]
+    middle = statistics.median(inverse)
+    return 1 / middle if middle > 0 else None
+
+
+def _slope_gain(points: Sequence[Point]) -> float | None:
+    signals = [point.signal for point in points]
+    if len(points) < 3 or min(signals) <= 0 or max(signals) < WIDE * min(signals):
+        return None
+    # every variance is known to the same fraction: weights go with its inverse square
+    weights = [1 / point.variance for point in points if point.variance > 0]
+    if len(weights) < len(points):
+        return None
+    slope, _ = np.polyfit(signals, [point.variance for point in points], 1, w=weights)
+    return 1 / float(slope) if slope > 0 else None
+
+
+def _nonlinearity(flats: Sequence[Master]) -> float | None:
+    found = []
+    for flat in flats:
+        known = [(r.exptime, r.level) for r in flat.rows if r.exptime and r.level and r.level > 0]
+        if len({exptime for exptime, _ in known}) > 1:
+            rates = [level / exptime for exptime, level in known]
+            middle = statistics.median(rates)
+            found.append(max(abs(rate / middle - 1) for rate in rates))
+    return max(found, default=None)
+
+
+def _dark(master: Master) -> DarkLevel:
+    times = [row.exptime for row in master.rows if row.exptime is not None]
+    return DarkLevel(
+        master=master.name,
+        exptime=statistics.median(times) if times else math.nan,
+        level=master.numbers["median"],
+    )
+
+
+def _dark_current(darks: Sequence[DarkLevel], factor: float) -> float | None:
+    good = [dark for dark in darks if dark.exptime > 0 and math.isfinite(dark.level)]
+    if len({dark.exptime for dark in good}) > 1:
+        slope, _ = np.polyfit([d.exptime for d in good], [d.level for d in good], 1)
+        return factor * float(slope)
+    return factor * good[-1].level / good[-1].exptime if good else None

@@ -1,0 +1,352 @@
+"""Frames beside the others of their group: which one is not like them, by which number.
+
+A group is three frames or more; of fewer none can be told to be the odd one. What is compared are
+the deviations of a frame from the median of all, area by area. How much the deviations of good
+frames scatter is read off the others, so that nothing need be known of the camera.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe.model import FrameLimits
+from masterframe.quality.sketch import CELLS, Sketch
+from masterframe.quality.verdicts import Check, check
+from masterframe.quantiles import MAD_TO_SIGMA
+
+LEAST = 3
+"""Frames of which one can be told to be unlike the others."""
+MINORITY = 0.5
+"""At most this fraction of a group is at fault; more, and the group has no majority to judge by."""
+CHANCE = 1e-6
+"""Probability that a good frame's level is held to be off."""
+HUGE = 20.0
+"""Multiple of the harmless difference of level that counts even where chance may explain it."""
+DIM = 0.7
+"""Columns of a flat with less than this fraction of the usual light are not compared."""
+PRIOR = 3
+"""Degrees of freedom that the scatter within frames lends to the scatter of their levels."""
+DRIFT = 0.5
+"""Noise of a pixel by which rows may drift where no overscan tells their level."""
+MEDIAN_ERROR = math.sqrt(math.pi / 2)
+"""Standard error of a median of many normal values over that of their mean."""
+SLOPE_SIGMAS = 8.0
+"""A slope within this many of its standard errors is chance."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What holds for all frames of a group."""
+
+    kind: str
+    """bias, dark or flat."""
+    overscan: bool
+    """Levels are counted from an overscan, so that they are not expected to wander."""
+    sky: bool = False
+    """Flats of the sky, whose level fades."""
+
+
+def judge(
+    sketches: Sequence[Sketch], group: Group, limits: FrameLimits
+) -> tuple[tuple[Check, ...], ...]:
+    """Compare the frames of a group.
+
+    Parameters
+    ----------
+    sketches : sequence of Sketch
+        One a frame.
+    group : Group
+        What they are.
+    limits : FrameLimits
+        From where on a frame is unlike the others.
+
+    Returns
+    -------
+    tuple of tuple of Check
+        The tests of each frame. Those that compare are left out where there are fewer than three
+        frames.
+    """
+    alone = [[_saturation(sketch, limits)] for sketch in sketches]
+    whole = [index for index, sketch in enumerate(sketches) if math.isfinite(sketch.level)]
+    if len(whole) < LEAST:
+        return tuple(tuple(checks) for checks in alone)
+    compared = _Compared([sketches[index] for index in whole], group, limits)
+    for place, index in enumerate(whole):
+        alone[index] += compared.checks(place)
+    return tuple(tuple(checks) for checks in alone)
+
+
+def faults(checks: Sequence[Sequence[Check]]) -> list[str]:
+    """Return what is wrong with each frame of a group, '' with a good one."""
+    return ["; ".join(item.words() for item in own if item.verdict == "fail") for own in checks]
+
+
+def have_majority(reasons: Sequence[str]) -> bool:
+    """Return whether so few frames are at fault that the others say what a good one is."""
+    return sum(map(bool, reasons)) <= MINORITY * len(reasons)
+
+
+def group_numbers(sketches: Sequence[Sketch]) -> dict[str, float]:
+    """Return what the sketches of a group say of all of its frames together.
+
+    Returns
+    -------
+    dict
+        ``framenoise``: noise of one pixel of one frame (adu); ``oscnoise``: noise of the overscan
+        (adu); ``wander``: scatter of the level of rows between frames (adu); ``correlation``:
+        scatter of large areas about the others, over that of noise without correlation.
+    """
+    numbers = {"framenoise": float(np.median([item.noise for item in sketches]))}
+    overscans = [item.overscan_noise for item in sketches if math.isfinite(item.overscan_noise)]
+    if overscans:
+        numbers["oscnoise"] = float(np.median(overscans))
+    whole = [item for item in sketches if math.isfinite(item.level)]
+    if len(whole) > 1:
+        numbers["wander"] = _wander(whole)
+    if len(whole) >= LEAST:
+        numbers["correlation"] = _correlation(whole)
+    return numbers
+
+
+def _wander(sketches: Sequence[Sketch]) -> float:
+    """Return how much the levels of rows wander between frames beyond the noise of their mean."""
+    rows = np.stack([item.rows for item in sketches]).astype(np.float64)
+    variance = float(rows.var(axis=0, ddof=1).mean())
+    white = float(
+        np.mean([(MEDIAN_ERROR * item.noise) ** 2 / item.row_pixels for item in sketches])
+    )
+    return math.sqrt(max(variance - white, 0.0))
+
+
+def _correlation(sketches: Sequence[Sketch]) -> float:
+    """Return how much more large areas scatter than pixels without correlation would.
+
+    Of every frame the median of all, the rows' own levels and the columns' are taken off.
+    """
+    level = np.array([item.level for item in sketches])
+    cells = np.stack([item.cells for item in sketches]).astype(np.float64)
+    if level.min() > 0:
+        cells *= (np.median(level) / level)[:, None, None]
+    cells -= np.median(cells, axis=0)
+    cells -= np.median(cells, axis=2, keepdims=True)
+    scatter = MAD_TO_SIGMA * np.median(np.abs(cells), axis=(1, 2))
+    white = np.array([item.noise for item in sketches]) / math.sqrt(sketches[0].cell_pixels)
+    ratios = scatter[white > 0] / white[white > 0]
+    return float(np.median(ratios)) if ratios.size else math.nan
+
+
+def _saturation(sketch: Sketch, limits: FrameLimits) -> Check:
+    return check("saturated", sketch.saturated, limits.saturated, "fraction of the pixels")
+
+
+class _Compared:
+    """Deviations of the frames of a group from the median of all."""
+
+    def __init__(self, sketches: Sequence[Sketch], group: Group, limits: FrameLimits) -> None:
+        self.group, self.limits = group, limits
+        self.light = group.kind == "flat"
+        # medians of integers are integers: means tell small differences
+        levels = [item.level if self.light else float(item.cells.mean()) for item in sketches]
+        self.level = np.array(levels)
+        self.noise = np.array([item.noise for item in sketches])
+        self.typical = float(np.median(self.level))
+        # frames with light are compared by their pattern, others by their values
+        unit = self.level if self.light else np.ones(len(sketches))
+        unit = np.where(unit > 0, unit, np.nan)
+        self.white = self.noise / unit
+        cells = self._deviations([item.cells for item in sketches], unit)
+        rows = self._deviations([item.rows for item in sketches], unit)
+        columns = self._deviations([item.columns for item in sketches], unit)
+        if self.light:  # where little light falls, its share changes from flat to flat
+            usual = np.median([item.columns for item in sketches], axis=0)
+            columns[:, usual < DIM * np.median(usual)] = 0.0
+        self.row_level = rows
+        self.slopes = np.array([_slopes(plane) for plane in cells])
+        if not self.light:  # the level of rows may wander; in a flat it has no weight
+            cells -= np.median(cells, axis=2, keepdims=True)
+        self.area = np.array([_scatter(plane, dark_side=self.light) for plane in cells])
+        self.band = _mad(rows)
+        self.column, self.column_at = _outstanding(
+            columns, self.white / math.sqrt(len(sketches[0].rows))
+        )
+        self.cell_white = self.white / math.sqrt(sketches[0].cell_pixels)
+        self.row_white = MEDIAN_ERROR * self.white / math.sqrt(sketches[0].row_pixels)
+        drifting = not (self.light or group.overscan)
+        self.calm = DRIFT * float(np.median(self.noise)) if drifting else 0.0
+        self.bin = sketches[0].width / columns.shape[1]
+
+    @staticmethod
+    def _deviations(planes: Sequence[Array], unit: Array) -> Array:
+        stack = np.stack(planes).astype(np.float64)
+        stack /= unit.reshape(-1, *(1,) * (stack.ndim - 1))
+        stack -= np.median(stack, axis=0)
+        return stack
+
+    def checks(self, index: int) -> list[Check]:
+        """Return the tests of one frame."""
+        limits = self.limits
+        area = self.area[index] / self._usual(self.area, self.cell_white)
+        band = self.band[index] / max(self._usual(self.band, self.row_white), self.calm)
+        column = int(self.column_at[index] * self.bin) + 1
+        return [
+            self._level(index),
+            self._slope(index),
+            check("structure", area, limits.structure, "scatter of large areas over the others'"),
+            check("banding", band, limits.banding, "scatter of rows over the others'"),
+            check(
+                "columns",
+                float(self.column[index]),
+                limits.columns,
+                f"sigma by which column {column} is off the others",
+            ),
+            check("noise", self._noise(index), limits.noise, "ratio to the others'", limits.noise),
+        ]
+
+    @staticmethod
+    def _usual(scatter: Array, white: Array) -> float:
+        """Return the usual scatter, at least that of noise without correlation."""
+        return float(max(np.median(scatter), np.median(white)))
+
+    def _level(self, index: int) -> Check:
+        own = float(self.level[index])
+        if self.light:
+            drift = abs(own / self.typical - 1) if not self.group.sky else math.nan
+            about = f"fraction; its level is {own:.0f} adu, the others' {self.typical:.0f}"
+            return check("drift", drift, self.limits.drift, about)
+        noise = float(np.median(self.noise))
+        shift = abs(own - self.typical)
+        about = f"its level {own:.2f} adu from the others' {self.typical:.2f}, in pixel noise"
+        off = shift / noise if noise > 0 else math.nan
+        if off <= HUGE * self.limits.level and not self._unlikely(index):
+            off = min(off, 0.0)  # chance explains it
+        return check("level", off, self.limits.level, about)
+
+    def _unlikely(self, index: int) -> bool:
+        """Return whether chance alone would hardly bring the level so far from the others.
+
+        Student's test of one frame against the others. With an overscan the scatter within the
+        frame says how far the level may be off, which helps where the others are few.
+        """
+        others = np.delete(self.level, index)
+        dof = len(others) - 1
+        variance = float(others.var(ddof=1))
+        if self.group.overscan:
+            within = self.area[index] ** 2 / CELLS**2
+            rows = self.row_level[index]
+            within = max(within, float(self.band[index]) ** 2 / rows.size)
+            variance = (PRIOR * within + dof * variance) / (PRIOR + dof)
+            dof += PRIOR
+        shift = abs(float(self.level[index]) - float(others.mean()))
+        error = math.sqrt(variance * (1 + 1 / len(others)))
+        return shift > student_quantile(CHANCE, dof) * error
+
+    def _slope(self, index: int) -> Check:
+        across, along = self.slopes[index]
+        area = SLOPE_SIGMAS * self._usual(self.area, self.cell_white) * math.sqrt(12) / CELLS
+        rows = SLOPE_SIGMAS * math.sqrt(12 / self.row_level.shape[1])
+        rows *= max(self._usual(self.band, self.row_white), self.calm)
+        slope = across * (across > area) + along * (along > math.hypot(area, rows))
+        if self.light:
+            return check("gradient", slope, self.limits.illumination, "slope across it, a fraction")
+        noise = float(np.median(self.noise))
+        own = slope / noise if noise > 0 else math.nan
+        return check("gradient", own, self.limits.gradient, "slope across it, in pixel noise")
+
+    def _noise(self, index: int) -> float:
+        """Return the ratio of a frame's noise to that of the others, or its inverse.
+
+        That of a flat grows with its level, by the root for photons and in proportion for what
+        differs from pixel to pixel: all between is as it should be.
+        """
+        usual = float(np.median(self.noise))
+        own = float(self.noise[index])
+        if not (own > 0 and usual > 0):
+            return math.nan
+        ratio = own / usual
+        if not self.light:
+            return max(ratio, 1 / ratio)
+        brighter = float(self.level[index]) / self.typical
+        if not brighter > 0:
+            return math.nan
+        least, most = sorted((math.sqrt(brighter), brighter))
+        return max(ratio / most, least / ratio, 1.0)
+
+
+def _scatter(plane: Array, *, dark_side: bool) -> float:
+    """Return the root mean square of deviations; of the dark ones alone where light may be added.
+
+    A satellite brightens a flat here and there, and is rejected pixel by pixel; the shadows of
+    other dust do not go away.
+    """
+    if dark_side:
+        return float(np.sqrt(2 * np.mean(np.minimum(plane, 0) ** 2)))
+    return float(np.sqrt(np.mean(plane**2)))
+
+
+def _slopes(plane: Array) -> tuple[float, float]:
+    """Return by how much the plane that fits some cells best changes across and along the frame."""
+    along, across = ((np.arange(n) - (n - 1) / 2) / n for n in plane.shape)
+    x = float((plane.mean(axis=0) * across).sum() / (across**2).sum())
+    y = float((plane.mean(axis=1) * along).sum() / (along**2).sum())
+    return abs(x), abs(y)
+
+
+def _mad(rows: Array) -> Array:
+    """Return the robust scatter of each frame's rows about their median."""
+    middle = np.median(rows, axis=1, keepdims=True)
+    scatter: Array = MAD_TO_SIGMA * np.median(np.abs(rows - middle), axis=1)
+    return scatter
+
+
+def _outstanding(columns: Array, white: Array) -> tuple[Array, Array]:
+    """Return by how many sigma the worst column of each frame is off, and which one that is."""
+    middle = np.median(columns, axis=1, keepdims=True)
+    sigma = np.maximum(_mad(columns), white)
+    sigma = np.where(sigma > 0, sigma, np.inf)
+    off = np.abs(columns - middle) / sigma[:, None]
+    return off.max(axis=1), off.argmax(axis=1)
+
+
+def student_quantile(chance: float, dof: int) -> float:
+    """Return what |t| exceeds with a probability (G. W. Hill 1970, CACM algorithm 396).
+
+    Parameters
+    ----------
+    chance : float
+        The probability, of both sides together.
+    dof : int
+        Degrees of freedom.
+    """
+    if dof == 1:
+        return 1 / math.tan(chance * math.pi / 2)
+    if dof == 2:
+        return math.sqrt(2 / (chance * (2 - chance)) - 2)
+    a = 1 / (dof - 0.5)
+    b = 48 / a**2
+    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
+    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * dof
+    y = (d * chance) ** (2 / dof)
+    if y > 0.05 + a:
+        x = NormalDist().inv_cdf(chance / 2)
+        y = x * x
+        if dof < 5:
+            c += 0.3 * (dof - 4.5) * (x + 0.6)
+        c = (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b + c
+        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
+        y = math.expm1(a * y * y)
+    else:
+        y = (
+            (1 / (((dof + 6) / (dof * y) - 0.089 * d - 0.822) * (dof + 2) * 3) + 0.5 / (dof + 4))
+            * y
+            - 1
+        ) * (dof + 1) / (dof + 2) + 1 / y
+    return math.sqrt(dof * y)

@@ -1,0 +1,398 @@
+"""Tests of a master once it is finished, in the manner of LSST's cp_verify.
+
+The numbers come from its planes and from what was counted while it was combined; they are cheap
+beside the combination. Each is held against a limit of `masterframe.model.MasterLimits`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe.levels import noise_of
+from masterframe.model import MasterLimits, Recipe
+from masterframe.quality.verdicts import Check, check
+from masterframe.quantiles import MAD_TO_SIGMA
+
+NEIGHBOURS = {"flat": 5}
+"""Columns (or rows) with whose median one of them is compared, ..."""
+USUAL_NEIGHBOURS = 31
+"""... of other kinds; a flat has the shadows of dust, which are wide."""
+OFF = {"flat": 40.0}
+"""Sigmas by which a column (or row) is off, ..."""
+USUAL_OFF = 12.0
+"""... of other kinds; the shadows of dust have edges."""
+AREAS = 8
+"""Areas along each axis whose medians tell the change of level across a master."""
+LINES = 1024
+"""Pixels of a row that tell its level."""
+MEDIAN_EFFICIENCY = math.pi / 2
+"""Variance of the median of many values over that of their mean."""
+
+Array = NDArray[Any]
+
+
+class Planes(Protocol):
+    """The planes of one image of a master."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+
+    def bands(self) -> Iterator[tuple[int, int]]:
+        """Yield row ranges that are comfortable in memory."""
+
+    def read(self, plane: str, rows: tuple[int, int]) -> Array:
+        """Return some rows of a plane."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the tests need to know of a master besides its planes."""
+
+    kind: str
+    """bias, dark or flat; '' where it is not known, and then little is tested."""
+    recipe: Recipe
+    """How it was combined; its gain and read noise tell the noise that is expected."""
+    frames: int
+    """Frames that were combined."""
+    left_out: int
+    """Frames that were left out."""
+    overscan: int
+    """Columns of the overscan that gave the level of each row; 0 without one."""
+    above_bias: bool
+    """Values are counted from the bias."""
+    levels: tuple[float, ...]
+    """Level of each frame (adu); empty where they were not measured."""
+    scale: tuple[float, ...]
+    """Factor of each frame; empty for 1."""
+    residuals: tuple[float, ...]
+    """Standard deviation of each frame about the result (combined unit)."""
+
+
+def measure(planes: Planes, sample: Array, kind: str = "") -> dict[str, float]:
+    """Measure the structure of a finished master.
+
+    Parameters
+    ----------
+    planes : Planes
+        Its planes.
+    sample : array (rows, columns)
+        Its data on every 16th row, NaN where a pixel is masked.
+    kind : str
+        bias, dark, flat or ''.
+
+    Returns
+    -------
+    dict
+        ``mean`` of the good pixels; ``pixelscatter`` from pixel to pixel along the rows;
+        ``gradient``: change of level across it (unit of the master); ``columns`` and ``rows``: the
+        largest deviation of one from its neighbours (sigma of all), ``worstcol`` and ``worstrow``:
+        which one (FITS pixel), ``offcols`` and ``offrows``: the fraction that is off.
+    """
+    column, worst_column, off_columns = outstanding(line_medians(sample, axis=0), kind)
+    row, worst_row, off_rows = outstanding(_row_levels(planes), kind)
+    good = sample[np.isfinite(sample)]
+    return {
+        "mean": float(good.mean(dtype=np.float64)) if good.size else math.nan,
+        "pixelscatter": noise_of(sample),
+        "gradient": _gradient(sample),
+        "columns": column,
+        "worstcol": worst_column + 1.0,
+        "offcols": off_columns,
+        "rows": row,
+        "worstrow": worst_row + 1.0,
+        "offrows": off_rows,
+    }
+
+
+def line_medians(values: Array, axis: int) -> Array:
+    """Return medians along an axis, NaN where no value is good."""
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return np.asarray(np.median(values, axis=axis), np.float64)
+    ordered = np.sort(values, axis=axis)  # NaN comes last
+    count = (~bad).sum(axis=axis)
+    low = np.take_along_axis(ordered, np.expand_dims(np.maximum(count - 1, 0) // 2, axis), axis)
+    high = np.take_along_axis(
+        ordered, np.expand_dims(np.minimum(count // 2, values.shape[axis] - 1), axis), axis
+    )
+    middle = (low.astype(np.float64) + high).squeeze(axis) / 2
+    return np.where(count > 0, middle, np.nan)
+
+
+def outstanding(profile: Array, kind: str = "") -> tuple[float, int, float]:
+    """Return by how many sigma the worst line of a profile is off its neighbours.
+
+    Sigma is the robust scatter of all lines about the median of their neighbours.
+
+    Returns
+    -------
+    tuple
+        Sigmas, index of the worst line, and the fraction of the lines that are off.
+    """
+    off = residual(profile, NEIGHBOURS.get(kind, USUAL_NEIGHBOURS))
+    good = np.isfinite(off)
+    sigma = MAD_TO_SIGMA * float(np.median(np.abs(off[good]))) if good.any() else 0.0
+    if not sigma > 0:
+        return math.nan, 0, math.nan
+    sizes = np.where(good, np.abs(off), 0.0) / sigma
+    fraction = float((sizes > OFF.get(kind, USUAL_OFF)).mean())
+    return float(sizes.max()), int(sizes.argmax()), fraction
+
+
+def residual(profile: Array, neighbours: int = USUAL_NEIGHBOURS) -> Array:
+    """Return a profile less the median of its neighbours, itself not among them.
+
+    On a slope the median of a window is its middle: that would leave nothing of what is there.
+    """
+    half = neighbours // 2
+    good = np.isfinite(profile)
+    filled = np.where(good, profile, np.median(profile[good]) if good.any() else 0.0)
+    if filled.size <= half:
+        return np.full(filled.shape, np.nan)
+    # slopes go on at the edges, about a level that an odd line there does not move
+    left = 2 * np.median(filled[:3]) - filled[half:0:-1]
+    right = 2 * np.median(filled[-3:]) - filled[-2 : -half - 2 : -1]
+    padded = np.concatenate([left, filled, right])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, neighbours)
+    others = np.delete(windows, half, axis=1)
+    return np.asarray(profile - np.median(others, axis=1))
+
+
+def _row_levels(planes: Planes) -> Array:
+    """Return the level of every row, from some of its pixels."""
+    step = max(1, planes.shape[1] // LINES)
+    levels = []
+    for rows in planes.bands():
+        data = planes.read("data", rows)[:, ::step]
+        mask = planes.read("mask", rows)[:, ::step]
+        levels.append(line_medians(np.where(mask == 0, data, np.nan), axis=1))
+    return np.concatenate(levels)
+
+
+def _gradient(sample: Array) -> float:
+    """Return the range of the medians of large areas, without the outermost in value."""
+    rows, columns = (np.array_split(np.arange(size), AREAS) for size in sample.shape)
+    if min(sample.shape) < AREAS:
+        return math.nan
+    medians = []
+    for part in rows:
+        for other in columns:
+            area = sample[part[0] : part[-1] + 1, other[0] : other[-1] + 1]
+            good = area[np.isfinite(area)]
+            if good.size:
+                medians.append(float(np.median(good)))
+    if len(medians) < AREAS:
+        return math.nan
+    low, high = np.percentile(medians, (5, 95))
+    return float(high - low)
+
+
+def unshared_noise(uncert: Array, shared: Array, count: Array) -> float:
+    """Return the typical noise of a pixel of the result that its frames do not share.
+
+    The median over the pixels counts the hot ones for nothing; that of few degrees of freedom is
+    too small, and is corrected for that.
+
+    Parameters
+    ----------
+    uncert : array
+        Standard deviations of the result (good pixels).
+    shared : array or 0
+        Variance that all frames share, at the same pixels.
+    count : array
+        Values kept, at the same pixels.
+    """
+    if not uncert.size:
+        return math.nan
+    dof = float(np.median(count)) - 1
+    if dof < 1:
+        return math.nan
+    variance = float(np.median(np.asarray(uncert, np.float64) ** 2 - shared))
+    return math.sqrt(max(variance, 0) / (1 - 2 / (9 * dof)) ** 3)
+
+
+def expected_noise(facts: Facts, numbers: Mapping[str, float]) -> float:
+    """Return the noise that a master should have (its unit); NaN where nothing tells.
+
+    From gain and read noise where both are known, the rounding to steps and the noise of the
+    overscan's median among it; else from the scatter of the frames about the result.
+    """
+    norm = numbers.get("norm", 1.0)
+    noise, n = facts.recipe.noise, facts.frames
+    if n < 2 or not norm > 0:
+        return math.nan
+    if not noise.gain or noise.read_noise is None:
+        total = sum(value**2 for value in facts.residuals) * n / (n - 1)
+        return math.sqrt(total) / n / norm
+    read = (noise.read_noise / noise.gain) ** 2 + noise.step**2 / 12
+    if facts.overscan:
+        read *= 1 + MEDIAN_EFFICIENCY / facts.overscan
+    elif facts.kind in ("bias", "dark"):
+        read += numbers.get("wander", 0.0) ** 2  # nothing tells the level of a row
+    if facts.kind == "flat" and facts.levels:
+        signals = [level * numbers.get("mean", 1.0) for level in facts.levels]
+    else:
+        above = facts.kind == "dark" and facts.above_bias
+        signals = [max(numbers["median"], 0.0) if above else 0.0] * n
+    scale = facts.scale or (1.0,) * n
+    total = sum(
+        s**2 * (max(signal, 0) / noise.gain + read)
+        for s, signal in zip(scale, signals, strict=True)
+    )
+    return math.sqrt(total) / n / norm
+
+
+def tests(facts: Facts, numbers: Mapping[str, float], limits: MasterLimits) -> list[Check]:
+    """Hold the numbers of a master against the limits.
+
+    Parameters
+    ----------
+    facts : Facts
+        What it was made of.
+    numbers : mapping
+        All numbers of its table QUALITY.
+    limits : MasterLimits
+        From where on one is too much.
+    """
+    single = numbers.get("framenoise", math.nan)
+    noise = numbers.get("typical", math.nan)
+    total = facts.frames + facts.left_out
+    return [
+        *_levels(facts, numbers, limits, single),
+        check(
+            "noise",
+            _over(noise, numbers.get("expected", math.nan)),
+            limits.noise,
+            "measured over expected noise",
+            warn=(1 + limits.noise) / 2,
+        ),
+        check(
+            "correlation",
+            numbers.get("correlation", math.nan),
+            limits.correlation,
+            "scatter of large areas over that of uncorrelated noise",
+        ),
+        check(
+            "rejected",
+            numbers["rejlow"] + numbers["rejhigh"],
+            limits.rejected,
+            "fraction of the values",
+        ),
+        check("left out", facts.left_out / total, limits.left_out, "fraction of the frames"),
+        check("masked", numbers["maskedfraction"], limits.masked, "fraction of the pixels"),
+        check("columns", numbers["offcols"], limits.columns, _line(numbers, "column"), warn=0.0),
+        check("rows", numbers["offrows"], limits.rows, _line(numbers, "row"), warn=0.0),
+    ]
+
+
+def _line(numbers: Mapping[str, float], what: str) -> str:
+    """Return what the fraction of columns or rows that are off is, with the worst of them."""
+    key = {"column": "worstcol", "row": "worstrow"}[what]
+    sigmas = numbers[f"{what}s"]
+    if math.isnan(sigmas):
+        return f"fraction of the {what}s that are off their neighbours"
+    return (
+        f"fraction of the {what}s that are off their neighbours; "
+        f"the worst is {what} {numbers[key]:.0f} by {sigmas:.1f} sigma"
+    )
+
+
+def _levels(
+    facts: Facts, numbers: Mapping[str, float], limits: MasterLimits, single: float
+) -> Iterator[Check]:
+    """Yield the tests of level and large structure, which differ with the kind."""
+    median, gradient = numbers["median"], numbers["gradient"]
+    if facts.kind == "flat":
+        yield from _light(facts, numbers, limits)
+        yield check(
+            "illumination", _over(gradient, median), limits.illumination, "change of level across"
+        )
+        own = math.sqrt(max(numbers["pixelscatter"] ** 2 - numbers["noise"] ** 2, 0.0))
+        yield check("scatter", own, limits.scatter, "fraction, from pixel to pixel without noise")
+        return
+    if facts.kind == "bias" and facts.overscan:
+        about = "level above the overscan, in noise of a frame"
+        yield check("level", _over(abs(median), single), limits.level, about)
+    if facts.kind == "dark" and facts.above_bias:
+        about = "level below zero, in noise of a frame"
+        yield check("level", _over(max(-median, 0.0), single), limits.level, about)
+    if facts.kind in ("bias", "dark"):
+        about = "change of level across, in noise of a frame"
+        yield check("gradient", _over(gradient, single), limits.gradient, about)
+
+
+def _light(facts: Facts, numbers: Mapping[str, float], limits: MasterLimits) -> Iterator[Check]:
+    """Yield the tests of the level of a flat's frames: enough photons, and not too many."""
+    if not facts.levels:
+        return
+    faintest, brightest = min(facts.levels), max(facts.levels)
+    noise = facts.recipe.noise
+    single = noise.read_noise / noise.gain if noise.gain and noise.read_noise else noise.step
+    # a limit from below: the inverse is held against the inverse
+    yield check(
+        "photons",
+        _over(single, faintest),
+        1 / limits.photons,
+        f"noise of one read over the faintest level, {faintest:.0f} adu",
+    )
+    if facts.recipe.saturation:
+        about = f"brightest level over saturation, {facts.recipe.saturation:.0f} adu"
+        yield check("saturation", brightest / facts.recipe.saturation, limits.saturation, about)
+
+
+def _over(value: float, unit: float) -> float:
+    return value / unit if unit > 0 else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A master beside the previous one of its kind and set-up."""
+
+    previous: str
+    """The other file."""
+    shift: float
+    """Median of the difference (bias, dark: unit of the master), or of the ratio less 1 (flat)."""
+    scatter: float
+    """Robust scatter of the same."""
+    changed: float
+    """Fraction of the pixels that differ by more than 6 sigma of both and of the usual scatter."""
+
+
+CHANGED_SIGMAS = 6.0
+
+
+def compare(data: Array, other: Array, sigma: Array, *, ratio: bool) -> tuple[float, float, float]:
+    """Compare two masters of one shape pixel by pixel.
+
+    Parameters
+    ----------
+    data, other : arrays
+        Values of both on the same pixels; NaN where either is masked.
+    sigma : array
+        Standard deviation of their difference.
+    ratio : bool
+        Compare the ratio (flats), else the difference.
+
+    Returns
+    -------
+    tuple
+        Median, robust scatter, and the fraction of pixels that changed.
+    """
+    good = np.isfinite(data) & np.isfinite(other) & (sigma > 0)
+    if ratio:
+        good &= other > 0
+    if not good.any():
+        return math.nan, math.nan, math.nan
+    a, b, s = (plane[good].astype(np.float64) for plane in (data, other, sigma))
+    off, error = (a / b - 1, s / b) if ratio else (a - b, s)
+    shift = float(np.median(off))
+    scatter = MAD_TO_SIGMA * float(np.median(np.abs(off - shift)))
+    changed = np.abs(off - shift) > CHANGED_SIGMAS * np.maximum(error, scatter)
+    return shift, scatter, float(changed.mean())

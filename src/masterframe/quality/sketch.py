@@ -1,0 +1,157 @@
+"""What one raw frame looks like in a few thousand numbers, so that a group can be compared.
+
+Some rows of the frame are read and calibrated. Means over cells, rows and columns are of values
+that are cut where they are far off, so that a cosmic ray counts for little.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe import calibrate, fits
+from masterframe.levels import noise_of
+from masterframe.model import Calibration, Frame, Recipe, Section
+
+CELLS = 16
+"""Cells along each axis."""
+ROWS = 64
+"""Rows that are read of a large frame, ..."""
+PIXELS = 1 << 16
+"""... or as many as have so many pixels."""
+ROW_PIXELS = 1024
+"""Pixels of a row, about, that tell its level."""
+BINS = 2048
+"""Most bins of the profile along a row."""
+FAR = 4.0
+"""Noises beyond which a value of a bias or dark is cut."""
+
+Plane = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """Numbers of one frame (adu, calibrated, before any scale)."""
+
+    level: float
+    """Median; NaN where fewer than half of the pixels are good."""
+    noise: float
+    """Noise of one pixel from its neighbours along the row."""
+    saturated: float
+    """Fraction of the pixels that are saturated."""
+    cells: Plane
+    """Means of large areas, shape (CELLS, CELLS)."""
+    rows: Plane
+    """Medians of the sampled rows, which a satellite that crosses them hardly moves."""
+    columns: Plane
+    """Means of the columns, in at most BINS bins."""
+    cell_pixels: int
+    """Sampled pixels in a cell."""
+    row_pixels: int
+    """Pixels that told the level of a row."""
+    width: int
+    """Columns of the frame."""
+    overscan_noise: float
+    """Standard deviation of the overscan about the level of its rows; NaN without one."""
+
+
+def sketch_frame(
+    frame: Frame, calibration: Calibration, recipe: Recipe, *, far: bool = False
+) -> Sketch:
+    """Read and measure one frame.
+
+    Parameters
+    ----------
+    frame : Frame
+        Where its pixels are.
+    calibration : Calibration
+        What is taken off this one frame, without scale and zero.
+    recipe : Recipe
+        Its dtype, and the saturation from which raw values are left out.
+    far : bool
+        Cut values that are far from the level, which a frame with light has everywhere.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be read or has changed since its scan.
+    """
+    trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
+    height, width = trim.shape
+    step = max(1, height // max(ROWS, -(-PIXELS // width)))
+    raw = fits.read_rows(frame, trim.y0, trim.y1, step)
+    values = calibrate.apply(raw[np.newaxis], 0, calibration, recipe, step=step)[0]
+    level, noise = _level(values), _noise(values)
+    if math.isfinite(level):
+        reach = FAR * noise if far and noise > 0 else math.inf
+        values = _tamed(values, level, reach)
+    bins = min(BINS, width)
+    thin = values[:, :: max(1, width // ROW_PIXELS)]
+    return Sketch(
+        level=level,
+        noise=noise,
+        saturated=_saturated(calibrate.trim_columns(raw[np.newaxis], calibration)[0], recipe),
+        cells=_cells(values),
+        rows=np.median(thin, axis=1).astype(np.float32),
+        columns=_binned(values.mean(axis=0, dtype=np.float64), bins).astype(np.float32),
+        cell_pixels=max(1, values.size // CELLS**2),
+        row_pixels=thin.shape[1],
+        width=width,
+        overscan_noise=_overscan_noise(raw, calibration.overscan),
+    )
+
+
+def _level(values: NDArray[Any]) -> float:
+    """Return the median of the good values of about PIXELS of them; NaN of a mostly bad frame."""
+    sample = values[:, :: max(1, values.size // PIXELS)]
+    good = sample[np.isfinite(sample)]
+    return float(np.median(good)) if 2 * good.size >= sample.size else math.nan
+
+
+def _noise(values: NDArray[Any]) -> float:
+    return noise_of(values[:: max(1, values.size // PIXELS)])
+
+
+def _tamed(values: NDArray[Any], level: float, reach: float) -> NDArray[Any]:
+    """Return the values with the level for those that are none, cut at `reach` from it."""
+    whole = np.where(np.isfinite(values), values, values.dtype.type(level))
+    return whole if math.isinf(reach) else np.clip(whole, level - reach, level + reach)
+
+
+def _saturated(raw: NDArray[Any], recipe: Recipe) -> float:
+    """Return the fraction of saturated pixels: from the known value on, or piled up at the most."""
+    if recipe.saturation is not None:
+        return float(np.count_nonzero(raw >= recipe.saturation) / raw.size)
+    most, typical = raw.max(), np.median(raw[:, :: max(1, raw.size // PIXELS)])
+    spread = float(most) - float(raw.min())
+    piled = np.count_nonzero(raw == most) / raw.size
+    # a bias of few distinct values also has many at its most: there it is near the middle
+    return float(piled) if float(most) - float(typical) < 0.5 * spread and spread > 1000 else 0.0
+
+
+def _cells(values: NDArray[Any]) -> Plane:
+    return _binned(_binned(values, CELLS).T, CELLS).T.astype(np.float32)
+
+
+def _binned(values: NDArray[Any], bins: int) -> NDArray[np.float64]:
+    """Return the means of `bins` runs of the last axis, of equal length but for the remainder."""
+    size = values.shape[-1]
+    edges = np.arange(min(bins, size) + 1) * size // min(bins, size)
+    sums: NDArray[np.float64] = np.add.reduceat(values, edges[:-1], axis=-1, dtype=np.float64)
+    means: NDArray[np.float64] = sums / np.diff(edges)
+    return means
+
+
+def _overscan_noise(raw: NDArray[Any], section: Section | None) -> float:
+    """Return the standard deviation along the rows of the overscan, without values far off."""
+    if section is None or section.x1 - section.x0 < 3:
+        return math.nan
+    strip = raw[:, section.x0 : section.x1].astype(np.float64)
+    strip -= strip.mean(axis=1, keepdims=True)
+    strip *= math.sqrt(strip.shape[1] / (strip.shape[1] - 1))
+    good = strip[np.abs(strip) <= 5 * strip.std()]
+    return float(good.std())

@@ -1,0 +1,9 @@
+"""The report of an output folder: one page to see whether its masters are good, and why.
+
+`write_report` reads the written masters and the record of the last run, never raw frames, and
+writes ``report/index.html``, which needs nothing beside it, and ``report/report.json``.
+"""
+
+from masterframe.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,45 @@
+"use strict";
+(() => {
+  const section = document.getElementById("blink");
+  const images = [...document.querySelectorAll("img[data-blink]")];
+  if (!section || images.length < 2) return;
+  const first = document.getElementById("blink-a"), second = document.getElementById("blink-b");
+  const image = document.getElementById("blink-image"), name = document.getElementById("blink-name");
+  const run = document.getElementById("blink-run");
+  for (const select of [first, second]) {
+    images.forEach((item, index) => select.add(new Option(item.dataset.blink, String(index))));
+  }
+  // two of one size, if there are: of one kind they lie side by side
+  const size = (item) => `${item.getAttribute("width")} ${item.getAttribute("height")}`;
+  const like = images.findIndex((item, index) => index > 0 && size(item) === size(images[0]));
+  second.value = String(like > 0 ? like : 1);
+  let turned = false, timer = 0;
+  const show = () => {
+    const shown = images[Number((turned ? second : first).value)];
+    image.src = shown.src;
+    image.alt = `The master ${shown.dataset.blink}`;
+    name.textContent = shown.dataset.blink;
+  };
+  const turn = () => { turned = !turned; show(); };
+  const toggle = () => {
+    if (timer) { clearInterval(timer); timer = 0; } else { timer = setInterval(turn, 600); }
+    run.setAttribute("aria-pressed", String(Boolean(timer)));
+    run.textContent = timer ? "Stop" : "Run";
+  };
+  document.getElementById("blink-turn").addEventListener("click", turn);
+  run.addEventListener("click", toggle);
+  for (const select of [first, second]) {
+    select.addEventListener("change", () => { turned = select === second; show(); });
+  }
+  image.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.key === " " || event.key === "Enter") { turn(); } else if (step) {
+      second.value = String((Number(second.value) + step + images.length) % images.length);
+      turned = true;
+      show();
+    } else { return; }
+    event.preventDefault();
+  });
+  section.hidden = false;
+  show();
+})();

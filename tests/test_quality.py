@@ -1,0 +1,426 @@
+"""Frames that are not like the others, masters that are not good, and what a detector is like."""
+
+import json
+import math
+import random
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+import faulty
+from cleannights import CAMERA, clean_spec
+from masterframe import simulate
+from masterframe.config import load_config
+from masterframe.fits import tables
+from masterframe.quality import archive, detector
+from masterframe.quality.frames import student_quantile
+from masterframe.quality.masters import compare, line_medians, outstanding, unshared_noise
+from masterframe.quality.verdicts import check, worst
+from nights import call, make_plan, night, reduce_night, reduce_plan
+from support import shared
+
+SPEC = simulate.NightSpec(
+    CAMERA,
+    bias=6,
+    darks={120.0: 5},
+    flats={"V": 6, "B": 5},
+    science={},
+    stars=0,
+    seed=5,
+)
+FAULTS = {
+    "light leak": ("bias_003.fits", faulty.light_leak, "gradient"),
+    "hot column": ("bias_004.fits", faulty.hot_column, "columns"),
+    "correlated noise": ("bias_002.fits", faulty.correlated_noise, "structure"),
+    "banding": ("bias_005.fits", faulty.banding, "banding"),
+    "another camera": ("bias_006.fits", faulty.other_camera, "noise"),
+    "warm dark": ("dark_120s_002.fits", faulty.warm, "level"),
+    "lamp fades": ("flat_V_005.fits", faulty.lamp_fades, "drift"),
+    "shutter closed": ("flat_V_002.fits", faulty.shutter_closed, "the others have about"),
+    "saturated": ("flat_V_003.fits", faulty.saturated, "saturated"),
+}
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
+    """A simulated night without faults."""
+    folder = tmp_path_factory.mktemp("clean")
+    return simulate.simulate_night(folder, SPEC, workers=2).night
+
+
+def group_of(clean, target, kinds):
+    """Copy the frames of some kinds."""
+    target.mkdir()
+    for path in clean.iterdir():
+        if path.name.startswith(kinds):
+            shutil.copy(path, target)
+    return target
+
+
+def kinds_for(name):
+    """Return what is reduced for a fault of a frame: its kind and what calibrates it."""
+    return ("bias", name.rpartition("_")[0])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_named_by_the_right_test(clean, tmp_path, fault):
+    name, plant, expected = FAULTS[fault]
+    folder = group_of(clean, tmp_path / "night", kinds_for(name))
+    plant(folder / name)
+    outcomes = reduce_night(folder, tmp_path / "out")
+    notes = [note for item in outcomes.values() for note in item.notes if "left out" in note]
+    assert len(notes) == 1, notes
+    assert notes[0].startswith(f"left out {folder / name}: ")
+    assert expected in notes[0]
+    rows = [
+        row
+        for path in (tmp_path / "out").rglob("master_*.fits")
+        for row in tables.read_inputs(path)
+        if row.path.endswith(name)
+    ]
+    assert [row.kept for row in rows] == [0]
+    assert expected in rows[0].status
+    assert "is beyond" in rows[0].status or fault == "shutter closed"
+
+
+def test_a_flat_through_another_filter_than_its_header_says_is_left_out(clean, tmp_path):
+    folder = group_of(clean, tmp_path / "night", ("bias", "flat"))
+    wrong = folder / "flat_B_002.fits"
+    with fits.open(wrong, mode="update") as hdus:
+        hdus[0].header["FILTER"] = "V"
+    outcomes = reduce_night(folder, tmp_path / "out")
+    notes = [note for item in outcomes.values() for note in item.notes if "left out" in note]
+    assert [note.startswith(f"left out {wrong}: structure ") for note in notes] == [True]
+
+
+def test_nothing_is_said_of_good_frames(clean, tmp_path):
+    outcomes = reduce_night(clean, tmp_path / "out")
+    assert [note for item in outcomes.values() for note in item.notes] == []
+    tests = [test for item in outcomes.values() for test in item.tests]
+    assert len(tests) > 30
+    assert {test.verdict for test in tests} <= {"pass", "not judged"}
+
+
+def test_a_fault_is_flagged_or_not_sought_as_the_configuration_says(clean, tmp_path):
+    folder = group_of(clean, tmp_path / "night", ("bias",))
+    faulty.light_leak(folder / "bias_003.fits")
+    limit = "quality.frames.action"
+    (flagged,) = reduce_night(folder, tmp_path / "flag", f"{limit}=flag").values()
+    assert flagged.n_frames == 6
+    status = {row.path[-8:-5]: row.status for row in tables.read_inputs(flagged.output)}
+    assert status.pop("003").startswith("used, but level ")
+    assert set(status.values()) == {"used"}
+    (unseen,) = reduce_night(folder, tmp_path / "off", f"{limit}=off").values()
+    assert {row.status for row in tables.read_inputs(unseen.output)} == {"used"}
+    tolerant = [f"quality.frames.{name}=1000.0" for name in ("gradient", "structure", "banding")]
+    more = [f"quality.frames.{name}=1000.0" for name in ("level", "columns", "noise")]
+    (kept,) = reduce_night(folder, tmp_path / "kept", *tolerant, *more).values()
+    assert kept.n_frames == 6
+    assert kept.notes == ()
+
+
+def test_limits_that_leave_frames_out_belong_to_what_a_product_is(clean, tmp_path):
+    folder = group_of(clean, tmp_path / "night", ("bias",))
+    for overrides, state in (
+        ((), "made"),
+        ((), "up to date"),
+        (("quality.masters.noise=2.0",), "up to date"),
+        (("quality.frames.noise=1.5",), "made"),
+    ):
+        (outcome,) = reduce_night(folder, tmp_path / "out", *overrides).values()
+        assert outcome.state == state, overrides
+
+
+def test_where_most_frames_are_at_fault_none_is_left_out(clean, tmp_path):
+    """Nobody can say which ones are the good ones."""
+    folder = group_of(clean, tmp_path / "night", ("bias",))
+    for number in (1, 2, 3, 4):
+        factor = 100 * number
+        faulty.alter(folder / f"bias_00{number}.fits", lambda light, by=factor: light + by)
+    (outcome,) = reduce_night(folder, tmp_path / "out").values()
+    assert outcome.n_frames == 6
+    statuses = [row.status for row in tables.read_inputs(outcome.output)]
+    assert sum(status.startswith("used, but level") for status in statuses) > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [0, 50, 100, 150])
+def test_clean_nights_raise_no_false_alarm(tmp_path, first):
+    """Two hundred nights, three to six frames of a kind, with and without an overscan."""
+    alarms = []
+    for seed in range(first, first + 50):
+        folder = tmp_path / str(seed)
+        made = simulate.simulate_night(folder, clean_spec(random.Random(seed)), workers=2)
+        outcomes = reduce_night(made.night, folder / "out", "report=false")
+        for item in outcomes.values():
+            alarms += [f"{seed}: {note}" for note in item.notes if "left out" in note]
+            tests = [test for test in item.tests if test.verdict == "fail"]
+            alarms += [f"{seed} {item.name}: {test.words()}" for test in tests]
+        shutil.rmtree(folder)
+    assert alarms == []
+
+
+def test_a_master_that_is_too_noisy_fails_and_says_by_how_much(clean, tmp_path):
+    folder = group_of(clean, tmp_path / "night", ("bias",))
+    (outcome,) = reduce_night(folder, tmp_path / "out", "detector.read_noise=4.0").values()
+    (noise,) = [test for test in outcome.tests if test.name == "noise"]
+    assert noise.verdict == "fail"
+    assert noise.value == pytest.approx(1.5, rel=0.02)
+    row = {row.name: row for row in tables.read_quality(outcome.output)}["test noise"]
+    assert (row.verdict, row.limit, row.value) == ("fail", 1.1, noise.value)
+
+
+def test_a_hot_column_that_all_frames_have_is_worth_a_look(clean, tmp_path):
+    folder = group_of(clean, tmp_path / "night", ("bias",))
+    for path in folder.iterdir():
+        faulty.hot_column(path)
+    (outcome,) = reduce_night(folder, tmp_path / "out").values()
+    (columns,) = [test for test in outcome.tests if test.name == "columns"]
+    assert columns.verdict == "warn"
+    assert "the worst is column 101 by" in columns.about
+
+
+# verify
+
+
+@pytest.fixture
+def reduced(tmp_path):
+    """A tiny night that was reduced."""
+    folder = night(tmp_path / "night")
+    config, plan = make_plan(folder)
+    reduce_plan(plan, config, tmp_path / "out")
+    return folder, tmp_path / "out"
+
+
+def verify(capsys, monkeypatch, out, *options):
+    code, text, _ = call(capsys, monkeypatch, "verify", out, "--json", *options)
+    return code, json.loads(text)
+
+
+def test_verify_finds_nothing_wrong_with_what_was_just_made(reduced, capsys, monkeypatch):
+    _, out = reduced
+    code, document = verify(capsys, monkeypatch, out)
+    assert (code, document["exit_code"]) == (0, 0)
+    assert [item["problems"] for item in document["products"]] == [[]] * 3
+    kinds = [item["kind"] for item in document["products"]]
+    assert sorted(kinds) == ["bias", "flat", "science"]
+    assert document["products"][1]["inputs"] == {"as recorded": 5}
+
+
+def test_verify_fails_on_one_altered_byte_of_a_product(reduced, capsys, monkeypatch):
+    _, out = reduced
+    path = next(out.rglob("master_bias*.fits"))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    code, document = verify(capsys, monkeypatch, out)
+    assert code == 1
+    failed = {item["name"]: item["problems"] for item in document["products"] if item["problems"]}
+    assert list(failed) == [path.relative_to(out).as_posix()]
+    assert "altered" in str(failed)
+
+
+def test_verify_tells_a_changed_input_from_a_touched_and_a_missing_one(
+    reduced, capsys, monkeypatch
+):
+    folder, out = reduced
+    with fits.open(folder / "bias_1.fits", mode="update") as hdus:
+        hdus[0].data[0, 0] += 1
+    (folder / "bias_2.fits").touch()
+    (folder / "bias_3.fits").unlink()
+    code, document = verify(capsys, monkeypatch, out)
+    (bias,) = [item for item in document["products"] if item["kind"] == "bias"]
+    assert code == 1
+    assert bias["problems"] == [f"input {folder / 'bias_1.fits'} has changed since"]
+    assert bias["remarks"] == [f"input {folder / 'bias_3.fits'} is not there any more"]
+    assert bias["inputs"] == {
+        "as recorded": 2,
+        "CHANGED": 1,
+        "touched, same pixels": 1,
+        "not there": 1,
+    }
+    (folder / "bias_1.fits").unlink()
+    code, _ = verify(capsys, monkeypatch, out)
+    assert code == 0  # raw frames may be archived elsewhere
+
+
+def test_verify_reads_inputs_whole_where_it_is_told_to(reduced, capsys, monkeypatch):
+    """A file that was changed and given its old time again is found by its pixels alone."""
+    import os
+
+    folder, out = reduced
+    path = folder / "flat_2.fits"
+    about = path.stat()
+    data = bytearray(path.read_bytes())
+    data[2880 + 100] ^= 1
+    path.write_bytes(bytes(data))
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert verify(capsys, monkeypatch, out)[0] == 0
+    assert verify(capsys, monkeypatch, out, "--inputs")[0] == 1
+
+
+def test_verify_fails_where_a_product_could_not_be_made(tmp_path, capsys, monkeypatch):
+    folder = night(tmp_path / "night", bias=3, flat=0, science=0)
+    for index in range(3):
+        path = folder / f"bias_{index}.fits"
+        path.write_bytes(path.read_bytes()[:4000])
+    night(folder, bias=0, flat=3, science=1)
+    config, plan = make_plan(folder, "recipes.science.require=[bias]")
+    reduce_plan(plan, config, tmp_path / "out")
+    code, document = verify(capsys, monkeypatch, tmp_path / "out")
+    assert code == 1
+    blocked = [item for item in document["products"] if item["problems"]]
+    assert [item["problems"][0].startswith("blocked: ") for item in blocked] == [True]
+
+
+def test_verify_of_no_folder_says_what_to_give(tmp_path, capsys, monkeypatch):
+    code, _, err = call(capsys, monkeypatch, "verify", tmp_path / "none")
+    assert code == 2
+    assert "give the one that a run wrote to" in err
+    (tmp_path / "empty").mkdir()
+    code, _, err = call(capsys, monkeypatch, "verify", tmp_path / "empty")
+    assert code == 2
+    assert "holds no product" in err
+
+
+def test_a_master_is_compared_with_that_of_the_night_before(clean, tmp_path, capsys, monkeypatch):
+    for name, days in (("night1", "20"), ("night2", "21")):
+        folder = group_of(clean, tmp_path / name, ("bias",))
+        for path in folder.iterdir():
+            if days == "21":
+                faulty.alter(path, _shift_left)
+            with fits.open(path, mode="update") as hdus:
+                date = hdus[0].header["DATE-OBS"]
+                hdus[0].header["DATE-OBS"] = date.replace("06-20", f"06-{days}")
+        reduce_night(folder, tmp_path / "out", "quality.frames.action=off")
+    code, document = verify(capsys, monkeypatch, tmp_path / "out")
+    tests = {
+        item["name"].split("/")[0]: [t for t in item["tests"] if t["name"] == "previous"]
+        for item in document["products"]
+    }
+    assert tests["night1"] == []
+    (compared,) = tests["night2"]
+    assert (code, compared["verdict"]) == (1, "fail")
+    assert "off night1/master_bias" in compared["about"]
+
+
+def _shift_left(light):
+    """Give a third of the columns another level, as a changed read-out does."""
+    light[:, : light.shape[1] // 3] += 40
+    return light
+
+
+# the detector
+
+
+@pytest.mark.parametrize(("gain", "read_noise", "overscan"), [(1.5, 6.0, 32), (0.8, 11.0, 16)])
+def test_gain_and_read_noise_come_out_within_two_per_cent(tmp_path, gain, read_noise, overscan):
+    camera = simulate.Camera(
+        shape=(256, 272), overscan=overscan, gain=gain, read_noise=read_noise, full_well=6e4
+    )
+    spec = simulate.NightSpec(
+        camera, bias=4, darks={60.0: 4, 240.0: 3}, flats={"V": 4}, science={}, stars=0, seed=9
+    )
+    made = simulate.simulate_night(tmp_path, spec, workers=2)
+    reduce_night(made.night, tmp_path / "out")
+    masters = archive.known_masters(tmp_path / "out")
+    (found,) = detector.measure_detectors(masters)
+    assert found.gain == pytest.approx(gain, rel=0.02)
+    assert found.read_noise == pytest.approx(read_noise, rel=0.02)
+    assert found.read_noise_overscan == pytest.approx(read_noise, rel=0.02)
+    usual = camera.dark_current * math.exp(camera.dark_spread**2 / 2)
+    assert found.dark_current == pytest.approx(usual, rel=0.25)
+    assert found.hot == pytest.approx(camera.hot_fraction * 256 * 272, rel=0.1)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "gain", "read_noise"),
+    [
+        # header: CONAD 1.1; the fast read-out has more noise than the 7.8 e- of the header
+        ("efosc2", "report=true", (1.0, 1.3), (9.0, 13.0)),
+        # data sheet of the SBIG ST-7: 2.3 e-/adu at full scale, here GAIN 0.46; 15 e- read noise
+        ("st7", 'recipes.flat.select=[{file: "slitview*"}]', (0.40, 0.50), (14.0, 18.0)),
+    ],
+)
+def test_numbers_of_real_detectors_are_plausible(tmp_path, name, override, gain, read_noise):
+    reduce_night(shared(f"data/{name}"), tmp_path / "out", override)
+    found = detector.measure_detectors(archive.known_masters(tmp_path / "out"))[0]
+    assert gain[0] < found.gain < gain[1]
+    assert read_noise[0] < found.read_noise < read_noise[1]
+
+
+# the arithmetic
+
+
+def test_quantiles_of_students_distribution():
+    """Those of tables (Abramowitz and Stegun, table 26.10), both sides together."""
+    table = {(1, 0.05): 12.706, (2, 0.01): 9.925, (3, 0.001): 12.924, (10, 0.05): 2.228}
+    table |= {(5, 0.001): 6.869, (30, 0.01): 2.750, (120, 0.001): 3.373}
+    for (dof, chance), expected in table.items():
+        assert student_quantile(chance, dof) == pytest.approx(expected, rel=3e-4)
+
+
+def test_verdicts():
+    assert check("x", 1.0, 2.0).verdict == "pass"
+    assert check("x", 1.7, 2.0).verdict == "warn"
+    assert check("x", 2.1, 2.0).verdict == "fail"
+    assert check("x", math.nan, 2.0).verdict == "not judged"
+    assert worst(["pass", "not judged", "warn"]) == "warn"
+    assert worst([]) == "not judged"
+
+
+def test_medians_of_lines_are_those_of_numpy():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(9, 8)).astype(np.float32)
+    values[rng.random(values.shape) < 0.3] = np.nan
+    values[2] = np.nan
+    expected = [
+        np.nan if not np.isfinite(row).any() else np.median(row[np.isfinite(row)])
+        for row in values.astype(np.float64)
+    ]
+    np.testing.assert_allclose(line_medians(values, axis=1), expected)
+
+
+def test_the_line_that_stands_out_is_found_also_at_the_edge_of_a_slope():
+    rng = np.random.default_rng(4)
+    profile = np.linspace(0, 500, 300) + rng.normal(size=300)
+    assert outstanding(profile)[0] < 6
+    for place in (0, 17, 299):
+        spoilt = profile.copy()
+        spoilt[place] += 30
+        sigmas, worst_line, fraction = outstanding(spoilt)
+        assert worst_line == place
+        assert sigmas > 12
+        assert fraction == 1 / 300
+
+
+@pytest.mark.parametrize("frames", [2, 3, 5, 20])
+def test_noise_of_few_frames_is_not_too_small(frames):
+    rng = np.random.default_rng(frames)
+    stack = rng.normal(0, 3, (frames, 40_000))
+    uncert = stack.std(axis=0, ddof=1) / math.sqrt(frames)
+    found = unshared_noise(np.hypot(uncert, 2.0), np.array(4.0), np.full(40_000, frames))
+    assert found == pytest.approx(3 / math.sqrt(frames), rel=0.04 if frames == 2 else 0.015)
+
+
+def test_masters_are_compared_pixel_by_pixel():
+    rng = np.random.default_rng(8)
+    truth, sigma = rng.normal(100, 5, 50_000), np.full(50_000, 1.0)
+    a, b = truth + rng.normal(0, 0.7, 50_000), truth + 2 + rng.normal(0, 0.7, 50_000)
+    a[:500] += 20
+    b[500] = np.nan
+    shift, scatter, changed = compare(a, b, sigma, ratio=False)
+    assert shift == pytest.approx(-2, abs=0.03)
+    assert scatter == pytest.approx(0.99, abs=0.03)
+    assert changed == pytest.approx(0.01, rel=0.01)
+    shift, _, changed = compare(1.01 * truth, truth, sigma, ratio=True)
+    assert (shift, changed) == (pytest.approx(0.01), 0)
+
+
+def test_limits_are_read_and_checked():
+    config = load_config(None, ["quality.masters.noise=1.3", "quality.frames.action=flag"])
+    assert config.quality.masters.noise == 1.3
+    assert config.quality.frames.action == "flag"
