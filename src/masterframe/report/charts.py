@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 WIDTH, HEIGHT = 400.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 64.0, 10.0, 10.0, 46.0
 TICKS = 5
+LARGEST = 300.0
+"""Powers of ten that a float can hold."""
 SUPERSCRIPTS = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
 MOST_POINTS = 1200
 """Points of a curve that a picture of this size can show."""
@@ -128,7 +130,7 @@ def _finite(item: Series, x: Axis, y: Axis) -> Series:
         good &= np.isfinite(item.low)
     if x.log:
         good &= item.x > 0
-    if y.log:
+    if y.log or item.form == "bars":
         good &= item.y > 0
     low = None if item.low is None else item.low[good]
     return Series(item.x[good], item.y[good], item.form, item.label, item.tone, low)
@@ -163,6 +165,8 @@ class _Scale:
             low -= 0.04 * span
         if axis.high is None:
             high += 0.06 * span
+        if axis.log:
+            low, high = max(low, -LARGEST), min(high, LARGEST)
         return cls(low, high, start, end, axis)
 
     def at(self, given: Values) -> Values:
@@ -191,7 +195,8 @@ class _Scale:
 
     def _times(self) -> tuple[Tick, ...]:
         span = self.high - self.low
-        steps = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 21600, 43200)
+        minutes = (1, 2, 5, 10, 15, 30, 60, 120, 240, 360, 720)
+        steps = (1, 2, 5, 10, 15, 30, *(60 * m for m in minutes))
         step = next((s for s in steps if span / s <= TICKS), 86400 * _nice(span / TICKS / 86400))
         step = max(step, 86400 * math.ceil(step / 86400)) if step > 43200 else step
         places = np.arange(math.ceil(self.low / step), math.floor(self.high / step) + 1) * step

@@ -186,8 +186,10 @@ def _histogram(master: Master, sample: NDArray[Any]) -> Figure | None:
         float(np.percentile(good, 84) - np.percentile(good, 16)) / 2,
     )
     span = max(high - low, 6 * scatter)
-    edges = np.linspace(max(good.min(), low - span / 2), min(good.max(), high + span / 2), BINS + 1)
-    if not edges[-1] > edges[0]:
+    edges = _bins(
+        max(good.min(), low - span / 2), min(good.max(), high + span / 2), _quantum(master)
+    )
+    if edges.size < 3:
         return None
     counts, _ = np.histogram(good, edges)
     middle, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
@@ -207,6 +209,24 @@ def _histogram(master: Master, sample: NDArray[Any]) -> Figure | None:
         Axis("pixels", log=True, low=0.6),
         f"Median {median:.5g}, scatter {scatter:.3g}, expected noise {sigma:.3g}.",
     )
+
+
+def _quantum(master: Master) -> float:
+    """Return the smallest difference of two values of the master; 0 where it has none."""
+    noise, n = master.record.recipe.noise, master.record.frames
+    share = 0.5 if master.record.overscan else 1.0  # the median of an even number of columns
+    return share * noise.step / n / max(master.numbers.get("norm", 1.0), 1e-300)
+
+
+def _bins(low: float, high: float, quantum: float) -> NDArray[np.float64]:
+    """Return the edges of about BINS bins, each of as many possible values as the others."""
+    width = (high - low) / BINS
+    if not width > 0:
+        return np.zeros(0)
+    if quantum > 0:
+        width = math.ceil(width / quantum) * quantum
+        low = math.floor(low / quantum) * quantum - quantum / 2
+    return low + width * np.arange(math.ceil((high - low) / width) + 1)
 
 
 def _profiles(master: Master, sample: NDArray[Any]) -> Iterator[Figure | None]:
