@@ -14,7 +14,19 @@ import nights
 from masterframe import journal
 from masterframe.simulate import DEFECTS, Camera, NightSpec, simulate_night
 
-COMMANDS = ("combine", "scan", "plan", "run", "init", "simulate", "demo", "doctor", "explain")
+COMMANDS = (
+    "combine",
+    "scan",
+    "plan",
+    "run",
+    "init",
+    "simulate",
+    "demo",
+    "doctor",
+    "explain",
+    "verify",
+    "report",
+)
 HELP_SECONDS = 0.35
 FIRST_LINE_SECONDS = 1.0
 

@@ -369,7 +369,8 @@ def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) ->
         count.append(planes.read("count", (row, row + 1))[good])
         if calibrate.applied(image.calibration):
             data = planes.read("data", (row, row + 1))
-            variance = calibrate.shared_variance(data, row, image.calibration)[good]
+            place = row, slice(None)
+            variance = calibrate.shared_variance(data, place, image.calibration)[good]
             shared.append(variance / norm**2)
     together = np.concatenate(shared) if shared else np.zeros(1)
     return masters.unshared_noise(np.concatenate(uncert), together, np.concatenate(count))

@@ -220,13 +220,15 @@ def _quantum(master: Master) -> float:
 
 def _bins(low: float, high: float, quantum: float) -> NDArray[np.float64]:
     """Return the edges of about BINS bins, each of as many possible values as the others."""
+    low, high = float(low), float(high)
     width = (high - low) / BINS
     if not width > 0:
         return np.zeros(0)
     if quantum > 0:
         width = math.ceil(width / quantum) * quantum
         low = math.floor(low / quantum) * quantum - quantum / 2
-    return low + width * np.arange(math.ceil((high - low) / width) + 1)
+    edges: NDArray[np.float64] = low + width * np.arange(math.ceil((high - low) / width) + 1)
+    return edges
 
 
 def _profiles(master: Master, sample: NDArray[Any]) -> Iterator[Figure | None]:
