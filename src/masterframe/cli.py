@@ -589,7 +589,7 @@ def verify_command(
     raise typer.Exit(listing.verify_exit_code(found))
 
 
-@app.command("report")
+@app.command("report", short_help="Write the report of an output folder.")
 def report_command(out: Folder, as_json: AsJson = False) -> None:
     """Write the report of an output folder: OUT/report/index.html and report.json."""
     _say(as_json, f"masterframe {__version__}: a report of {out}")

@@ -196,9 +196,11 @@ def _histogram(master: Master, sample: NDArray[Any]) -> Figure | None:
     sigma = master.numbers.get("expected", math.nan)
     drawn = [Series(middle, values(np.where(counts > 0, counts, np.nan)), "steps", "pixels")]
     if sigma > 0:
-        normal = np.exp(-0.5 * ((middle - median) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
-        gauss = np.where(normal * good.size * width >= 0.5, normal * good.size * width, np.nan)
-        drawn.append(Series(middle, values(gauss), "line", "noise alone", "second"))
+        x = np.linspace(max(edges[0], median - 6 * sigma), min(edges[-1], median + 6 * sigma), 200)
+        normal = np.exp(-0.5 * ((x - median) / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi))
+        expected = normal * good.size * width
+        shown = np.where(expected >= 0.5, expected, np.nan)
+        drawn.append(Series(values(x), values(shown), "line", "noise alone", "second"))
     return draw(
         "Values",
         "All values of every 16th row, and the Gaussian that the expected noise alone would give. "
@@ -227,8 +229,7 @@ def _bins(low: float, high: float, quantum: float) -> NDArray[np.float64]:
     if quantum > 0:
         width = math.ceil(width / quantum) * quantum
         low = math.floor(low / quantum) * quantum - quantum / 2
-    edges: NDArray[np.float64] = low + width * np.arange(math.ceil((high - low) / width) + 1)
-    return edges
+    return values(low + width * np.arange(math.ceil((high - low) / width) + 1))
 
 
 def _profiles(master: Master, sample: NDArray[Any]) -> Iterator[Figure | None]:
