@@ -180,8 +180,8 @@ class _Compared:
         )
         self.cell_white = self.white / math.sqrt(sketches[0].cell_pixels)
         self.row_white = MEDIAN_ERROR * self.white / math.sqrt(sketches[0].row_pixels)
-        drifting = not (self.light or group.overscan)
-        self.calm = DRIFT * float(np.median(self.noise)) if drifting else 0.0
+        self.drifting = not (self.light or group.overscan)
+        self.calm = DRIFT * float(np.median(self.noise)) if self.drifting else 0.0
         self.bin = sketches[0].width / columns.shape[1]
 
     @staticmethod
@@ -253,7 +253,9 @@ class _Compared:
         across, along = self.slopes[index]
         area = SLOPE_SIGMAS * self._usual(self.area, self.cell_white) * math.sqrt(12) / CELLS
         rows = SLOPE_SIGMAS * math.sqrt(12 / self.row_level.shape[1])
-        rows *= max(self._usual(self.band, self.row_white), self.calm)
+        rows *= self._usual(self.band, self.row_white)
+        if self.drifting:
+            along = 0.0  # nothing tells a slope of light from one of the rows' level
         slope = across * (across > area) + along * (along > math.hypot(area, rows))
         if self.light:
             return check("gradient", slope, self.limits.illumination, "slope across it, a fraction")
