@@ -171,7 +171,9 @@ class _Compared:
             columns[:, usual < DIM * np.median(usual)] = 0.0
         self.row_level = rows
         self.slopes = np.array([_slopes(plane) for plane in cells])
-        if not self.light:  # the level of rows may wander; in a flat it has no weight
+        if self.light:  # a satellite moves the level a little, by which all was divided
+            cells -= np.median(cells, axis=(1, 2), keepdims=True)
+        else:  # the level of rows may wander; in a flat it has no weight
             cells -= np.median(cells, axis=2, keepdims=True)
         self.area = np.array([_scatter(plane, dark_side=self.light) for plane in cells])
         self.band = _mad(rows)

@@ -323,7 +323,8 @@ def _levels(
     if facts.kind == "dark" and facts.above_bias:
         about = "level below zero, in noise of a frame"
         yield check("level", _over(max(-median, 0.0), single), limits.level, about)
-    if facts.kind in ("bias", "dark"):
+    # amplifiers differ in level where no overscan and no bias is taken off
+    if facts.overscan or (facts.kind == "dark" and facts.above_bias):
         about = "change of level across, in noise of a frame"
         yield check("gradient", _over(gradient, single), limits.gradient, about)
 
