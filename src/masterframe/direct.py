@@ -16,7 +16,7 @@ import xarray as xr
 from masterframe import combine, fits, jobs, scaling, store, unpacking
 from masterframe import stack as stacks
 from masterframe.errors import FrameError, UsageError
-from masterframe.fits import extensions, masters, scratch, tables
+from masterframe.fits import extensions, masters, scratch, tables, write
 from masterframe.kernels.small import few_frames
 from masterframe.model import (
     Adjustment,
@@ -57,6 +57,7 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
     StorageError
         If the output cannot be written.
     """
+    write.check_target(Path(request.output), overwrite=request.overwrite)
     scans = fits.scan_each(request.files, request.verify)
     chosen = extensions.choose_alike(scans, request.hdu)
     shots = [shot for found in zip(scans, chosen, strict=True) for shot in _shots(*found)]

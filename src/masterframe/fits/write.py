@@ -81,7 +81,7 @@ class ImageFile:
         target = Path(path)
         placed = place(planes, spare_cards)
         with _storage_errors(target):
-            _check_target(target, overwrite)
+            check_target(target, overwrite=overwrite)
             part = target.with_name(target.name + ".part")
             file = cls(target, part, _open_part(part), placed, overwrite)
         try:
@@ -268,7 +268,7 @@ class ImageFile:
 
     def _rename(self) -> None:
         if self._overwrite:
-            _check_target(self.path, overwrite=True)
+            check_target(self.path, overwrite=True)
             self._part.replace(self.path)
             return
         try:  # a link, unlike a rename, never replaces
@@ -278,7 +278,7 @@ class ImageFile:
                 f"{self.path} has appeared meanwhile; it was kept, and nothing was written"
             ) from None
         except OSError:  # a file system without hard links
-            _check_target(self.path, overwrite=False)
+            check_target(self.path, overwrite=False)
             self._part.rename(self.path)
         else:
             with contextlib.suppress(OSError):  # the file has its name; the next run cleans up
@@ -305,7 +305,14 @@ def _storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where no file could be made; before any work, so that none is done in vain.
+
+    Raises
+    ------
+    StorageError
+        If it is taken by a file that must stay, or its folder is missing.
+    """
     if not path.parent.is_dir():
         raise StorageError(f"{path}: its folder does not exist; make {path.parent} first")
     try:

@@ -28,7 +28,7 @@ DEFECTS: Mapping[str, Defect] = {
     "saturated": Defect("flat", "the lamp drove every pixel to the end of the scale"),
     "light_leak": Defect("bias", "light fell into a corner of the detector"),
     "wrong_filter": Defect("flat", "FILTER names another filter than the one in the beam"),
-    "no_imagetyp": Defect("bias", "the header lacks IMAGETYP"),
+    "no_imagetyp": Defect("dark", "the header lacks IMAGETYP"),
     "not_fits": Defect("other", "a text file with the name of a FITS file"),
     "duplicate": Defect("bias", "a copy of the first bias under another name"),
 }
