@@ -7,6 +7,7 @@ before it loads what it works with.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,8 +45,14 @@ Workers = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Workers; one a processor by default.")
 ]
 Scheduler = Annotated[
-    str,
-    typer.Option(metavar="WHERE", help="threads, processes, or the address of a scheduler."),
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="threads (default), processes, the address of a scheduler, or a cluster's YAML file.",
+    ),
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="Also where others can reach the ports in plain text.")
 ]
 Dashboard = Annotated[bool, typer.Option("--dashboard", help="Serve Dask's dashboard on loopback.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
@@ -73,6 +80,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may hold what no encoding can
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, cleanly
     if "--traceback" in sys.argv:
         sys.argv.remove("--traceback")
         app()
@@ -282,10 +290,11 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
     show: Annotated[
         bool, typer.Option("--show", help="Print what all parameters resolve to, and stop.")
     ] = False,
-    scheduler: Scheduler = "threads",
+    scheduler: Scheduler = None,
     workers: Workers = None,
     memory: Memory = None,
     dashboard: Dashboard = False,
+    insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
     """Combine files into one master: clip about the median, average the rest."""
@@ -293,6 +302,7 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
     if show:
         _show_parameters(options)
         return
+    where = _join(scheduler or _address_for_dask() or "threads", insecure)
     count = len(files or [])
     _say(as_json, f"masterframe {__version__}: combining {count} arguments into {output}")
     from masterframe import ahead, cluster, paths
@@ -304,7 +314,7 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
         from masterframe.request import read_options
 
         request = read_options(options)
-        with _resources(scheduler, workers, _memory(memory), dashboard) as resources:
+        with _resources(where, workers, _memory(memory), dashboard, insecure) as resources:
             made = direct.combine_files(request, resources)
     _finish(as_json, made.as_dict(), clean(made.summary()))
 
@@ -378,27 +388,29 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     override: Set = None,
     exclude: Exclude = None,
     force: Annotated[bool, typer.Option("--force", help="Make what is up to date, too.")] = False,
-    scheduler: Annotated[
-        str | None, typer.Option(help="threads, processes, or the address of a scheduler.")
-    ] = None,
+    scheduler: Scheduler = None,
     workers: Workers = None,
     memory: Memory = None,
     dashboard: Dashboard = False,
+    insecure: Insecure = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the masters and calibrated frames of a night."""
+    where = _join(scheduler, insecure) if scheduler else None
     _say(as_json, f"masterframe {__version__}: reducing {_listed(nights)}")
     from masterframe import listing, run
 
     settings = _settings(config, override, exclude)
+    where = where or _join(_address_for_dask() or settings.scheduler, insecure)
     out = run.output_folder(settings, output)
     run.check_folders(nights, out)
     plan = run.plan_nights(nights, settings)
     with _resources(
-        scheduler or settings.scheduler,
+        where,
         workers or settings.workers,
         _memory(memory) or settings.memory,
         dashboard,
+        insecure,
     ) as resources:
         report = run.run_plan(plan, settings, out, resources, force=force)
     _finish(
@@ -635,9 +647,29 @@ def _finish(as_json: bool, document: dict[str, Any], text: str) -> None:
     print(json.dumps(document, indent=1) if as_json else text, flush=True)  # noqa: T201
 
 
+def _address_for_dask() -> str:
+    """Return the scheduler that all programs on Dask are told to use, '' without one."""
+    return os.environ.get("DASK_SCHEDULER_ADDRESS", "")
+
+
+def _join(scheduler: str, insecure: bool) -> Any:
+    """Return where tasks run: a word, an address, or what a YAML file describes.
+
+    Where this process is but the scheduler or a worker of an allocation, it is that to the end.
+    """
+    if not scheduler.lower().endswith((".yaml", ".yml")):
+        return scheduler
+    from masterframe import cluster
+    from masterframe.config import load_cluster
+
+    spec = load_cluster(scheduler)
+    cluster.join(spec, insecure=insecure)
+    return spec
+
+
 @contextmanager
 def _resources(
-    scheduler: str, workers: int | None, memory: int | None, dashboard: bool
+    scheduler: Any, workers: int | None, memory: int | None, dashboard: bool, insecure: bool
 ) -> Iterator[Any]:
     """Open what the options of a run ask for, with progress on standard error."""
     from masterframe import console, store
@@ -645,7 +677,12 @@ def _resources(
     with (
         console.open_reporter() as reporter,
         store.open_resources(
-            scheduler, workers=workers, memory=memory, dashboard=dashboard, reporter=reporter
+            scheduler,
+            workers=workers,
+            memory=memory,
+            dashboard=dashboard,
+            insecure=insecure,
+            reporter=reporter,
         ) as resources,
     ):
         if resources.runner.dashboard:

@@ -697,6 +697,38 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificates:
+    """Files (PEM) with which the two ends of a connection prove who they are."""
+
+    ca: str
+    """Certificate of the authority that signed the others."""
+    cert: str
+    """Certificate of this end."""
+    key: str
+    """Its private key."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """Where tasks run, as a cluster's YAML file describes it."""
+
+    cluster: str = ""
+    """Class of dask-jobqueue, or ``SLURMRunner`` inside an allocation; '' for an address."""
+    address: str = ""
+    """A scheduler that runs already; '' where a cluster is started."""
+    jobs: int = 1
+    """Jobs that are kept running."""
+    wait: float = 300.0
+    """Seconds that the first worker may take to come."""
+    tls: Certificates | Literal["off", "made"] = "off"
+    """Encrypted connections: none, with certificates made for the run, or with those given."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What the class is called with."""
+    source: str = ""
+    """The file that was read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A checked configuration: how the files of a night are read, sorted and made into products."""
 

@@ -43,7 +43,7 @@ from masterframe import (
 from masterframe import tiling as bands
 from masterframe.errors import MasterframeError, StorageError
 from masterframe.fits import headers, masters, scratch, write
-from masterframe.model import Adjustment, BandResult, Calibration, Frame, Section
+from masterframe.model import Adjustment, BandResult, Calibration, ClusterSpec, Frame, Section
 from masterframe.quality.sketch import Sketch, sketch_frame
 from masterframe.quality.verdicts import Check
 
@@ -153,17 +153,18 @@ class Made:
 
 @contextmanager
 def open_resources(
-    scheduler: str = "threads",
+    scheduler: str | ClusterSpec = "threads",
     *,
     workers: int | None = None,
     memory: int | None = None,
     dashboard: bool = False,
+    insecure: bool = False,
     reporter: Reporter | None = None,
 ) -> Iterator[Resources]:
     """Open what a run works with; the arguments are those of `cluster.open_runner`."""
     limit = memory or cluster.default_memory()
     with cluster.open_runner(
-        scheduler, workers=workers, memory=limit, dashboard=dashboard
+        scheduler, workers=workers, memory=limit, dashboard=dashboard, insecure=insecure
     ) as runner:
         asked = workers or cluster.available_cores()
         if scheduler == "processes" and runner.workers < asked:
@@ -522,7 +523,8 @@ def _make_master(
     with write.ImageFile.create(
         job.path, masterfile.plane_specs(job, facts), overwrite=job.overwrite
     ) as file:
-        done = list(_make_images(file, job, tilings, resources))
+        in_flight = room.footprint.machines * min(tiling.in_flight for tiling in tilings)
+        done = list(_make_images(file, job, tilings, resources, in_flight))
         totals = [total for total, _ in done]
         datasums = [
             masterfile.datasums_of(image, total)
@@ -559,6 +561,7 @@ def _make_images(
     job: jobs.MasterJob,
     tilings: Sequence[bands.Tiling],
     resources: Resources,
+    in_flight: int,
 ) -> Iterator[tuple[masterfile.Totals, dict[str, float]]]:
     """Combine all images into their planes of the file; yield totals and numbers of each.
 
@@ -568,7 +571,6 @@ def _make_images(
     pairs = zip(job.images, tilings, strict=True)
     lazy = (_combined(image, job, tiling) for image, tiling in pairs)
     tasks = (task for combined in lazy for task in band_tasks(combined))
-    in_flight = min(tiling.in_flight for tiling in tilings)
     results = run_in_order(tasks, resources.runner, in_flight)
     for image, tiling in zip(job.images, tilings, strict=True):
         totals = masterfile.Totals(len(image.images))

@@ -16,13 +16,19 @@ from pydantic import BaseModel, ValidationError
 
 from masterframe.config import convert
 from masterframe.config.errors import explained
-from masterframe.config.schema import DEFAULTS, ConfigModel, InstrumentModel, StanzaModel
+from masterframe.config.schema import (
+    DEFAULTS,
+    ClusterModel,
+    ConfigModel,
+    InstrumentModel,
+    StanzaModel,
+)
 from masterframe.config.source import Source, read_source
 from masterframe.errors import ConfigError
-from masterframe.model import Condition, Config, Instrument, ProductRecipe
+from masterframe.model import ClusterSpec, Condition, Config, Instrument, ProductRecipe
 from masterframe.names import unknown
 
-__all__ = ["json_schema", "load_config", "load_instrument", "presets"]
+__all__ = ["json_schema", "load_cluster", "load_config", "load_instrument", "presets"]
 
 _Checked = TypeVar("_Checked", bound=BaseModel)
 
@@ -81,9 +87,32 @@ def load_config(
         output=model.output,
         memory=to_model.memory(model.resources.memory),
         workers=model.resources.workers,
-        scheduler=model.resources.scheduler,
+        scheduler=_scheduler(model.resources.scheduler, folder if path else Path()),
         source="" if path is None else str(path),
     )
+
+
+def load_cluster(path: str | Path) -> ClusterSpec:
+    """Read the description of a cluster.
+
+    Parameters
+    ----------
+    path : str or Path
+        YAML file; the keys are those of `masterframe.model.ClusterSpec`.
+
+    Raises
+    ------
+    ConfigError
+        With file, line and column of everything that is wrong.
+    """
+    source = read_source(Path(path))
+    model = _checked(ClusterModel, source.data, source)
+    if bool(model.cluster) == bool(model.address):
+        raise ConfigError(
+            f"{source.place(())}: name either a cluster, as SLURMCluster, or the address of a "
+            "scheduler"
+        )
+    return convert.cluster(model, source)
 
 
 def load_instrument(name: str, folder: Path = Path(), place: str = "instrument") -> Instrument:
@@ -205,6 +234,11 @@ def _recipes(
         name: to_model.stanza(name, _checked(StanzaModel, stanza, to_model.source))
         for name, stanza in ordered
     }
+
+
+def _scheduler(words: str, folder: Path) -> str:
+    """Return where tasks run; the file of a cluster is relative to the configuration's folder."""
+    return str(folder / words) if words.lower().endswith((".yaml", ".yml")) else words
 
 
 def _beside(name: str, folder: Path) -> str:

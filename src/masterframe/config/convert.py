@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 from masterframe import dialects, scaling
@@ -17,6 +18,8 @@ from masterframe.matching import FIELDS
 from masterframe.model import (
     Adjustment,
     AppliedRule,
+    Certificates,
+    ClusterSpec,
     Condition,
     Detector,
     FrameLimits,
@@ -230,6 +233,23 @@ def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Inst
         detector=detector(model.detector),
         hdu=tuple(model.hdu),
         notes=model.notes,
+    )
+
+
+def cluster(model: schema.ClusterModel, source: Source) -> ClusterSpec:
+    """Return what a cluster's file describes; certificates lie beside it."""
+    tls = model.tls
+    folder = Path(source.name).absolute().parent
+    return ClusterSpec(
+        cluster=model.cluster,
+        address=model.address,
+        jobs=model.jobs,
+        wait=model.wait,
+        tls=tls
+        if isinstance(tls, str)
+        else Certificates(*(str(folder / name) for name in (tls.ca, tls.cert, tls.key))),
+        options=model.options,
+        source=source.name,
     )
 
 

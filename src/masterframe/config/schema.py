@@ -293,6 +293,32 @@ class ConfigModel(Model):
     resources: ResourcesModel = ResourcesModel()
 
 
+class CertificatesModel(Model):
+    """PEM files, relative to the folder of the file that names them."""
+
+    ca: str = Field(description="certificate of the authority")
+    cert: str = Field(description="certificate of scheduler, workers and client")
+    key: str = Field(description="its private key")
+
+
+class ClusterModel(Model):
+    """Where tasks run: a cluster of batch jobs, or a scheduler that runs already."""
+
+    cluster: str = Field(
+        default="",
+        description="class of dask-jobqueue, as SLURMCluster; or SLURMRunner inside an allocation",
+    )
+    address: str = Field(default="", description="of a scheduler that runs already")
+    jobs: PositiveInt = Field(default=1, description="jobs that are kept running")
+    wait: PositiveFloat = Field(
+        default=300.0, description="seconds that the first worker may take to come"
+    )
+    tls: CertificatesModel | Literal["off", "made"] = Field(
+        default="off", description="off, made (certificates for this run), or files"
+    )
+    options: dict[str, Any] = Field(default={}, description="what the class is called with")
+
+
 class KeywordModel(Model):
     """A header keyword with its unit."""
 

@@ -8,12 +8,14 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from masterframe.cluster import jobqueue, security
 from masterframe.errors import ClusterLostError, UsageError
+from masterframe.model import Certificates, ClusterSpec
 
 MOST_MEMORY = 4 * 10**9
 """Memory (bytes) that a run takes at most where nobody says how much."""
@@ -65,6 +67,8 @@ class Footprint:
     """Times that the result of a task is in memory on its way to the driver."""
     divisible: bool = True
     """Whether fewer of them may run."""
+    machines: int = 1
+    """Memories of this kind that work at the same time: the workers of a cluster."""
 
 
 class ThreadRunner:
@@ -100,13 +104,17 @@ class ClientRunner:
         An open client; who opened it closes it.
     local : bool
         Its workers are on this machine and share the memory with this process.
+    expected : int
+        Workers that it will have; those that are here already may be fewer.
     """
 
-    def __init__(self, client: Any, *, local: bool = False) -> None:
+    def __init__(self, client: Any, *, local: bool = False, expected: int = 0) -> None:
         self._client = client
         self._local = local
         self.dashboard = client.dashboard_link or ""
-        self.workers = sum(client.nthreads().values())
+        here = client.nthreads()
+        self._machines = max(len(here), expected)
+        self.workers = self._machines * max(here.values(), default=0)
         if not self.workers:
             raise ClusterLostError(f"no worker has joined {client.scheduler.address}")
 
@@ -123,7 +131,8 @@ class ClientRunner:
             processes = {os.getpid(): resident_bytes(), **dict(found.values())}
             return Footprint(sum(processes.values()), self.workers, COPIES)
         held = max(size for _, size in found.values())
-        return Footprint(held, max(self._client.nthreads().values()), 1, divisible=False)
+        threads = max(self._client.nthreads().values())
+        return Footprint(held, threads, divisible=False, machines=self._machines)
 
 
 def available_cores() -> int:
@@ -224,24 +233,28 @@ def peak_bytes() -> int:
 
 @contextmanager
 def open_runner(
-    scheduler: str = "threads",
+    scheduler: str | ClusterSpec = "threads",
     *,
     workers: int | None = None,
     memory: int | None = None,
     dashboard: bool = False,
+    insecure: bool = False,
 ) -> Iterator[Runner]:
     """Open what runs the tasks, and close it at the end.
 
     Parameters
     ----------
-    scheduler : str
-        ``threads``, ``processes`` (a local cluster on loopback) or the address of a scheduler.
+    scheduler : str or ClusterSpec
+        ``threads``, ``processes`` (a local cluster on loopback), the address of a scheduler, or a
+        cluster of batch jobs.
     workers : int, optional
         Threads or processes; by default the processors available.
     memory : int, optional
         Memory of all workers together (bytes), for ``processes``.
     dashboard : bool
         Serve Dask's dashboard on loopback; with threads this starts an in-process cluster.
+    insecure : bool
+        Also where others can reach the ports in plain text.
 
     Raises
     ------
@@ -251,7 +264,12 @@ def open_runner(
         If it cannot be reached, or has no workers.
     """
     count = workers or available_cores()
-    if scheduler == "threads" and not dashboard:
+    if isinstance(scheduler, ClusterSpec):
+        processes = int(scheduler.options.get("processes", 1))
+        expected = 0 if scheduler.address else scheduler.jobs * processes
+        with _cluster_client(scheduler, insecure) as client:
+            yield ClientRunner(client, expected=expected)
+    elif scheduler == "threads" and not dashboard:
         runner = ThreadRunner(count)
         try:
             yield runner
@@ -263,18 +281,37 @@ def open_runner(
         with _local_client(scheduler == "processes", count, dashboard) as client:
             yield ClientRunner(client, local=True)
     elif "://" in scheduler:
-        with _remote_client(scheduler) as client:
+        with _remote_client(ClusterSpec(address=scheduler), insecure) as client:
             yield ClientRunner(client)
     else:
         raise UsageError(
-            f"--scheduler {scheduler} is unknown: give threads, processes or an address "
-            "such as tcp://127.0.0.1:8786"
+            f"--scheduler {scheduler} is unknown: give threads, processes, an address such as "
+            "tcp://127.0.0.1:8786, or the YAML file of a cluster"
         )
 
 
 def fitting_processes(workers: int, memory: int) -> int:
     """Return how many worker processes to start, one at least: each holds the program anew."""
     return max(1, min(workers, (memory - PROCESS_BYTES) // (PROCESS_BYTES + SHARE_BYTES)))
+
+
+def _cluster_client(spec: ClusterSpec, insecure: bool) -> AbstractContextManager[Any]:
+    """Return what yields a client of the cluster that is described."""
+    if spec.address:
+        return _remote_client(spec, insecure)
+    if spec.cluster == jobqueue.RUNNER:
+        return jobqueue.open_allocation(spec)
+    return jobqueue.open_jobs(spec, insecure=insecure)
+
+
+def join(scheduler: str | ClusterSpec, *, insecure: bool = False) -> None:
+    """Be scheduler or worker where this process is to be one; else return at once.
+
+    Called before any work begins: the tasks of an allocation all run the same command, and only
+    one of them carries it out (`masterframe.cluster.jobqueue.serve`).
+    """
+    if isinstance(scheduler, ClusterSpec) and scheduler.cluster == jobqueue.RUNNER:
+        jobqueue.serve(scheduler, insecure=insecure)
 
 
 @contextmanager
@@ -300,13 +337,23 @@ def _local_client(processes: bool, workers: int, dashboard: bool) -> Iterator[An
 
 
 @contextmanager
-def _remote_client(address: str) -> Iterator[Any]:
+def _remote_client(spec: ClusterSpec, insecure: bool) -> Iterator[Any]:
     from distributed import Client
 
+    secured = spec.address.startswith("tls://")
+    if spec.tls == "made":
+        raise UsageError(f"{spec.source}: tls: made is for clusters that are started; name files")
+    if not secured:
+        security.check_exposure(spec, insecure)
+    given = {}
+    if isinstance(spec.tls, Certificates):  # else those of Dask's own configuration
+        given = {"security": security.security_of(spec, Path())}
     try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise ClusterLostError(f"the scheduler at {address} cannot be reached: {error}") from None
+        client = Client(spec.address, timeout="10s", **given)
+    except (OSError, ValueError, TypeError) as error:
+        raise ClusterLostError(
+            f"the scheduler at {spec.address} cannot be reached: {error}"
+        ) from None
     with client:
         yield client
 

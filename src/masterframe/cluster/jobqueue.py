@@ -1,0 +1,258 @@
+"""Clusters of batch jobs: started as a file says, kept at their size, and ended with the run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from masterframe.cluster import security
+from masterframe.errors import ClusterLostError, UsageError
+from masterframe.model import ClusterSpec
+from masterframe.names import unknown
+
+RUNNER = "SLURMRunner"
+"""Not a cluster that starts jobs, but one that the tasks of a job make of themselves."""
+LOST_WORKER_TIMEOUT = "2s"
+"""After which a job that is gone is replaced; distributed waits 15 s by default."""
+CLIENT_RANK = 1
+
+
+@contextmanager
+def open_jobs(spec: ClusterSpec, *, insecure: bool = False) -> Iterator[Any]:
+    """Start the jobs of a cluster, yield a client of it, and end the jobs.
+
+    Jobs that are lost (killed, or at the end of their time) are replaced.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster.
+    insecure : bool
+        Also with ports that others can reach in plain text.
+
+    Raises
+    ------
+    UsageError
+        If there is no such class, its options are wrong, or its ports would be open to others.
+    ClusterLostError
+        If no worker comes in time; with the end of the jobs' logs.
+    """
+    import dask
+    from distributed import Client
+
+    kind = _cluster_class(spec)
+    security.check_exposure(spec, insecure)
+    with _private_folder() as folder:
+        certificate = security.security_of(spec, folder / "tls.pem")
+        options = _options(spec, folder, insecure) | {"security": certificate}
+        with (
+            dask.config.set({"distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT}),
+            _started(kind, options, spec) as cluster,
+            Client(cluster, security=certificate) as client,
+        ):
+            cluster.adapt(minimum_jobs=spec.jobs, maximum_jobs=spec.jobs)
+            _await_worker(client, spec, Path(options["log_directory"]))
+            yield client
+
+
+def _cluster_class(spec: ClusterSpec) -> Any:
+    try:
+        with _own_interrupt():
+            import dask_jobqueue
+    except ImportError:
+        raise UsageError(
+            f"{spec.source}: {spec.cluster} comes with dask-jobqueue: pip install "
+            "'masterframe[slurm]'"
+        ) from None
+    base = dask_jobqueue.JobQueueCluster
+    known = {
+        name: kind
+        for name, kind in vars(dask_jobqueue).items()
+        if isinstance(kind, type) and issubclass(kind, base) and kind is not base
+    }
+    if spec.cluster not in known:
+        raise UsageError(f"{spec.source}: {unknown('cluster', spec.cluster, [*known, RUNNER])}")
+    return known[spec.cluster]
+
+
+def _options(spec: ClusterSpec, folder: Path, insecure: bool) -> dict[str, Any]:
+    """Return what the class is called with: what the file says, over one core and one process."""
+    given = dict(spec.options)
+    scheduler = dict(given.pop("scheduler_options", None) or {})
+    scheduler.setdefault("dashboard_address", security.ANY_FREE_PORT)
+    extra = list(given.pop("worker_extra_args", None) or [])
+    if not insecure or "--dashboard-address" not in extra:
+        extra += ["--dashboard-address", security.ANY_FREE_PORT]
+    defaults = {
+        "cores": 1,
+        "processes": 1,
+        "interface": security.interface_of(spec),
+        "local_directory": str(folder),
+        "log_directory": str(folder),
+    }
+    return {**defaults, **given, "scheduler_options": scheduler, "worker_extra_args": extra}
+
+
+@contextmanager
+def _started(kind: Any, options: dict[str, Any], spec: ClusterSpec) -> Iterator[Any]:
+    """Start the scheduler; what its class makes of wrong options is a line for the user."""
+    try:
+        cluster = kind(**options)
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        raise UsageError(f"{spec.source}: {spec.cluster} cannot be started: {error}") from None
+    with cluster:
+        yield cluster
+
+
+def _await_worker(client: Any, spec: ClusterSpec, logs: Path) -> None:
+    try:
+        client.wait_for_workers(1, timeout=spec.wait)
+    except TimeoutError:
+        told = [line for path in sorted(logs.glob("*.err")) for line in _last_lines(path)]
+        raise ClusterLostError(
+            "\n  ".join(
+                [
+                    f"{spec.source}: no job of {spec.cluster} has begun to work within "
+                    f"{spec.wait:g} s; they may still wait in the queue (raise wait), or fail"
+                    + (", as their logs say:" if told else ""),
+                    *told,
+                ]
+            )
+        ) from None
+
+
+def _last_lines(path: Path, count: int = 5) -> list[str]:
+    with contextlib.suppress(OSError):
+        return path.read_text(errors="replace").splitlines()[-count:]
+    return []
+
+
+def serve(spec: ClusterSpec, *, insecure: bool = False) -> None:
+    """Be the scheduler or a worker, to the end, where this process is that one of an allocation.
+
+    All tasks of the allocation run the same program. Task 1 becomes the client: here it returns at
+    once, and `open_allocation` gives it the client. The others never return.
+
+    Raises
+    ------
+    UsageError
+        Outside an allocation, in one of fewer than 3 tasks, or if its ports would be open to
+        others.
+    """
+    rank, tasks = (os.environ.get(name, "") for name in ("SLURM_PROCID", "SLURM_NTASKS"))
+    if not rank or not tasks:
+        raise UsageError(
+            f"{spec.source}: {RUNNER} works inside an allocation: sbatch a script with "
+            "srun masterframe ..., as configs/slurm_batch.sh"
+        )
+    if int(tasks) < 3:
+        raise UsageError(
+            f"{spec.source}: {RUNNER} needs 3 tasks or more (scheduler, client, workers), not "
+            f"{tasks}: sbatch -n 4"
+        )
+    security.check_exposure(spec, insecure)
+    if _rank() != CLIENT_RANK:
+        _runner(spec)
+        sys.exit(0)
+
+
+@contextmanager
+def open_allocation(spec: ClusterSpec) -> Iterator[Any]:
+    """Yield a client of the cluster that the tasks of this allocation make; end it afterwards."""
+    from distributed import Client
+
+    with (
+        _runner(spec) as runner,
+        Client(runner.scheduler_address, security=_allocation_security(spec)) as client,
+    ):
+        runner.scheduler_comm = None  # it knows no TLS: the client ends the others instead
+        try:
+            _await_worker(client, spec, Path())
+            yield client
+        finally:
+            client.shutdown()
+            _shared_file("pem").unlink(missing_ok=True)
+
+
+def _runner(spec: ClusterSpec) -> Any:
+    """Take the part of this task; only the client's returns."""
+    with _own_interrupt() if _rank() == CLIENT_RANK else contextlib.nullcontext():
+        from dask_jobqueue.slurm import SLURMRunner  # whose other tasks end by Ctrl-C
+
+    options = dict(spec.options)
+    scheduler, worker = (
+        dict(options.pop(name, None) or {}) for name in ("scheduler_options", "worker_options")
+    )
+    options.pop("interface", None)
+    common = {
+        "interface": security.interface_of(spec),
+        "security": _allocation_security(spec),
+        "dashboard_address": security.ANY_FREE_PORT,
+        "protocol": "tcp" if spec.tls == "off" else "tls",
+    }
+    options.setdefault("scheduler_file", str(_shared_file("json")))
+    return SLURMRunner(
+        scheduler_options={**common, **scheduler},
+        worker_options={"nthreads": 1, **common, **worker},
+        **options,
+    )
+
+
+def _allocation_security(spec: ClusterSpec) -> Any:
+    made = _shared_file("pem")
+    if _rank() == 0:
+        return security.security_of(spec, made)
+    return security.await_security(spec, made)
+
+
+def _rank() -> int:
+    return int(os.environ["SLURM_PROCID"])
+
+
+def _shared_file(kind: str) -> Path:
+    """Return a file that all tasks of an allocation see and nobody else reads.
+
+    A job that is put back into the queue keeps its number, and what it left must not be taken for
+    what it makes now; the port that its tasks were launched from differs.
+    """
+    facts = ("JOB_ID", "STEP_ID", "RESTART_COUNT", "STEP_LAUNCHER_PORT")
+    name = "-".join(os.environ.get(f"SLURM_{fact}", "0") for fact in facts)
+    return _cache() / f"allocation-{name}.{kind}"
+
+
+def _cache() -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "masterframe"
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return base
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Make a folder in the user's home, which jobs see wherever they run; remove it afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="jobs-", dir=_cache()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _own_interrupt() -> Iterator[None]:
+    """Keep this program's answer to Ctrl-C: dask_jobqueue takes it away when it is imported."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
