@@ -52,7 +52,7 @@ HOMES = {
     },  # two writers: a fault in one cannot hide in the other
     "distributed": {"cluster"},
     "dask_jobqueue": {"cluster"},
-    "dask": {"compat", "stack", "combine", "explain", "store", "xarray_api"},
+    "dask": {"cluster", "compat", "stack", "combine", "explain", "store", "xarray_api"},
     "xarray": {"stack", "combine", "store", "explain", "xarray_api", "direct"},
     "matplotlib": {"pixelplot"},
     "jinja2": {"report"},
