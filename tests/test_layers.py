@@ -60,9 +60,11 @@ HOMES = {
     "yaml": {"config"},
     "typer": {"cli"},
     "rich": {"console"},
+    "psutil": {"cluster"},
 }
 
 MAY_WAIT = {"astropy", "dask", "dask_jobqueue", "distributed", "jinja2", "matplotlib", "numba"}
+MAY_WAIT |= {"psutil"}
 MAY_WAIT |= {
     "rich",
     "xarray",
