@@ -340,8 +340,8 @@ def mosaic(path, seed, gains, read_noises):
 
 
 def jobs_of(night, out):
-    """The job of the one product of a night."""
-    config = load_config()
+    """The job of the one product of a night, of all its frames, whatever they look like."""
+    config = load_config(None, ["quality.frames.action=off"])
     (product,) = plan_nights([night], config).products
     with store.open_resources(workers=1) as resources:
         return products.master_job(product, config, out, resources)
