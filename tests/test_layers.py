@@ -63,12 +63,9 @@ HOMES = {
     "psutil": {"cluster"},
 }
 
+# slow to import: these may stand inside a function, anywhere at home
 MAY_WAIT = {"astropy", "dask", "dask_jobqueue", "distributed", "jinja2", "matplotlib", "numba"}
-MAY_WAIT |= {"psutil"}
-MAY_WAIT |= {
-    "rich",
-    "xarray",
-}  # slow to import: these may stand inside a function, anywhere at home
+MAY_WAIT |= {"psutil", "rich", "xarray"}
 LAZY = {FACADE, "cli", "kernels"}  # these modules may import any that they may, inside a function
 LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to start it
 LAZY |= {"xarray_api.engine"}  # xarray starts it whenever a user opens any file
