@@ -1,6 +1,7 @@
 """A tiny raw night that reduces in a moment, and ways to reduce it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,11 @@ def call(capsys, monkeypatch, *arguments):
 COMMAND = (sys.executable, "-c", "from masterframe.cli import main; main()")
 
 
+def listen_to_interrupts():
+    """Let a process end by Ctrl-C also where the tests run in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments, prefix="", environment=None, **options):
     """Start the command line in a process of its own, after shell commands where some are given."""
     command = [*COMMAND, *map(str, arguments)]
@@ -105,6 +111,7 @@ def start(*arguments, prefix="", environment=None, **options):
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "MASTERFRAME_CACHE")}
     options.setdefault("stdout", subprocess.PIPE)
     options.setdefault("stderr", subprocess.PIPE)
+    options.setdefault("preexec_fn", listen_to_interrupts)
     return subprocess.Popen(command, env=kept | (environment or {}), cwd=ROOT, **options)
 
 

@@ -44,6 +44,7 @@ def start(*arguments, **options):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=nights.listen_to_interrupts,
         **options,
     )
 

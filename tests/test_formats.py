@@ -312,7 +312,12 @@ def test_ctrl_c_leaves_no_copy(tmp_path):
         "-o",
         tmp_path / "m.fits",
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        preexec_fn=nights.listen_to_interrupts,
+    ) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(f"{scratch.PREFIX}*/*.part")):
             assert process.poll() is None
