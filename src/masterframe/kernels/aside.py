@@ -24,7 +24,7 @@ from masterframe.kernels.estimate import (
 )
 from masterframe.kernels.load import FIRST, HI, LAST, LO
 from masterframe.kernels.marks import Desk, Marks, find_places
-from masterframe.kernels.sorting import larger
+from masterframe.kernels.vectors import larger
 
 WEIGHT, CENTER, SHARES, PRESENT, PLAIN = MIDDLE, NEAR, NEXT, LEAST, MOST
 """Rows of the real numbers of each lane that are free for the weighted mean: sum of the weights,

@@ -36,7 +36,7 @@ from masterframe.kernels.marks import (
 )
 from masterframe.kernels.ratios import ESTIMATORS, ratios
 from masterframe.kernels.registry import RULES, resolve_rejection
-from masterframe.kernels.rules import Floor, Rule
+from masterframe.kernels.rules import Floor, Rule, called
 from masterframe.kernels.sorting import network, sort_rows
 from masterframe.kernels.terms import (
     FrameTerms,
@@ -106,14 +106,15 @@ class Output(NamedTuple):
 
 @jit
 def _combine(
-    source: Any, cal: Any, rule: Any, settings: Any, room: Any, out: Any, extras: Any
+    source: Any, cal: Any, addresses: Any, settings: Any, room: Any, out: Any, extras: Any
 ) -> None:  # fmt: skip
     """Combine rows, tile by tile.
 
-    `cal` is None where values are sorted as raw integers. `extras` is None for the common case;
+    `addresses` are those of the rule. `cal` is None where values are sorted as raw integers.
+    `extras` is None for the common case;
     else what is rejected is left out of the tile, or has been marked before.
     """
-    nx, width = out.data.shape[1], room.tile.shape[1]
+    nx, width, rule = out.data.shape[1], room.tile.shape[1], called(addresses, room.tile)
     s, ints, floats = room.sorted, room.ints, room.floats
     window = (LO, HI)
     if settings.estimator == TRIMMED:
@@ -220,7 +221,9 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     call = _Call(
         source(raw, terms),
         calibration(terms, raw.shape, kind) if kind.kind == "f" else None,
-        rules.compiled(recipe.rejection.rule, kind, own_noise=shared is None and spec.noise),
+        rules.addresses(
+            rules.compiled(recipe.rejection.rule, kind, own_noise=shared is None and spec.noise)
+        ),
         _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)._replace(
             first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0], masks=marks
         ),

@@ -21,7 +21,7 @@ from masterframe.kernels.load import (
     VALID,
 )
 from masterframe.kernels.ratios import ESTIMATORS
-from masterframe.kernels.sorting import larger, minus, plus, smaller, times
+from masterframe.kernels.vectors import larger, minus, plus, smaller, times
 
 MEAN, MEDIAN, LMEDIAN, SUM, WEIGHTED, MIN, MAX, TRIMMED = range(len(ESTIMATORS))
 
@@ -87,14 +87,11 @@ def add_moments(
     first, last = common
     for i in range(w):
         total[i], squares[i] = 0.0, 0.0
-    done = False
-    if whole is not None and first < last:
-        done = _add_integers(s, w, floats, common, whole)
+    if whole is not None and _add_integers(s, w, ints, floats, window, common, whole):
+        return
     for k in range(s.shape[0]):
         row = s[k]
         if first <= k < last:
-            if done:
-                continue
             for i in range(w):
                 value = float(row[i])
                 deviation = value - pivot[i]
@@ -110,19 +107,33 @@ def add_moments(
 
 
 @part
-def _add_integers(s: Any, w: int, floats: Any, common: Any, whole: Any) -> bool:
-    """Add the common rows without rounding; return False where 32 bits do not hold the sums."""
-    first, last = common
-    total, squares, middle = whole[0], whole[1], whole[2]
-    lowest, highest, reach = s[first], s[last - 1], np.int32(0)
+def _add_integers(
+    s: Any, w: int, ints: Any, floats: Any, window: Any, common: Any, whole: Any
+) -> bool:  # fmt: skip
+    """Do it without rounding; return False where 32 bits do not hold the sums."""
+    (first, last), n = common, s.shape[0]
+    total, squares, middle, reach = whole[0], whole[1], whole[2], np.int32(0)
+    starts, ends, pivot = ints[window[0]], ints[window[1]], floats[PIVOT]
     for i in range(w):
-        middle[i] = floats[PIVOT, i]
+        middle[i] = pivot[i]
         total[i], squares[i] = 0, 0
-    for i in range(w):
-        below = minus(middle[i], np.int32(lowest[i]))
-        above = minus(np.int32(highest[i]), middle[i])
-        reach = larger(reach, larger(below, above))
-    if float(last - first) * reach * reach >= EXACT:
+    for k in range(n):
+        row, place = s[k], np.int32(k)
+        if first <= k < last:
+            continue
+        for i in range(w):
+            kept = (place >= starts[i]) & (place < ends[i])
+            p = minus(np.int32(row[i]), middle[i]) if kept else np.int32(0)
+            reach = larger(reach, larger(p, minus(np.int32(0), p)))
+            total[i] = plus(total[i], p)
+            squares[i] = plus(squares[i], times(p, p))
+    if first < last:
+        lowest, highest = s[first], s[last - 1]
+        for i in range(w):
+            below = minus(middle[i], np.int32(lowest[i]))
+            above = minus(np.int32(highest[i]), middle[i])
+            reach = larger(reach, larger(below, above))
+    if float(n) * reach * reach >= EXACT:
         return False
     for k in range(first, last - 1, 2):
         a, b = s[k], s[k + 1]
@@ -130,16 +141,16 @@ def _add_integers(s: Any, w: int, floats: Any, common: Any, whole: Any) -> bool:
             p, q = minus(np.int32(a[i]), middle[i]), minus(np.int32(b[i]), middle[i])
             total[i] = plus(total[i], plus(p, q))
             squares[i] = plus(squares[i], plus(times(p, p), times(q, q)))
-    if (last - first) % 2:
+    if first < last and (last - first) % 2:
         a = s[last - 1]
         for i in range(w):
             p = minus(np.int32(a[i]), middle[i])
             total[i] = plus(total[i], p)
             squares[i] = plus(squares[i], times(p, p))
-    sums, pivot, about = floats[TOTAL], floats[PIVOT], floats[SQUARES]
+    sums, about = floats[TOTAL], floats[SQUARES]
     for i in range(w):
-        sums[i] += total[i] + (last - first) * pivot[i]
-        about[i] += squares[i]
+        sums[i] = total[i] + (ends[i] - starts[i]) * pivot[i]
+        about[i] = squares[i]
     return True
 
 

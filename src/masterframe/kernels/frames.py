@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEVEL
 from masterframe.kernels.load import (
@@ -22,13 +24,14 @@ from masterframe.kernels.load import (
     REJECTED_LOW,
     VALID,
 )
-from masterframe.kernels.rows import HIGHEST, LOWEST, all_keep
+from masterframe.kernels.rows import HIGHEST, LOWEST
+from masterframe.kernels.vectors import BITS, above, accumulate, below, first, first_lanes, unlike
 
-PARTIALS = 64
+PARTIALS = BITS
 """Tiles are a multiple of it wide."""
 APART, LEVELS, EVENS, ODDS = range(4)
-"""Rows of the deviations: those of one frame, the levels that they are from, and their sums over
-the even and the odd frames. The first are 0 beyond the lanes of a tile."""
+"""Rows of the deviations: those of the two halves from each other, the levels that those of the
+frames are from, and their sums over the even and the odd frames."""
 KEPT = -1
 """What `codes` say of a value that is kept; else the column of the frame's numbers it counts in."""
 
@@ -43,56 +46,46 @@ def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
     tile, ints, sums, apart = room.tile, room.ints, room.sums, room.apart
     least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
     order, top = settings.order, settings.top
-    deviations, levels, evens, odds = apart[APART], apart[LEVELS], apart[EVENS], apart[ODDS]
+    levels, lost = apart[LEVELS], room.lost
     _find_edges(room, settings, w)
     for i in range(w):
         levels[i] = room.floats[LEVEL, i]
-        evens[i], odds[i] = 0, 0
-    for i in range(w, (w + PARTIALS - 1) // PARTIALS * PARTIALS):
-        deviations[i] = 0
-        least[i], most[i] = settings.least, settings.missing
+        apart[EVENS, i], apart[ODDS, i] = 0, 0
     for k in range(tile.shape[0]):
-        row, half, frame = tile[k], apart[EVENS + k % 2], frames[order[k]]
-        for i in range(w):
-            deviations[i] = row[i]
-            deviations[i] -= levels[i]
+        row, frame = tile[k], frames[order[k]]
         for start in range(0, w, PARTIALS):
-            lanes = slice(start, start + PARTIALS)
-            values, low, high, outside = row[lanes], least[lanes], most[lanes], False
-            for i in range(PARTIALS):
-                outside |= (values[i] < low[i]) | (values[i] > high[i])
-            if outside:
+            lanes, inside = slice(start, start + PARTIALS), first_lanes(w - start)
+            values, low, high = row[lanes], least[lanes], most[lanes]
+            out = (below(values, low) | above(values, high)) & inside
+            if out != 0:
                 codes, count = room.codes[k, lanes], ints[EVEN + k % 2, lanes]
-                _leave_lost(values, (low, high), top, codes, deviations[lanes], count, frame)
-        for i in range(w):
-            half[i] += deviations[i]
-        total, squares = sums[k, 0], sums[k, 1]
-        for start in range(0, w, PARTIALS):
-            some = deviations[start : start + PARTIALS]
-            for i in range(PARTIALS):
-                total[i] += some[i]
-                squares[i] += some[i] * some[i]
+                out = _count_lost(out, values, (low, high), top, codes, count, frame)
+            lost[start // PARTIALS] = out | ~inside
+        accumulate(row, levels, lost, apart[EVENS + k % 2], sums[k], w)
 
 
 @part
-def _leave_lost(
-    values: Any, edges: Any, top: Any, codes: Any, deviations: Any, count: Any, frame: Any
-) -> None:
-    """Count those values of a frame that are not kept, and clear their deviations."""
-    least, most = edges
-    for i in range(PARTIALS):
-        value = values[i]
-        if least[i] <= value <= most[i]:
-            continue
-        code = codes[i]
+def _count_lost(
+    out: int, values: Any, edges: Any, top: Any, codes: Any, count: Any, frame: Any
+) -> Any:  # fmt: skip
+    """Count those values of a frame that are not kept; return their bits.
+
+    `out` are the bits of those that are out of the edges.
+    """
+    (least, most), lost = edges, np.int64(0)
+    while out != 0:
+        i = first(out)
+        out &= out - 1
+        value, code = values[i], codes[i]
         if least[i] <= most[i]:
             code = REJECTED_LOW if value < least[i] else REJECTED_HIGH
             code = code if value <= top else MISSING
         if code != KEPT:
-            deviations[i] = 0
+            lost |= np.int64(1) << i
             count[i] -= 1
             if code != MISSING:  # those were counted when they were loaded
                 frame[code] += 1
+    return lost
 
 
 @part
@@ -110,13 +103,12 @@ def _find_edges(room: Any, settings: Any, w: int) -> None:
         even[i], odd[i] = (n + 1) // 2, n // 2
         least[i], most[i] = settings.least, top
     for start in range(0, w, PARTIALS):
-        end = min(start + PARTIALS, w)
-        if all_keep(ints, slice(start, end), n):
-            continue
-        for i in range(start, end):
+        lanes = slice(start, start + PARTIALS)
+        lossy = unlike(hi[lanes], lo[lanes], n) & first_lanes(w - start)
+        while lossy != 0:
+            i = start + first(lossy)
+            lossy &= lossy - 1
             a, b = lo[i], hi[i]
-            if b - a == n:
-                continue
             least[i], most[i] = top, settings.least
             if a < b:
                 low, high = s[a, i], s[b - 1, i]
@@ -173,6 +165,8 @@ def add_halves(room: Any, w: int, out: Any, y: int) -> None:
         both = (even[i] > 0) & (odd[i] > 0)
         d[i] = evens[i] - odds[i] if both else 0
         n += int(both)
+    for i in range(w, (w + PARTIALS - 1) // PARTIALS * PARTIALS):
+        d[i] = 0
     total, squares = sums[0], sums[1]
     for start in range(0, w, PARTIALS):
         some = d[start : start + PARTIALS]

@@ -106,10 +106,11 @@ def make_marks(shape: tuple[int, int, int]) -> Marks:
 
 @jit
 def mark_rows(
-    source: Any, cal: Any, rule: Any, settings: Any, room: Any, desk: Any, marks: Any
+    source: Any, cal: Any, addresses: Any, settings: Any, room: Any, desk: Any, marks: Any
 ) -> None:  # fmt: skip
-    """Mark the values of the rows that the settings name."""
+    """Mark the values of the rows that the settings name; `addresses` are those of the rule."""
     nx, width = marks.pivot.shape[1], room.tile.shape[1]
+    rule = rules.called(addresses, room.tile)
     for y in range(settings.first, settings.last):
         row = 0.0
         if desk.measures:

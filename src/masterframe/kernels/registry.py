@@ -6,6 +6,7 @@ Nothing here needs numba, so that a configuration can be checked in a few millis
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -123,12 +124,11 @@ CENTERS: tuple[str, ...] = get_args(Center)
 DEVIATIONS: tuple[str, ...] = get_args(Deviation)
 _CHOICES = {"center": CENTERS, "deviation": DEVIATIONS}
 _LEAST = {"nlow": 0, "nhigh": 0, "nkeep": 0, "ddof": 0, "grow": 0, "snoise": 0}
-
-
 _MANY = 2.0**60
 """More values than any pixel has."""
 
 
+@functools.lru_cache(maxsize=64)
 def resolve_rejection(rejection: Rejection) -> Rejection:
     """Return a rejection with the defaults of its rule filled in.
 

@@ -20,7 +20,16 @@ from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEAST, MOST
 from masterframe.kernels.load import HI, LO, VALID
 from masterframe.kernels.rules.common import floored
-from masterframe.kernels.sorting import larger, minus, smaller
+from masterframe.kernels.vectors import (
+    BITS,
+    above,
+    below,
+    first,
+    first_lanes,
+    larger,
+    minus,
+    smaller,
+)
 
 LOWEST, HIGHEST = range(2)
 """Rows of the bounds of each lane, of the type of the values."""
@@ -91,24 +100,27 @@ def bound_floats(
 
 @part
 def clip(s: Any, w: int, n: int, ints: Any, bounds: Any) -> None:
-    """Set the windows of lanes with n values each to those within the bounds."""
+    """Set the windows of lanes with n values each to those within the bounds.
+
+    Few lanes lose any: row by row from both ends, until none does.
+    """
     least, most, lo, hi = bounds[LOWEST], bounds[HIGHEST], ints[LO], ints[HI]
-    for k in range(n):
-        row, dropped = s[k], False
-        for i in range(w):
-            dropped |= row[i] < least[i]
-        if not dropped:
-            break
-        for i in range(w):
-            lo[i] += np.int32(row[i] < least[i])
-    for k in range(n):
-        row, dropped = s[n - 1 - k], False
-        for i in range(w):
-            dropped |= row[i] > most[i]
-        if not dropped:
-            break
-        for i in range(w):
-            hi[i] -= np.int32(row[i] > most[i])
+    for start in range(0, w, BITS):
+        lanes, inside = slice(start, start + BITS), first_lanes(w - start)
+        for k in range(n):
+            dropped = below(s[k, lanes], least[lanes]) & inside
+            if dropped == 0:
+                break
+            while dropped != 0:
+                lo[start + first(dropped)] += 1
+                dropped &= dropped - 1
+        for k in range(n):
+            dropped = above(s[n - 1 - k, lanes], most[lanes]) & inside
+            if dropped == 0:
+                break
+            while dropped != 0:
+                hi[start + first(dropped)] -= 1
+                dropped &= dropped - 1
 
 
 @part
@@ -117,15 +129,6 @@ def is_sure(s: Any, i: int, ints: Any, floats: Any) -> bool:
     lo, hi = ints[LO, i], ints[HI, i]
     low = lo == 0 or float(s[lo - 1, i]) < floats[LEAST, i]
     return bool(low and (hi == ints[VALID, i] or float(s[hi, i]) > floats[MOST, i]))
-
-
-@part
-def all_keep(ints: Any, lanes: Any, n: int) -> bool:
-    """Whether all of some lanes have n values and keep them: a loop without a branch."""
-    lo, hi, valid, fewer = ints[LO, lanes], ints[HI, lanes], ints[VALID, lanes], False
-    for i in range(lo.size):
-        fewer |= (hi[i] - lo[i] != n) | (valid[i] != n)
-    return not fewer
 
 
 @part

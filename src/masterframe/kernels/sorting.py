@@ -23,6 +23,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from masterframe.kernels.cache import part
+from masterframe.kernels.vectors import compared
 
 LANES = 32
 """Values of a row that are compared at once; rows to be sorted have a multiple of it."""
@@ -129,65 +130,6 @@ def _cut(
     return np.concatenate([whole, np.array(pieces, np.int32).reshape(-1, 4)]).astype(np.int32)
 
 
-def _selection(typing_context: Any, x: Any, y: Any, sign: str) -> Any:
-    """Return signature and code of ``x if x sign y else y``, without a branch."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, y = arguments
-        return builder.select(_compared(builder, signature.return_type, x, y, sign), x, y)
-
-    return x(x, x), generate
-
-
-def _compared(builder: Any, kind: Any, x: Any, y: Any, sign: str) -> Any:
-    """Return whether x < y or x > y, of numbers or vectors of a kind."""
-    if isinstance(kind, types.Float):
-        return builder.fcmp_ordered(sign, x, y)
-    return (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(sign, x, y)
-
-
-def _smaller(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the smaller of two numbers of one type; the second where one is no number."""
-    return _selection(typing_context, x, y, "<")
-
-
-def _larger(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the larger of two numbers of one type; the second where one is no number."""
-    return _selection(typing_context, x, y, ">")
-
-
-def _arithmetic(typing_context: Any, x: Any, y: Any, name: str) -> Any:
-    """Return signature and code of an operation in the type of both numbers: no wider integers."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        prefix = "f" if isinstance(signature.return_type, types.Float) else ""
-        return getattr(builder, prefix + name)(*arguments)
-
-    return x(x, x), generate
-
-
-def _plus(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the sum of two numbers of one type."""
-    return _arithmetic(typing_context, x, y, "add")
-
-
-def _minus(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the difference of two numbers of one type."""
-    return _arithmetic(typing_context, x, y, "sub")
-
-
-def _times(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the product of two numbers of one type."""
-    return _arithmetic(typing_context, x, y, "mul")
-
-
-smaller: Any = intrinsic(_smaller)
-larger: Any = intrinsic(_larger)
-plus: Any = intrinsic(_plus)
-minus: Any = intrinsic(_minus)
-times: Any = intrinsic(_times)
-
-
 def _comparisons(size: int, pairs: tuple[tuple[int, int], ...]) -> Any:
     """Return compiled code that compares `LANES` values from s[row, i] on of some rows."""
 
@@ -210,8 +152,8 @@ def _comparisons(size: int, pairs: tuple[tuple[int, int], ...]) -> Any:
                 values.append(builder.load(places[k], align=step))
             for a, b in pairs:
                 x, y = values[a], values[b]
-                values[a] = builder.select(_compared(builder, kind, x, y, "<"), x, y)
-                values[b] = builder.select(_compared(builder, kind, x, y, ">"), x, y)
+                values[a] = builder.select(compared(builder, kind, x, y, "<"), x, y)
+                values[b] = builder.select(compared(builder, kind, x, y, ">"), x, y)
             for place, value in zip(places, values, strict=True):
                 builder.store(value, place, align=step)
             return context.get_dummy_value()

@@ -190,6 +190,8 @@ def _flattened(raw: Array) -> tuple[Array, int, int]:
     """Return the memory that raw spans as one read-only axis, and its strides in elements."""
     size = raw.dtype.itemsize
     strides = raw.strides
+    if raw.flags.c_contiguous:
+        return _locked(raw.reshape(-1)), strides[0] // size, strides[1] // size
     if raw.size and (
         (strides[2] != size and raw.shape[2] > 1) or any(s < 0 or s % size for s in strides[:2])
     ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +24,6 @@ from masterframe.kernels.load import (
     raw_place,
 )
 from masterframe.kernels.rows import (
-    all_keep,
     bound_floats,
     bound_integers,
     clip,
@@ -32,10 +33,15 @@ from masterframe.kernels.rows import (
 )
 from masterframe.kernels.rules import TRACED, Params
 from masterframe.kernels.rules.lanes import UNDECIDED
+from masterframe.kernels.vectors import differ, fetch, first, first_lanes, unlike
 
 Array = NDArray[Any]
 SCRATCH = 2**18
 """Bytes that the sorted values of one tile should take at most: half of a small second cache."""
+AHEAD = 2
+"""Frames whose values are asked for before they are loaded: they lie pages apart."""
+LINE = 64
+"""Bytes of a cache line."""
 MOST_LANES, LEAST_LANES = 1024, PARTIALS
 
 
@@ -95,6 +101,8 @@ class Room(NamedTuple):
     sums: Array
     """Partial sums of the deviations of each frame and of the halves, and of their squares, shape
     (N + 1, 2, partials)."""
+    lost: NDArray[np.int64]
+    """Bits of the values of a frame that are not kept, one number for `PARTIALS` lanes."""
     codes: NDArray[np.int8]
     trace: NDArray[np.float64]
 
@@ -106,31 +114,46 @@ def lanes(n: int, kind: np.dtype[Any]) -> int:
 
 
 def make_room(n: int, kind: np.dtype[Any]) -> Room:
-    """Return room for tiles of n frames."""
+    """Return room for tiles of n frames, zeros, in one piece of memory."""
+    pieces, size = _pieces(n, kind)
+    memory = np.zeros(size + LINE, np.uint8)
+    start = -memory.__array_interface__["data"][0] % LINE
+    arrays = {
+        name: np.ndarray(shape, dtype, memory, start + first)
+        for name, shape, dtype, first in pieces
+    }
+    return Room(whole=arrays.pop("whole", None), **arrays)
+
+
+@functools.cache
+def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
+    """Return name, shape, type and first byte of each array of a room, and the bytes of all.
+
+    Each begins on a cache line: vectors astride two of them cost half the speed.
+    """
     width = lanes(n, kind)
-    work = kind if kind.kind == "f" else np.dtype(np.float32)
-    return Room(
-        tile=_aligned((n, width), kind),
-        sorted=_aligned((n, width), kind),
-        near=_aligned((2, width), kind),
-        bounds=_aligned((2, width), kind),
-        whole=None if kind.kind == "f" else _aligned((3, width), np.dtype(np.int32)),
-        column=np.empty(n),
-        ints=_aligned((12, width), np.dtype(np.int32)),
-        floats=_aligned((10, width), np.dtype(np.float64)),
-        apart=_aligned((4, width), work),
-        sums=_aligned((n + 1, 2 * PARTIALS), work).reshape(n + 1, 2, PARTIALS),
-        codes=np.empty((n, width), np.int8),
-        trace=np.zeros(TRACED),
-    )
-
-
-def _aligned(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
-    """Return room of zeros that begins on a cache line: vectors astride two cost half the speed."""
-    size = shape[0] * shape[1] * dtype.itemsize
-    room = np.zeros(size + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start : start + size].view(dtype).reshape(shape)
+    work = kind if kind.kind == "f" else np.float32
+    wanted: dict[str, tuple[tuple[int, ...], Any]] = {
+        "tile": ((n, width), kind),
+        "sorted": ((n, width), kind),
+        "near": ((2, width), kind),
+        "bounds": ((2, width), kind),
+        "column": ((n,), np.float64),
+        "ints": ((12, width), np.int32),
+        "floats": ((10, width), np.float64),
+        "apart": ((4, width), work),
+        "sums": ((n + 1, 2, PARTIALS), work),
+        "lost": ((width // PARTIALS,), np.int64),
+        "codes": ((n, width), np.int8),
+        "trace": ((TRACED,), np.float64),
+    }
+    if kind.kind != "f":
+        wanted["whole"] = ((3, width), np.int32)
+    pieces, first = [], 0
+    for name, (shape, dtype) in wanted.items():
+        pieces.append((name, shape, np.dtype(dtype), first))
+        first += -(-math.prod(shape) * np.dtype(dtype).itemsize // LINE) * LINE
+    return pieces, first
 
 
 @part
@@ -160,6 +183,8 @@ def load_frame(
     y, x0, w = place
     values, copy = room.tile[k], room.sorted[k]
     raw = source.raw[raw_place(source, (frame, y, x0, w))]
+    if k + AHEAD < settings.order.size:
+        fetch(source.raw[raw_place(source, (settings.order[k + AHEAD], y, x0, w))])
     missing = 0
     for i in range(w):
         values[i] = raw[i]
@@ -196,10 +221,12 @@ def find_windows(
     elif done > 0:
         final = rule.rows(s, w, done, ints, floats, params, row)
     for start in range(0, w, PARTIALS):
-        end = min(start + PARTIALS, w)
-        if all_keep(ints, slice(start, end), done):
-            continue
-        for i in range(start, end):
+        lanes = slice(start, start + PARTIALS)
+        open_ = unlike(highs[lanes], lows[lanes], done) | differ(counts[lanes], done)
+        open_ &= first_lanes(w - start)
+        while open_ != 0:
+            i = start + first(open_)
+            open_ &= open_ - 1
             valid, left = np.int64(counts[i]), highs[i] - lows[i]
             if valid == done and (left == valid or (final and _is_settled(cal, settings, room, i))):
                 continue

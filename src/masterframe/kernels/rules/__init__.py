@@ -32,7 +32,9 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba.core import types
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.numpy_support import as_dtype
 from numpy.typing import DTypeLike, NDArray
 
 from masterframe.kernels import cache, tables
@@ -169,4 +171,47 @@ def compiled(name: str, kind: DTypeLike = np.float64, *, own_noise: bool = False
         _pointer(name, "mask", wide),
         _pointer(name if spec.rows else "none", "measure", wide),
         _pointer("none" if own_noise else name, "rows", np.dtype(kind)),
+    )
+
+
+def addresses(rule: Rule) -> Rule:
+    """Return a rule as addresses of its functions, for `called`.
+
+    For every call from Python numba works out the type of a function anew, which takes longer than
+    a small block; that of a number it knows.
+    """
+    return Rule(*(function.address for function in rule))
+
+
+def _called(what: str) -> Any:
+    """Return an operation of compiled code: an address becomes the function of a rule.
+
+    Its type is that for sorted tiles of the type of the values given.
+    """
+
+    def function_at(typing_context: Any, address: Any, values: Any) -> Any:
+        kind = types.FunctionType(_signatures(as_dtype(values.dtype))[what])
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            function = cgutils.create_struct_proxy(kind)(context, builder)
+            function.c_addr = builder.inttoptr(arguments[0], cgutils.voidptr_t)
+            function.py_addr = function.jit_addr = cgutils.voidptr_t(None)
+            return function._getvalue()
+
+        return kind(address, values), generate
+
+    return intrinsic(function_at)
+
+
+_window_at, _mask_at, _measure_at, _rows_at = (_called(what) for what in Rule._fields)
+
+
+@cache.part
+def called(rule: Any, values: Any) -> Any:
+    """Return the rule whose functions have these addresses, in compiled code."""
+    return Rule(
+        _window_at(rule.window, values),
+        _mask_at(rule.mask, values),
+        _measure_at(rule.measure, values),
+        _rows_at(rule.rows, values),
     )

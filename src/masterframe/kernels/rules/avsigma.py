@@ -21,7 +21,7 @@ from masterframe.kernels.estimate import LEAST, MIDDLE, MOST
 from masterframe.kernels.registry import MIN_N
 from masterframe.kernels.rules.common import center_of, floored, narrowed
 from masterframe.kernels.rules.lanes import find_centers, narrow
-from masterframe.kernels.sorting import larger
+from masterframe.kernels.vectors import larger
 
 
 def measure(column: Any, n: int, params: Any, sums: Any) -> None:

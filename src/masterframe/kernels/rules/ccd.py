@@ -35,7 +35,7 @@ from masterframe.kernels.rules.common import (
     note,
 )
 from masterframe.kernels.rules.lanes import UNDECIDED, find_centers
-from masterframe.kernels.sorting import larger
+from masterframe.kernels.vectors import larger
 
 LEAST_N = 2
 """Values of which one may be dropped: the noise is known beforehand."""

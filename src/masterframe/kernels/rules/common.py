@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from masterframe.kernels.cache import part
-from masterframe.kernels.sorting import larger
+from masterframe.kernels.vectors import larger
 
 MEDIAN, MEAN, FIRST_MEDIAN, INNER_MEAN = range(4)
 MAD, STD, RMS = range(3)

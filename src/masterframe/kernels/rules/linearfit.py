@@ -30,7 +30,7 @@ from masterframe.kernels.load import HI
 from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.kernels.rules.common import floored, note
 from masterframe.kernels.rules.lanes import UNDECIDED
-from masterframe.kernels.sorting import larger, smaller
+from masterframe.kernels.vectors import larger, smaller
 
 LEAST_N = 5
 """Values through which a line says something of any one of them."""

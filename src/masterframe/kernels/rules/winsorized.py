@@ -25,7 +25,7 @@ from typing import Any
 
 from masterframe.kernels.cache import part
 from masterframe.kernels.rules.common import floored, median_of, narrowed, sums_about
-from masterframe.kernels.sorting import larger
+from masterframe.kernels.vectors import larger
 
 REACH = 1.5
 FACTOR = 1.134

@@ -1,0 +1,257 @@
+"""Operations that numba does not offer, on numbers of one type and on lanes side by side.
+
+Numba widens small integers before it computes with them; here the type stays. Lanes are compared as
+one vector, and the answer is one number with a bit for each: going through the bits that are set
+takes a jump for each lane picked, where a test of every lane takes one for every lane.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from masterframe.kernels.cache import part
+
+BITS = 64
+"""Lanes that are picked from at once; the arrays given are at least so long."""
+ABREAST = 32
+"""Lanes that are summed at once: their sums stay in registers."""
+
+
+def _selection(typing_context: Any, x: Any, y: Any, sign: str) -> Any:
+    """Return signature and code of ``x if x sign y else y``, without a branch."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, y = arguments
+        return builder.select(compared(builder, signature.return_type, x, y, sign), x, y)
+
+    return x(x, x), generate
+
+
+def compared(builder: Any, kind: Any, x: Any, y: Any, sign: str) -> Any:
+    """Return whether x < y or x > y, of numbers or vectors of a kind."""
+    if isinstance(kind, types.Float):
+        return builder.fcmp_ordered(sign, x, y)
+    return (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(sign, x, y)
+
+
+def _smaller(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the smaller of two numbers of one type; the second where one is no number."""
+    return _selection(typing_context, x, y, "<")
+
+
+def _larger(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the larger of two numbers of one type; the second where one is no number."""
+    return _selection(typing_context, x, y, ">")
+
+
+def _arithmetic(typing_context: Any, x: Any, y: Any, name: str) -> Any:
+    """Return signature and code of an operation in the type of both numbers: no wider integers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        prefix = "f" if isinstance(signature.return_type, types.Float) else ""
+        return getattr(builder, prefix + name)(*arguments)
+
+    return x(x, x), generate
+
+
+def _plus(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the sum of two numbers of one type."""
+    return _arithmetic(typing_context, x, y, "add")
+
+
+def _minus(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the difference of two numbers of one type."""
+    return _arithmetic(typing_context, x, y, "sub")
+
+
+def _times(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the product of two numbers of one type."""
+    return _arithmetic(typing_context, x, y, "mul")
+
+
+class _Row:
+    """The values of a contiguous array, some lanes at a time."""
+
+    def __init__(self, context: Any, builder: Any, kind: Any, array: Any, lanes: int) -> None:
+        self._builder, self._size = builder, kind.dtype.bitwidth // 8
+        self._data = context.make_array(kind)(context, builder, array).data
+        self._vector = ir.VectorType(context.get_data_type(kind.dtype), lanes).as_pointer()
+
+    def _place(self, first: Any) -> Any:
+        return self._builder.bitcast(self._builder.gep(self._data, [first]), self._vector)
+
+    def load(self, first: Any) -> Any:
+        """Return the lanes from the first on."""
+        return self._builder.load(self._place(first), align=self._size)
+
+    def store(self, values: Any, first: Any) -> None:
+        """Write lanes from the first on."""
+        self._builder.store(values, self._place(first), align=self._size)
+
+
+def _loaded(context: Any, builder: Any, kind: Any, array: Any) -> Any:
+    """Return the first `BITS` values of a contiguous array as a vector."""
+    return _Row(context, builder, kind, array, BITS).load(ir.Constant(ir.IntType(64), 0))
+
+
+def _bits(builder: Any, flags: Any) -> Any:
+    return builder.bitcast(flags, ir.IntType(BITS))
+
+
+def _picked(typing_context: Any, values: Any, bounds: Any, sign: str) -> Any:
+    """Return signature and code of the bits of ``values sign bounds``, lane by lane."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = zip(signature.args, arguments, strict=True)
+        x, bound = (_loaded(context, builder, kind, array) for kind, array in kinds)
+        return _bits(builder, compared(builder, values.dtype, x, bound, sign))
+
+    return types.int64(values, bounds), generate
+
+
+def _below(typing_context: Any, values: Any, bounds: Any) -> Any:
+    """Return the bits of those values that are below their bounds."""
+    return _picked(typing_context, values, bounds, "<")
+
+
+def _above(typing_context: Any, values: Any, bounds: Any) -> Any:
+    """Return the bits of those values that are above their bounds."""
+    return _picked(typing_context, values, bounds, ">")
+
+
+def _spread(context: Any, builder: Any, kind: Any, number: Any) -> Any:
+    """Return a vector of `BITS` equal numbers."""
+    whole = ir.IntType(32)
+    start = ir.Constant(ir.VectorType(context.get_data_type(kind), BITS), ir.Undefined)
+    one = builder.insert_element(start, number, whole(0))
+    return builder.shuffle_vector(one, start, ir.Constant(ir.VectorType(whole, BITS), [0] * BITS))
+
+
+def _differ(typing_context: Any, values: Any, n: Any) -> Any:
+    """Return the bits of those lanes whose whole number is not n."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.cast(builder, arguments[1], n, values.dtype)
+        same = _spread(context, builder, values.dtype, number)
+        found = _loaded(context, builder, values, arguments[0])
+        return _bits(builder, builder.icmp_signed("!=", found, same))
+
+    return types.int64(values, n), generate
+
+
+def _unlike(typing_context: Any, high: Any, low: Any, n: Any) -> Any:
+    """Return the bits of those lanes where high - low is not n."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.cast(builder, arguments[2], n, high.dtype)
+        same = _spread(context, builder, high.dtype, number)
+        kinds = zip(signature.args[:2], arguments[:2], strict=True)
+        a, b = (_loaded(context, builder, kind, array) for kind, array in kinds)
+        return _bits(builder, builder.icmp_signed("!=", builder.sub(a, b), same))
+
+    return types.int64(high, low, n), generate
+
+
+def _first(typing_context: Any, bits: Any) -> Any:
+    """Return the place of the lowest bit that is set; there must be one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
+def _accumulate(
+    typing_context: Any, values: Any, levels: Any, lost: Any, half: Any, sums: Any, w: Any
+) -> Any:  # fmt: skip
+    """Add deviations of w values from their levels to the half, lane by lane, and to the sums.
+
+    Lanes whose bit in lost[i // BITS] is set count as 0. Rows 0 and 1 of the sums, `BITS` each,
+    take the deviations and their squares of the lanes that are alike modulo `BITS`.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def row(k: int) -> _Row:
+            return _Row(context, builder, signature.args[k], arguments[k], ABREAST)
+
+        def constant(number: int) -> Any:
+            return ir.Constant(ir.IntType(64), number)
+
+        x, level, goal, total = row(0), row(1), row(3), row(4)
+        bits = context.make_array(lost)(context, builder, arguments[2]).data
+        vector = ir.VectorType(context.get_data_type(levels.dtype), ABREAST)
+        groups = builder.udiv(builder.add(arguments[5], constant(BITS - 1)), constant(BITS))
+        for shift in range(0, BITS, ABREAST):
+            places = [constant(row * BITS + shift) for row in range(2)]
+            kept = [cgutils.alloca_once(builder, vector) for _ in places]
+            for place, sum_ in zip(places, kept, strict=True):
+                builder.store(total.load(place), sum_)
+            with cgutils.for_range(builder, groups, intp=ir.IntType(64)) as loop:
+                first = builder.add(builder.mul(loop.index, constant(BITS)), constant(shift))
+                apart = builder.fsub(
+                    _as_float(builder, values.dtype, x.load(first), vector), level.load(first)
+                )
+                out = builder.lshr(builder.load(builder.gep(bits, [loop.index])), constant(shift))
+                out = builder.trunc(out, ir.IntType(ABREAST))
+                out = builder.bitcast(out, ir.VectorType(ir.IntType(1), ABREAST))
+                apart = builder.select(out, ir.Constant(vector, None), apart)
+                goal.store(builder.fadd(goal.load(first), apart), first)
+                for sum_, term in zip(kept, (apart, builder.fmul(apart, apart)), strict=True):
+                    builder.store(builder.fadd(builder.load(sum_), term), sum_)
+            for place, sum_ in zip(places, kept, strict=True):
+                total.store(builder.load(sum_), place)
+        return context.get_dummy_value()
+
+    return types.void(values, levels, lost, half, sums, w), generate
+
+
+def _as_float(builder: Any, kind: Any, values: Any, vector: Any) -> Any:
+    """Return values as floats of the vector's type."""
+    if isinstance(kind, types.Float):
+        return values
+    return (builder.sitofp if kind.signed else builder.uitofp)(values, vector)
+
+
+smaller: Any = intrinsic(_smaller)
+larger: Any = intrinsic(_larger)
+plus: Any = intrinsic(_plus)
+minus: Any = intrinsic(_minus)
+times: Any = intrinsic(_times)
+
+
+def _fetch(typing_context: Any, values: Any) -> Any:
+    """Ask for the cache lines of contiguous values, which are read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(values)(context, builder, arguments[0])
+        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        start, size = builder.bitcast(array.data, byte), context.get_constant(types.intp, 64)
+        length = builder.mul(array.nitems, array.itemsize)
+        with cgutils.for_range(builder, builder.sdiv(length, size), intp=ir.IntType(64)) as loop:
+            place = builder.gep(start, [builder.mul(loop.index, size)])
+            builder.call(ask, [place, word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.void(values), generate
+
+
+fetch: Any = intrinsic(_fetch)
+below: Any = intrinsic(_below)
+above: Any = intrinsic(_above)
+differ: Any = intrinsic(_differ)
+unlike: Any = intrinsic(_unlike)
+first: Any = intrinsic(_first)
+accumulate: Any = intrinsic(_accumulate)
+
+
+@part
+def first_lanes(w: int) -> Any:
+    """Return the bits of the first w lanes, all where there are so many or more."""
+    return (np.int64(1) << w) - 1 if w < BITS else np.int64(-1)
