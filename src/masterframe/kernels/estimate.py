@@ -196,20 +196,24 @@ def winsorize(s: Any, w: int, ints: Any, floats: Any, tails: bool, window: Any) 
     of a trimmed mean (K. K. Yuen, Biometrika 61, 165, 1974; after J. W. Tukey and D. H. McLaughlin,
     Sankhya A 25, 331, 1963). `tails`: also what the rule dropped.
     """
-    start, end = window
+    starts, ends = ints[window[0]], ints[window[1]]
+    lowest, highest, pivot = floats[LEAST], floats[MOST], floats[PIVOT]
+    squares, total = floats[SQUARES], floats[TOTAL]
     for i in range(w):
-        a, b = ints[start, i], ints[end, i]
-        if a >= b:
-            continue
-        low, high = a - ints[LO, i], ints[HI, i] - b
+        a, b = starts[i], ends[i]
+        lowest[i], highest[i] = s[min(a, s.shape[0] - 1), i], s[max(b - 1, 0), i]
+    for i in range(w):
+        low, high = starts[i] - ints[LO, i], ints[HI, i] - ends[i]
         if tails:
-            low, high = a + ints[TAIL_LOW, i], ints[VALID, i] - b + ints[TAIL_HIGH, i]
-        n, ends = float(b - a), float(low + high)
-        below, above = s[a, i] - floats[PIVOT, i], s[b - 1, i] - floats[PIVOT, i]
-        about = floats[TOTAL, i] - n * floats[PIVOT, i]
+            low += ints[LO, i] + ints[TAIL_LOW, i]
+            high += ints[VALID, i] - ints[HI, i] + ints[TAIL_HIGH, i]
+        n, dropped = float(ends[i] - starts[i]), float(low + high)
+        below, above = lowest[i] - pivot[i], highest[i] - pivot[i]
+        about = total[i] - n * pivot[i]
         whole = about + low * below + high * above
-        floats[SQUARES, i] += low * below * below + high * above * above
-        floats[SQUARES, i] += about * about / n - whole * whole / (n + ends)
+        added = low * below * below + high * above * above
+        varied = about * about / n - whole * whole / (n + dropped)
+        squares[i] = squares[i] + added + varied if n > 0.5 else squares[i]
 
 
 @part
