@@ -1,0 +1,67 @@
+"""What is known of the frames of a stack besides their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from masterframe import stack as stacks
+from masterframe.model import Calibration, Frame
+
+
+@dataclass(frozen=True)
+class FrameFacts:
+    """What is known of the N frames of a stack besides their pixels; empty where it is not."""
+
+    rank: tuple[int, ...] = ()
+    """Canonical place of each frame, which makes the result independent of the order given."""
+    sources: tuple[Frame, ...] = ()
+    """Where the frames are stored, for the partial DATASUM of the bytes read."""
+    weights: tuple[float, ...] = ()
+    """Weight of each frame for the estimator ``weighted``."""
+    exptimes: tuple[float, ...] = ()
+    """Exposure times (s) for the plane ``exposure``."""
+
+
+def facts_of(stack: xr.DataArray) -> FrameFacts:
+    """Return what the coordinates of a stack say of its frames."""
+    times = stacks.on_frames(stack, "exptime")
+    known = times is not None and np.isfinite(times).all()
+    return FrameFacts(
+        rank=tuple(canonical_rank(stack)),
+        exptimes=tuple(map(float, times)) if times is not None and known else (),
+    )
+
+
+def canonical_rank(stack: xr.DataArray) -> list[int]:
+    """Return each frame's place by time, name and plane, whatever the order given."""
+    count = stack.shape[0]
+    times, found = stacks.on_frames(stack, "time"), stacks.on_frames(stack, "path")
+    if times is None or found is None:
+        return list(range(count))
+    paths = [str(path) for path in found]
+    planes = stacks.on_frames(stack, "plane")
+    planes = np.zeros(count, int) if planes is None else planes
+    keys = [
+        (time.view("i8"), Path(path).name, path, plane)
+        for time, path, plane in zip(times, paths, planes, strict=True)
+    ]
+    order = sorted(range(count), key=keys.__getitem__)
+    rank = [0] * count
+    for place, index in enumerate(order):
+        rank[index] = place
+    return rank
+
+
+def stack_scale(stack: xr.DataArray) -> tuple[float, ...]:
+    """Return by what a stack was scaled frame by frame as it was calibrated; empty for 1."""
+    scale = stacks.on_frames(stack, "scale")
+    return () if scale is None else tuple(map(float, scale))
+
+
+def is_above_bias(calibration: Calibration) -> bool:
+    """Return whether calibrated values are counted from the bias, so that they are signal."""
+    return bool(calibration.overscan or calibration.bias or calibration.dark)

@@ -1,0 +1,51 @@
+"""Calibrated frames: each is written where it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from uuid import uuid4
+
+import dask
+
+from masterframe import calibrated, unpacking
+from masterframe.errors import MasterframeError, StorageError
+from masterframe.fits import scratch
+from masterframe.store.resources import Resources
+from masterframe.store.tasks import run_in_order
+
+
+def write_all_calibrated(
+    jobs: Sequence[calibrated.CalibratedJob], resources: Resources
+) -> Iterator[float | MasterframeError]:
+    """Write calibrated frames, one ``mf-calibrate`` task each, several at a time.
+
+    Yields
+    ------
+    float or MasterframeError
+        Wall time (s) of each job in its order, or why it failed.
+
+    Raises
+    ------
+    StorageError
+        If an output cannot be written: the others could not either.
+    """
+    folder = resources.scratch or scratch.lasting_folder()
+    tasks = (
+        dask.delayed(_write_or_error)(
+            unpacking.calibrated_with_copies(job, folder),
+            dask_key_name=f"mf-calibrate-{uuid4().hex}",
+        )
+        for job in jobs
+    )
+    return run_in_order(tasks, resources.runner)
+
+
+def _write_or_error(job: calibrated.CalibratedJob) -> float | MasterframeError:
+    try:
+        return calibrated.write_calibrated(job)
+    except StorageError:
+        raise
+    except MasterframeError as error:
+        return error
+    finally:
+        scratch.discard(item.image.frame for item in job.images)

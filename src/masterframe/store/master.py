@@ -1,0 +1,232 @@
+"""A master: its bands are combined, written in the order of their rows, and published."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.delayed import Delayed
+
+from masterframe import ahead, cluster, combine, finish, jobs, masterfile, stack
+from masterframe.fits import headers, masters, write
+from masterframe.model import BandResult, Frame
+from masterframe.store.copies import unpack
+from masterframe.store.made import Made
+from masterframe.store.resources import Reporter, Resources
+from masterframe.store.room import plan_image, room_of
+from masterframe.store.tasks import band_tasks, run_in_order
+from masterframe.tiling import Tiling, format_bytes
+
+
+class _Followed:
+    """A reporter that also tells who reads ahead how far the work has come."""
+
+    def __init__(self, reporter: Reporter, walker: ahead.Walker, total: int) -> None:
+        self.begin, self.note = reporter.begin, reporter.note
+        self._reporter, self._walker = reporter, walker
+        self._done, self._total = 0, total
+
+    def advance(self, done_bytes: int) -> None:
+        """Tell both."""
+        self._done += done_bytes
+        self._walker.reach(self._done / self._total)
+        self._reporter.advance(done_bytes)
+
+
+def make_master(job: jobs.MasterJob, resources: Resources) -> Made:
+    """Combine the frames of a job, write the master, and publish it whole.
+
+    Returns
+    -------
+    Made
+        What came out.
+
+    Raises
+    ------
+    MasterframeError
+        If an input cannot be read or has changed, the memory does not suffice, or the output cannot
+        be written; nothing is left behind then.
+    """
+    began = time.monotonic()
+    job = jobs.in_canonical_order(job)
+    paths = [image.frame.path for image in job.images[0].images]
+    with ahead.walking(paths, cluster.available_memory() // 4) as walker:
+        return _make_master(job, resources, walker, began)
+
+
+def _make_master(
+    job: jobs.MasterJob, resources: Resources, walker: ahead.Walker, began: float
+) -> Made:
+    room = room_of(job.images, resources)
+    tilings = [plan_image(image, room) for image in job.images]
+    for line in dict.fromkeys(tiling.text() for tiling in tilings):
+        resources.reporter.note(f"{job.path.name}: {line}")
+    fewest = min(tiling.workers for tiling in tilings)
+    if fewest < room.footprint.workers:
+        resources.reporter.note(
+            f"{job.path.name}: {fewest} of {room.footprint.workers} workers, since more do not fit "
+            f"in {format_bytes(room.memory)}; the result is the same"
+        )
+    rows = [
+        tiling.rows if tiling.columns == image.images[0].frame.shape[1] else 0  # parts of rows
+        for image, tiling in zip(job.images, tilings, strict=True)
+    ]
+    job = replace(job, images=unpack(job.images, resources, rows))
+    total = sum(tiling.read_bytes for tiling in tilings)
+    resources.reporter.begin(job.path.name, total)
+    resources = replace(resources, reporter=_Followed(resources.reporter, walker, total))
+    job = replace(job, images=tuple(_with_steps(job.images, tilings, resources)))
+    facts = masterfile.facts_of(job)
+    with write.ImageFile.create(
+        job.path, masterfile.plane_specs(job, facts), overwrite=job.overwrite
+    ) as file:
+        in_flight = room.footprint.machines * min(tiling.in_flight for tiling in tilings)
+        done = list(_make_images(file, job, tilings, resources, in_flight))
+        totals = [total for total, _ in done]
+        datasums = [
+            masterfile.datasums_of(image, total)
+            for image, total in zip(job.images, totals, strict=True)
+        ]
+        if job.verify:
+            masterfile.check_datasums(job, datasums)
+        if job.token:
+            facts = replace(facts, token=job.token(masterfile.named_sums(job, datasums)))
+        kept = np.sum([total.counts["kept"] for total in totals], axis=0)
+        file.update_cards(file.names[0], headers.master_cards(facts, [int(n) for n in kept]))
+        numbers = [measured for _, measured in done]
+        tests = masterfile.tests_of(job, totals, numbers)
+        file.publish(
+            [
+                masterfile.quality_table(job, numbers, tests),
+                masterfile.inputs_table(job, totals, datasums),
+            ]
+        )
+    return Made(
+        path=job.path,
+        n_frames=len(job.inputs),
+        rejected=masterfile.rejected(totals),
+        seconds=time.monotonic() - began,
+        bytes_read=total,
+        numbers=numbers[0],
+        images=len(job.images),
+        tests=tuple(item for found in tests for item in found),
+    )
+
+
+def _make_images(
+    file: write.ImageFile,
+    job: jobs.MasterJob,
+    tilings: Sequence[Tiling],
+    resources: Resources,
+    in_flight: int,
+) -> Iterator[tuple[masterfile.Totals, dict[str, float]]]:
+    """Combine all images into their planes of the file; yield totals and numbers of each.
+
+    The bands of one follow those of another without a pause: while the last ones of an image are
+    combined, the first ones of the next are on their way.
+    """
+    pairs = zip(job.images, tilings, strict=True)
+    lazy = (_combined(image, job, tiling) for image, tiling in pairs)
+    tasks = (task for combined in lazy for task in band_tasks(combined))
+    results = run_in_order(tasks, resources.runner, in_flight)
+    for image, tiling in zip(job.images, tilings, strict=True):
+        totals = masterfile.Totals(len(image.images))
+        planes = _planes(file, image)
+        pixel_bytes = tiling.read_bytes // math.prod(planes.shape)
+        left = math.prod(planes.shape)
+        while left:
+            band: BandResult = next(results)[0, 0, 0]
+            left -= band.planes["data"].size
+            for plane, values in band.planes.items():
+                stored = values.astype(masterfile.stored_type(plane, image), copy=False)
+                whole = stored.shape[1] == planes.shape[1]
+                column0 = None if whole else band.column0
+                file.write_rows(planes.names[plane], band.row0, stored, column0)
+            totals.add(band)
+            resources.reporter.advance(pixel_bytes * band.planes["data"].size)
+        yield totals, _finish(planes, image, job, totals)
+
+
+def _combined(image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling) -> combine.Combined:
+    """Return the lazy combination of one image."""
+    return combine.combine_stack(
+        xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x")),
+        image.recipe,
+        image.calibration,
+        facts=combine.FrameFacts(job.rank, _sources(image), image.weights, _exptimes(job)),
+        uncertainties=_lazy_uncertainties(image, tiling),
+    )
+
+
+def _planes(file: write.ImageFile, image: jobs.ImageJob) -> finish.MasterPlanes:
+    """Return the planes of one image in the file."""
+    trim = image.calibration.trim
+    shape = trim.shape if trim else image.images[0].frame.shape
+    names = masters.hdu_names(image.name, combine.plane_names(image.recipe))
+    return finish.MasterPlanes(file, names, shape)
+
+
+def _finish(
+    planes: finish.MasterPlanes,
+    image: jobs.ImageJob,
+    job: jobs.MasterJob,
+    totals: masterfile.Totals,
+) -> dict[str, float]:
+    """Do what needs a whole image, and return its numbers."""
+    numbers: dict[str, float] = {}
+    if image.normalize is not None:
+        numbers |= finish.normalize_flat(planes, image.normalize)
+    if image.hot_sigma is not None:
+        numbers |= finish.flag_hot(planes, image.hot_sigma)
+    norm = numbers.get("norm", 1.0)
+    return numbers | masterfile.quality(planes, totals, image, job, norm)
+
+
+def _with_steps(
+    images: Sequence[jobs.ImageJob], tilings: Sequence[Tiling], resources: Resources
+) -> Iterator[jobs.ImageJob]:
+    """Measure the quantisation step of images once for all bands, where no recipe gives it."""
+    found = [
+        image.recipe.noise.step
+        or combine.quantisation_step(
+            xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x")),
+            _sources(image),
+        )
+        for image, tiling in zip(images, tilings, strict=True)
+    ]
+    # optimising pushes the sampling into the reader
+    tasks = (dask.optimize(step)[0] for step in found if isinstance(step, Delayed))
+    measured = run_in_order(tasks, resources.runner)
+    for image, step in zip(images, found, strict=True):
+        number = next(measured) if isinstance(step, Delayed) else step
+        noise = replace(image.recipe.noise, step=float(number))
+        yield replace(image, recipe=replace(image.recipe, noise=noise))
+
+
+def _sources(image: jobs.ImageJob) -> tuple[Frame, ...]:
+    """Return where the values of an image are stored as they are; nothing if they were changed."""
+    return () if image.changed is not None else tuple(item.frame for item in image.images)
+
+
+def _exptimes(job: jobs.MasterJob) -> tuple[float, ...]:
+    """Return the exposure times; empty where one is not known."""
+    times = [item.exptime for item in job.inputs if item.exptime is not None]
+    return tuple(times) if len(times) == len(job.inputs) else ()
+
+
+def _lazy_uncertainties(image: jobs.ImageJob, tiling: Tiling) -> da.Array | None:
+    if not image.uncertainties:
+        return None
+    return stack.lazy_array(image.uncertainties, tiling.rows, tiling.columns)
+
+
+def _lazy_values(image: jobs.ImageJob, tiling: Tiling) -> da.Array:
+    if image.changed is not None:
+        return image.changed.rechunk({0: -1, 1: tiling.rows, 2: -1})
+    return stack.lazy_array([item.frame for item in image.images], tiling.rows, tiling.columns)

@@ -1,0 +1,102 @@
+"""Numbers of single frames, found before they are combined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import dask
+
+from masterframe import cluster, jobs, levels, scaling
+from masterframe.model import Adjustment, Section
+from masterframe.quality.sketch import Sketch, sketch_frame
+from masterframe.store.copies import unpack
+from masterframe.store.resources import Resources
+from masterframe.store.tasks import run_in_order
+from masterframe.tiling import sample_rows
+
+SAMPLED = 48
+"""Bytes a pixel of a sample while it is measured."""
+
+
+def measure_frames(
+    job: jobs.ImageJob,
+    wanted: Sequence[str],
+    resources: Resources,
+    section: Section | None = None,
+) -> list[dict[str, float]]:
+    """Measure every frame of an image, one ``mf-measure`` task each.
+
+    Parameters
+    ----------
+    job : ImageJob
+        The frames, how they are calibrated, and which raw values are left out.
+    wanted : sequence of str
+        Of median, mean, mode, noise (`masterframe.levels`).
+    resources : Resources
+        Where it runs.
+    section : Section, optional
+        Part of the trimmed image that is measured.
+
+    Returns
+    -------
+    list of dict
+        The numbers of each frame (adu, calibrated); NaN where too few pixels are good.
+    """
+    return list(_measured(levels.measure_frame, job, (tuple(wanted), section), resources))
+
+
+def sketch_frames(job: jobs.ImageJob, resources: Resources, *, far: bool) -> list[Sketch]:
+    """Sketch every frame of an image, one ``mf-measure`` task each.
+
+    Parameters
+    ----------
+    job : ImageJob
+        The frames, how they are calibrated, and which raw values are left out.
+    resources : Resources
+        Where it runs.
+    far : bool
+        Cut values that are far from the level.
+    """
+    return list(_measured(partial(sketch_frame, far=far), job, (), resources))
+
+
+def _measured(
+    measure: Callable[..., Any], job: jobs.ImageJob, options: tuple[Any, ...], resources: Resources
+) -> Iterator[Any]:
+    """Call a function with each frame and its calibration, without scale and zero."""
+    (job,) = unpack([job], resources)
+    frames = [image.frame for image in job.images]
+    ratios = job.calibration.dark_ratio or (None,) * len(frames)
+    alone = [
+        replace(job.calibration, dark_ratio=() if ratio is None else (ratio,), scale=(), zero=())
+        for ratio in ratios
+    ]
+    token = dask.base.tokenize(measure, frames, job.recipe, job.calibration, options)
+    tasks = (
+        dask.delayed(measure)(
+            *(frame, calibration, job.recipe, *options),
+            dask_key_name=f"mf-measure-{token}-{index}",
+        )
+        for index, (frame, calibration) in enumerate(zip(frames, alone, strict=True))
+    )
+    height, width = frames[0].shape
+    each = len(sample_rows(height)) * width * SAMPLED
+    fitting = max(1, (resources.memory - cluster.resident_bytes()) // each)
+    return run_in_order(tasks, resources.runner, min(fitting, 2 * resources.runner.workers))
+
+
+def frame_facts(
+    job: jobs.ImageJob, inputs: Sequence[jobs.Input], adjust: Adjustment, resources: Resources
+) -> list[scaling.FrameFacts]:
+    """Return what the frames of an image are adjusted by: headers, and what has to be measured."""
+    wanted = scaling.statistics_of(adjust)
+    measured: list[dict[str, float]] = [{} for _ in inputs]
+    if wanted:
+        measured = measure_frames(job, wanted, resources, adjust.section)
+    return [
+        scaling.FrameFacts(item.path, image.header, item.exptime, numbers)
+        for item, image, numbers in zip(inputs, job.images, measured, strict=True)
+    ]

@@ -1,0 +1,92 @@
+"""What a run may use: where tasks run, the memory, and who is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from masterframe import cluster
+from masterframe.model import ClusterSpec
+from masterframe.tiling import format_bytes
+
+
+class Reporter(Protocol):
+    """Is told how the work goes; the command line draws it, tests count it."""
+
+    def begin(self, name: str, total_bytes: int) -> None:
+        """Start a product that will read so many bytes."""
+
+    def advance(self, done_bytes: int) -> None:
+        """So many bytes more have been read and combined."""
+
+    def note(self, text: str) -> None:
+        """Something that the observer should know."""
+
+
+class Silent:
+    """A reporter that tells nobody."""
+
+    def begin(self, name: str, total_bytes: int) -> None:
+        """Say nothing."""
+
+    def advance(self, done_bytes: int) -> None:
+        """Say nothing."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use."""
+
+    runner: cluster.Runner
+    """Where tasks run."""
+    memory: int
+    """Resident memory that the process may reach (bytes)."""
+    reporter: Reporter = field(default_factory=Silent)
+    """Who is told how the work goes."""
+    scratch: Path | None = None
+    """Folder for plain copies of compressed inputs; None: one that lasts as long as the process."""
+
+
+@contextmanager
+def open_resources(
+    scheduler: str | ClusterSpec = "threads",
+    *,
+    workers: int | None = None,
+    memory: int | None = None,
+    dashboard: bool = False,
+    insecure: bool = False,
+    reporter: Reporter | None = None,
+) -> Iterator[Resources]:
+    """Open what a run works with; the arguments are those of `cluster.open_runner`."""
+    limit = memory or cluster.default_memory()
+    with cluster.open_runner(
+        scheduler, workers=workers, memory=limit, dashboard=dashboard, insecure=insecure
+    ) as runner:
+        asked = workers or cluster.available_cores()
+        if scheduler == "processes" and runner.workers < asked:
+            (reporter or Silent()).note(
+                f"{runner.workers} of {asked} workers: {format_bytes(limit)} of memory do "
+                "not suffice for more processes"
+            )
+        yield Resources(runner, limit, reporter or Silent())
+
+
+@contextmanager
+def use_resources(given: Resources | None = None) -> Iterator[Resources]:
+    """Use what is given, else the Dask client that is active, else threads."""
+    runner = None if given else cluster.active_runner()
+    if given:
+        yield given
+        return
+    more = cluster.default_memory() + cluster.resident_bytes()  # whatever the program holds
+    if runner:
+        yield Resources(runner, more)
+    else:
+        with open_resources(memory=more) as resources:
+            yield resources
