@@ -29,6 +29,7 @@ from masterframe.model import (
     Rejection,
     Section,
 )
+from masterframe.quantiles import MAD_TO_SIGMA
 from masterframe.request import read_options
 from masterframe.tiling import Tiling, parse_bytes
 from stacks import count_bytes, raw_frames, write_frames
@@ -142,7 +143,7 @@ def test_quantised_values_are_kept_by_the_floor(tmp_path):
     values[2, 4, 5] = 600
     stack = mf.open_stack(write_frames(tmp_path, values.astype(np.uint16)))
     assert combine.quantisation_step(stack).compute() == 4
-    quantum = Floor(combine.MAD_TO_SIGMA * 2, 0.0, 0.0, 4.0)
+    quantum = Floor(MAD_TO_SIGMA * 2, 0.0, 0.0, 4.0)
     recipe = Recipe(planes=ALL_PLANES)
     found = stack.mf.combine(recipe).compute()
     assert_planes_equal(found, brute_force(values, recipe, quantum))
@@ -168,9 +169,9 @@ def test_scaled_integers_have_the_step_of_their_scale(tmp_path):
 
 def test_gain_and_read_noise_set_the_floor():
     noise = Noise(gain=2.0, read_noise=6.0)
-    assert combine.noise_floor(noise, 1.0) == Floor(combine.MAD_TO_SIGMA / 2, 0.0, 9.0, 1.0)
+    assert combine.noise_floor(noise, 1.0) == Floor(MAD_TO_SIGMA / 2, 0.0, 9.0, 1.0)
     scaled = combine.noise_floor(noise, 1.0, (0.1, 0.2, 0.6), above_bias=True)
-    assert scaled == pytest.approx(Floor(combine.MAD_TO_SIGMA * 0.1, 0.1, 0.36, 0.2))
+    assert scaled == pytest.approx(Floor(MAD_TO_SIGMA * 0.1, 0.1, 0.36, 0.2))
     given = combine.noise_floor(Noise(floor=3.0, gain=2.0, read_noise=6.0), 4.0)
     assert given == Floor(3.0, 0.0, 0.0, 4.0)
 
@@ -409,7 +410,7 @@ def test_the_band_height_makes_no_difference(tall_paths, expected, tmp_path, mon
     def cut(*args, **kwargs):
         return replace(planned(*args, **kwargs), rows=rows, bands=-(-150 // rows))
 
-    monkeypatch.setattr(store, "plan_bands", cut)
+    monkeypatch.setattr("masterframe.store.room.plan_bands", cut)
     assert combined(tall_paths, tmp_path / "m.fits") == expected
 
 
