@@ -45,3 +45,13 @@ def count_bytes() -> Iterator[Any]:
     count, before = Count(), counter.bytes
     yield count
     count.bytes = counter.bytes - before
+
+
+def pixels_and_tables(path: Path) -> Any:
+    """All that a master holds but dates, paths and checksums; of numbers their text, as of NaN."""
+    with fits.open(path) as hdus:
+        planes = {hdu.name: hdu.data.tobytes() for hdu in hdus if hdu.is_image and hdu.size}
+        inputs = hdus["INPUTS"].data
+        kept = [name for name in inputs.columns.names if name != "PATH"]
+        columns = {name: str(inputs[name].tolist()) for name in kept}
+        return planes, columns, str(hdus["QUALITY"].data.tolist())

@@ -13,7 +13,8 @@ from astropy.nddata import CCDData
 import masterframe as mf
 from masterframe import direct, explain, store
 from masterframe.errors import FrameError, UsageError
-from masterframe.fits import extensions, scan_file, tables, write
+from masterframe.fits import extensions, scan_file, tables
+from masterframe.fits.write import ImageFile
 from masterframe.request import read_options
 from stacks import raw_frames
 from support import program, shared
@@ -353,9 +354,9 @@ def test_workers_go_on_to_the_next_image_before_one_is_whole(paths, tmp_path, mo
         monkeypatch.setattr(
             resources.runner, "submit", lambda task: seen.append(task.key) or submit(task)
         )
-        write_rows = write.ImageFile.write_rows
+        write_rows = ImageFile.write_rows
         monkeypatch.setattr(
-            write.ImageFile,
+            ImageFile,
             "write_rows",
             lambda file, plane, *rows: seen.append(plane) or write_rows(file, plane, *rows),
         )

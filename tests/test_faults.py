@@ -805,7 +805,7 @@ def test_a_kill_leaves_no_half_output_and_the_next_run_goes_on(tmp_path):
     whole = {name: fits.getdata(out / name) for name in files_in(out)}
     dark = out / "night/master_dark_30s_bin1x1.fits"
     before = dark.read_bytes()
-    part = dark.with_name(dark.name + ".part")
+    part = out / ".masterframe/parts/night" / f"{dark.name}.part"
     process = start("run", night, "-o", out, "--force")
     wait_for(part.exists, process)
     process.send_signal(signal.SIGKILL)
@@ -843,12 +843,12 @@ def test_a_kill_at_any_moment_leaves_a_whole_file_or_none(delay, tmp_path):
 
 
 def test_a_part_that_a_dead_process_left_is_replaced(night, tmp_path):
-    target = tmp_path / "out/night/master_bias_bin1x1.fits"
-    target.parent.mkdir(parents=True)
-    part = target.with_name(target.name + ".part")
+    part = tmp_path / "out/.masterframe/parts/night/master_bias_bin1x1.fits.part"
+    part.parent.mkdir(parents=True)
     part.write_bytes(b"half")
     assert reduce_night(night, tmp_path / "out")["master_bias_bin1x1"].state == "made"
     assert files_in(tmp_path / "out") == ["night/master_bias_bin1x1.fits"]
+    assert not part.exists()
 
 
 # --- surroundings ---------------------------------------------------------------------------------

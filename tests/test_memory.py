@@ -24,23 +24,13 @@ from masterframe.errors import MemoryLimitError
 from masterframe.fits import masters
 from masterframe.model import Calibration, MasterImage, Recipe, Rejection
 from masterframe.tiling import PART, parse_bytes
-from stacks import raw_frames, write_frames
+from stacks import pixels_and_tables, raw_frames, write_frames
 from support import program
 
 COMMAND = str(Path(sys.executable).with_name("masterframe"))
 MARGIN = 1.15
 """Hard limit of the cgroup over the memory that is given."""
 N, ROWS, COLUMNS = WIDE = (240, 3, 3 * PART + 700)
-
-
-def pixels_and_tables(path):
-    """All that a master holds but dates, paths and checksums; of numbers their text, as of NaN."""
-    with fits.open(path) as hdus:
-        planes = {hdu.name: hdu.data.tobytes() for hdu in hdus if hdu.is_image}
-        inputs = hdus["INPUTS"].data
-        kept = [name for name in inputs.columns.names if name != "PATH"]
-        columns = {name: str(inputs[name].tolist()) for name in kept}
-        return planes, columns, str(hdus["QUALITY"].data.tolist())
 
 
 @pytest.fixture(scope="module")

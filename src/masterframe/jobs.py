@@ -6,13 +6,16 @@ carries it out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from masterframe import scaling
+from masterframe import __version__, scaling
 from masterframe.model import (
+    ALGORITHM_VERSION,
     Adjustment,
     Calibration,
     Frame,
@@ -119,8 +122,31 @@ class MasterJob:
     """Makes the product's token from the name and DATASUM of every input image."""
     overwrite: bool = False
     """Replace a file that is there."""
+    part: Path | None = None
+    """What holds the master until it is whole; None: a file beside it."""
     verify: bool = True
     """Fail where the DATASUM of an input does not fit what was read."""
+
+
+def fingerprint(job: MasterJob) -> str:
+    """Return what decides the pixels of a master; '' where it cannot be told.
+
+    Whoever finds the same has the same frames (path, size, time), masters, numbers and program, and
+    can go on with the bands that another one has finished.
+    """
+    if any(image.changed is not None for image in job.images):
+        return ""
+    program = [__version__, ALGORITHM_VERSION, *map(metadata.version, ("numpy", "numba"))]
+    parts: list[object] = [
+        program,
+        job.rank,
+        [item.exptime for item in job.inputs],
+        job.unit,
+        job.kind,
+    ]
+    for image in job.images:
+        parts += [replace(image, images=()), [item.frame for item in image.images]]
+    return hashlib.sha256(repr(parts).encode(errors="surrogateescape")).hexdigest()
 
 
 def canonical_rank(inputs: Sequence[Input], images: Sequence[Image]) -> tuple[int, ...]:

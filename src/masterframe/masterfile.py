@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -54,6 +55,29 @@ class Totals:
             self.half_sums += part
         if self.datasum is not None:
             self.datasum = self.datasum + band.datasum if band.datasum.size else None
+
+    def state(self) -> dict[str, str]:
+        """Return all sums as texts, bit for bit; `restore` takes them."""
+        sums = {**self.counts, "frame_sums": self.frame_sums, "half_sums": self.half_sums}
+        if self.datasum is not None:
+            sums["datasum"] = self.datasum
+        return {name: b64encode(array.tobytes()).decode() for name, array in sums.items()}
+
+    @classmethod
+    def restore(cls, n_frames: int, state: Mapping[str, str]) -> Totals:
+        """Return the sums that `state` gave, of the same machine."""
+
+        def array(name: str, like: NDArray[Any]) -> NDArray[Any]:
+            values = np.frombuffer(b64decode(state[name]), like.dtype)
+            return values.reshape(like.shape).copy()
+
+        made = cls(n_frames)
+        made.counts = {name: array(name, own) for name, own in made.counts.items()}
+        made.frame_sums = array("frame_sums", made.frame_sums)
+        made.half_sums = array("half_sums", made.half_sums)
+        sums = np.zeros(n_frames, np.uint64)
+        made.datasum = array("datasum", sums) if "datasum" in state else None
+        return made
 
     @property
     def noise(self) -> NDArray[np.float64]:

@@ -85,6 +85,7 @@ def master_job(
         history=notes,
         token=lambda sums: freshness.product_token(product, config, tokens, sums),
         overwrite=True,
+        part=journal.place_of_part(out, product.output),
         verify=config.verify_checksums != "never",
     )
 

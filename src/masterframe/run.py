@@ -129,6 +129,7 @@ def run_plan(
         log_file(out),
         scratch.open_folder(journal.state_folder(out) / "scratch") as folder,
     ):
+        journal.sweep_parts(out)
         log.info("masterframe %s: a run of %d products", __version__, len(plan.products))
         outcomes = _Walk(plan, config, out, replace(resources, scratch=folder), force).outcomes()
         made = Report(outcomes, time.monotonic() - began)

@@ -165,7 +165,9 @@ def _called(frame: Frame) -> str:
     return f" {frame.name}" if frame.hdu else ""
 
 
-def lazy_array(frames: Sequence[Frame], rows: int, columns: int = -1) -> FrameArray:
+def lazy_array(
+    frames: Sequence[Frame], rows: int | tuple[int, ...], columns: int = -1
+) -> FrameArray:
     """Return the frames as a Dask array (N, y, x) in bands of so many rows; -1: of all columns."""
     stack = FrameStack(tuple(frames))
     array = da.from_array(

@@ -1,8 +1,9 @@
 """FITS files written out of order, band by band, and put in their place whole or not at all.
 
 The size of a FITS image is known before its pixels are: `ImageFile` reserves the whole file as
-``NAME.part`` beside its target, with spare blank cards in every header so that no update moves a
-pixel, takes rows in any order, and publishes with one rename once everything is on the disk.
+``NAME.part``, with spare blank cards in every header so that no update moves a pixel, takes rows in
+any order, and publishes with one rename once everything is on the disk. A part that a dead process
+left can be taken up again by who knows what it holds.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ __all__ = ["ImageFile", "PlaneSpec"]
 class ImageFile:
     """A FITS file of images with known sizes, written in any order and published at once.
 
-    Made by `create`, used in a ``with`` statement: unless `publish` is reached, nothing is left
-    behind. Writing different rows from several threads is safe; cards and `publish` are for one.
+    Made by `create` or `reopen`, used in a ``with`` statement: unless `publish` or `keep` is
+    reached, nothing is left behind. Writing different rows from several threads is safe; cards and
+    `publish` are for one.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ImageFile:
         planes: Sequence[PlaneSpec],
         *,
         overwrite: bool,
+        part: Path | None = None,
         spare_cards: int = SPARE_CARDS,
     ) -> Self:
         """Reserve the space of a file and write its headers.
@@ -64,11 +67,14 @@ class ImageFile:
         Parameters
         ----------
         path : path
-            The file to be; until `publish`, ``path + ".part"`` holds what is written.
+            The file to be.
         planes : sequence of PlaneSpec
             The HDUs in their order; the first is the primary.
         overwrite : bool
             Replace a regular file of that name.
+        part : Path, optional
+            The file that holds what is written until `publish`, on the same file system; by default
+            ``path + ".part"``.
         spare_cards : int
             Blank cards to leave in each header for `update_cards`.
 
@@ -82,16 +88,56 @@ class ImageFile:
         placed = place(planes, spare_cards)
         with _storage_errors(target):
             check_target(target, overwrite=overwrite)
-            part = target.with_name(target.name + ".part")
+            part = part or part_of(target)
             file = cls(target, part, _open_part(part), placed, overwrite)
         try:
             with _storage_errors(target):
                 file._reserve()
-                for plane in placed.values():
-                    file._write(plane.offset, plane.header_bytes())
+                file._write_headers()
         except BaseException:
             file.discard()
             raise
+        return file
+
+    @classmethod
+    def reopen(
+        cls,
+        path: Path,
+        planes: Sequence[PlaneSpec],
+        *,
+        overwrite: bool,
+        part: Path,
+        identity: tuple[int, int],
+        spare_cards: int = SPARE_CARDS,
+    ) -> Self | None:
+        """Take up a part that an earlier process left; None where it is not what it should be.
+
+        Parameters
+        ----------
+        path, planes, overwrite, part, spare_cards
+            As for `create`, when the part was made.
+        identity : (int, int)
+            Its `identity` then.
+
+        Raises
+        ------
+        StorageError
+            If the target cannot be made, another process is writing it, or the disk fails.
+        """
+        placed = place(planes, spare_cards)
+        with _storage_errors(path):
+            check_target(path, overwrite=overwrite)
+            descriptor = _reopen_part(part)
+            if descriptor is None:
+                return None
+            file = cls(path, part, descriptor, placed, overwrite)
+            facts = os.fstat(descriptor)
+            whole = facts.st_size >= file._size and facts.st_nlink == 1  # a published one has two
+            if not whole or file.identity != identity:
+                file.keep()
+                return None
+            os.ftruncate(descriptor, file._size)  # tables are written anew
+            file._write_headers()
         return file
 
     def __enter__(self) -> Self:
@@ -104,6 +150,15 @@ class ImageFile:
         trace: TracebackType | None,
     ) -> None:
         self.discard()
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Number of the part in its file system, and the size of its images (bytes)."""
+        return os.fstat(self._descriptor).st_ino, self._size
+
+    @property
+    def _size(self) -> int:
+        return max(plane.end for plane in self._planes.values())
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -204,7 +259,7 @@ class ImageFile:
             If the disk fails or is full, or a file of this name has appeared meanwhile.
         """
         with _storage_errors(self.path):
-            end = max(plane.end for plane in self._planes.values())
+            end = self._size
             for table in tables:
                 end += self._write(end, _table_bytes(table))
             sums = [self._datasum(plane) for plane in self._planes.values()]
@@ -214,8 +269,24 @@ class ImageFile:
                 self._seal(plane, total)
             os.fsync(self._descriptor)
             self._rename()
-            _sync_folder(self.path.parent)
+            portable.sync_folder(self.path.parent)
         self._close()
+
+    def sync(self) -> None:
+        """Bring to the disk what was written so far; other threads may write meanwhile.
+
+        Raises
+        ------
+        StorageError
+            If the disk fails.
+        """
+        with _storage_errors(self.path):
+            portable.sync_data(self._descriptor)
+
+    def keep(self) -> None:
+        """Close the file, and leave what was not published to `reopen`."""
+        if self._descriptor >= 0:
+            self._close()
 
     def discard(self) -> None:
         """Close the file, and remove what was not published."""
@@ -225,7 +296,7 @@ class ImageFile:
             self._close()
 
     def _reserve(self) -> None:
-        needed = max(plane.end for plane in self._planes.values())
+        needed = self._size
         try:
             portable.allocate(self._descriptor, needed)
         except OSError as error:
@@ -236,6 +307,10 @@ class ImageFile:
                 f"{self.path}: needs {format_bytes(needed)}, {format_bytes(free)} free in "
                 f"{self.path.parent} ({error.strerror}); make room or choose another folder"
             ) from None
+
+    def _write_headers(self) -> None:
+        for plane in self._planes.values():
+            self._write(plane.offset, plane.header_bytes())
 
     def _write(self, offset: int, data: bytes | memoryview) -> int:
         view = memoryview(data)
@@ -325,6 +400,11 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise StorageError(f"{path} exists; choose another name, or --overwrite (run: --force)")
 
 
+def part_of(target: Path) -> Path:
+    """Return the file beside another one that holds what is written of it until it is whole."""
+    return target.with_name(target.name + ".part")
+
+
 def _open_part(part: Path) -> int:
     """Create and lock a new file, in place of one that a dead process left."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.NO_FOLLOW
@@ -334,6 +414,20 @@ def _open_part(part: Path) -> int:
         _remove_stale(part)
         descriptor = os.open(part, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
     portable.try_lock(descriptor)
+    return descriptor
+
+
+def _reopen_part(part: Path) -> int | None:
+    """Open and lock a part that is there; None where it is not, or is no file of ours."""
+    try:
+        if not stat.S_ISREG(part.lstat().st_mode):
+            return None
+        descriptor = os.open(part, os.O_RDWR | portable.NO_FOLLOW | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        return None
+    if portable.try_lock(descriptor) is False:
+        os.close(descriptor)
+        raise StorageError(f"{part} is being written by another process; wait for its end")
     return descriptor
 
 
@@ -347,13 +441,3 @@ def _remove_stale(part: Path) -> None:
         part.unlink()
     finally:
         os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring the new name itself to the disk, where the system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

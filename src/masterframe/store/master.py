@@ -6,6 +6,9 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import dask
 import dask.array as da
@@ -16,8 +19,10 @@ from dask.delayed import Delayed
 from masterframe import ahead, cluster, combine, finish, jobs, masterfile, stack
 from masterframe.fits import headers, masters, write
 from masterframe.model import BandResult, Frame
+from masterframe.quality.verdicts import Check
 from masterframe.store.copies import unpack
 from masterframe.store.made import Made
+from masterframe.store.output import Finished, Output, Progress, open_output
 from masterframe.store.resources import Reporter, Resources
 from masterframe.store.room import plan_image, room_of
 from masterframe.store.tasks import band_tasks, run_in_order
@@ -27,10 +32,10 @@ from masterframe.tiling import Tiling, format_bytes
 class _Followed:
     """A reporter that also tells who reads ahead how far the work has come."""
 
-    def __init__(self, reporter: Reporter, walker: ahead.Walker, total: int) -> None:
+    def __init__(self, reporter: Reporter, walker: ahead.Walker, done: int, total: int) -> None:
         self.begin, self.note = reporter.begin, reporter.note
         self._reporter, self._walker = reporter, walker
-        self._done, self._total = 0, total
+        self._done, self._total = done, total
 
     def advance(self, done_bytes: int) -> None:
         """Tell both."""
@@ -77,99 +82,168 @@ def _make_master(
         tiling.rows if tiling.columns == image.images[0].frame.shape[1] else 0  # parts of rows
         for image, tiling in zip(job.images, tilings, strict=True)
     ]
+    given = job  # plain copies lie elsewhere in every run
     job = replace(job, images=unpack(job.images, resources, rows))
-    total = sum(tiling.read_bytes for tiling in tilings)
-    resources.reporter.begin(job.path.name, total)
-    resources = replace(resources, reporter=_Followed(resources.reporter, walker, total))
     job = replace(job, images=tuple(_with_steps(job.images, tilings, resources)))
     facts = masterfile.facts_of(job)
-    with write.ImageFile.create(
-        job.path, masterfile.plane_specs(job, facts), overwrite=job.overwrite
-    ) as file:
+    planes = masterfile.plane_specs(job, facts)
+    with open_output(job, planes, partial(jobs.fingerprint, given)) as output:
+        total = sum(tiling.read_bytes for tiling in tilings)
+        left = total - _read_before(output.start, job, tilings)
+        if left < total:
+            resources.reporter.note(f"{job.path.name}: {_resumed(output.start, len(job.images))}")
+        resources.reporter.begin(job.path.name, left)
+        following = _Followed(resources.reporter, walker, total - left, total)
         in_flight = room.footprint.machines * min(tiling.in_flight for tiling in tilings)
-        done = list(_make_images(file, job, tilings, resources, in_flight))
-        totals = [total for total, _ in done]
-        datasums = [
-            masterfile.datasums_of(image, total)
-            for image, total in zip(job.images, totals, strict=True)
-        ]
-        if job.verify:
-            masterfile.check_datasums(job, datasums)
-        if job.token:
-            facts = replace(facts, token=job.token(masterfile.named_sums(job, datasums)))
-        kept = np.sum([total.counts["kept"] for total in totals], axis=0)
-        file.update_cards(file.names[0], headers.master_cards(facts, [int(n) for n in kept]))
-        numbers = [measured for _, measured in done]
-        tests = masterfile.tests_of(job, totals, numbers)
-        file.publish(
-            [
-                masterfile.quality_table(job, numbers, tests),
-                masterfile.inputs_table(job, totals, datasums),
-            ]
-        )
+        done = _make_images(output, job, tilings, replace(resources, reporter=following), in_flight)
+        tests = _publish(output.file, job, facts, done)
+    totals = [image.totals for image in done]
     return Made(
         path=job.path,
         n_frames=len(job.inputs),
         rejected=masterfile.rejected(totals),
         seconds=time.monotonic() - began,
-        bytes_read=total,
-        numbers=numbers[0],
+        bytes_read=left,
+        numbers=done[0].numbers,
         images=len(job.images),
         tests=tuple(item for found in tests for item in found),
     )
 
 
-def _make_images(
+def _read_before(start: Progress, job: jobs.MasterJob, tilings: Sequence[Tiling]) -> int:
+    """Return the bytes that an earlier run has read."""
+    whole = sum(tiling.read_bytes for tiling in tilings[: len(start.finished)])
+    if not start.row:
+        return whole
+    index = len(start.finished)
+    return whole + tilings[index].read_bytes * start.row // _shape(job.images[index])[0]
+
+
+def _resumed(start: Progress, count: int) -> str:
+    """Return in words where an earlier run had come to."""
+    image = f" of image {len(start.finished) + 1} of {count}" if count > 1 else ""
+    if len(start.finished) == count:
+        return "an earlier run has finished its bands"
+    return f"goes on from row {start.row + 1}{image}, where an earlier run ended"
+
+
+def _publish(
     file: write.ImageFile,
+    job: jobs.MasterJob,
+    facts: headers.MasterFacts,
+    done: Sequence[Finished],
+) -> list[list[Check]]:
+    """Add what is known once all bands are there, give the file its name, and return the tests."""
+    totals, numbers = [image.totals for image in done], [image.numbers for image in done]
+    pairs = zip(job.images, totals, strict=True)
+    datasums = [masterfile.datasums_of(image, total) for image, total in pairs]
+    if job.verify:
+        masterfile.check_datasums(job, datasums)
+    if job.token:
+        facts = replace(facts, token=job.token(masterfile.named_sums(job, datasums)))
+    kept = np.sum([total.counts["kept"] for total in totals], axis=0)
+    file.update_cards(file.names[0], headers.master_cards(facts, [int(n) for n in kept]))
+    tests = masterfile.tests_of(job, totals, numbers)
+    file.publish(
+        [
+            masterfile.quality_table(job, numbers, tests),
+            masterfile.inputs_table(job, totals, datasums),
+        ]
+    )
+    return tests
+
+
+def _make_images(
+    output: Output,
     job: jobs.MasterJob,
     tilings: Sequence[Tiling],
     resources: Resources,
     in_flight: int,
-) -> Iterator[tuple[masterfile.Totals, dict[str, float]]]:
-    """Combine all images into their planes of the file; yield totals and numbers of each.
+) -> list[Finished]:
+    """Combine all images into their planes of the file; return what is known of each.
 
     The bands of one follow those of another without a pause: while the last ones of an image are
     combined, the first ones of the next are on their way.
     """
-    pairs = zip(job.images, tilings, strict=True)
-    lazy = (_combined(image, job, tiling) for image, tiling in pairs)
-    tasks = (task for combined in lazy for task in band_tasks(combined))
+    start = output.start
+    first, finished = len(start.finished), list(start.finished)
+    pairs = list(zip(job.images, tilings, strict=True))[first:]
+    rows = [start.row, *[0] * len(pairs)]
+    tasks = (
+        task
+        for (image, tiling), row in zip(pairs, rows, strict=False)
+        for task in _tasks(image, job, tiling, row)
+    )
     results = run_in_order(tasks, resources.runner, in_flight)
-    for image, tiling in zip(job.images, tilings, strict=True):
-        totals = masterfile.Totals(len(image.images))
-        planes = _planes(file, image)
+    for (image, tiling), row in zip(pairs, rows, strict=False):
+        begun = start.totals if row else None
+        totals = begun or masterfile.Totals(len(image.images))
+        planes = _planes(output.file, image)
         pixel_bytes = tiling.read_bytes // math.prod(planes.shape)
-        left = math.prod(planes.shape)
-        while left:
-            band: BandResult = next(results)[0, 0, 0]
-            left -= band.planes["data"].size
-            for plane, values in band.planes.items():
-                stored = values.astype(masterfile.stored_type(plane, image), copy=False)
-                whole = stored.shape[1] == planes.shape[1]
-                column0 = None if whole else band.column0
-                file.write_rows(planes.names[plane], band.row0, stored, column0)
+        for band in _cells(results, planes.shape, row):
+            _write(output.file, planes, image, band)
             totals.add(band)
+            if band.column0 + band.planes["data"].shape[1] == planes.shape[1]:
+                output.reached(finished, band.row0 + len(band.planes["data"]), totals)
             resources.reporter.advance(pixel_bytes * band.planes["data"].size)
-        yield totals, _finish(planes, image, job, totals)
+        if image.normalize is not None or image.hot_sigma is not None:
+            output.withdraw(finished)
+        finished.append(Finished(totals, _finish(planes, image, job, totals)))
+        output.settle(finished)
+    return finished
 
 
-def _combined(image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling) -> combine.Combined:
-    """Return the lazy combination of one image."""
+def _tasks(image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling, row: int) -> Iterator[Any]:
+    """Yield the tasks of an image from a row on."""
+    if row == _shape(image)[0]:
+        return
+    combined = _combined(image, job, tiling, row)
+    above = len(combined.column_chunks) if row else 0  # the rows that are there are one band
+    yield from islice(band_tasks(combined), above, None)
+
+
+def _cells(results: Iterator[Any], shape: tuple[int, int], row: int) -> Iterator[BandResult]:
+    """Yield the results of one image from a row on."""
+    left = (shape[0] - row) * shape[1]
+    while left:
+        band: BandResult = next(results)[0, 0, 0]
+        left -= band.planes["data"].size
+        yield band
+
+
+def _write(
+    file: write.ImageFile, planes: finish.MasterPlanes, image: jobs.ImageJob, band: BandResult
+) -> None:
+    """Write the planes of a cell to their places."""
+    for plane, values in band.planes.items():
+        stored = values.astype(masterfile.stored_type(plane, image), copy=False)
+        whole = stored.shape[1] == planes.shape[1]
+        file.write_rows(planes.names[plane], band.row0, stored, None if whole else band.column0)
+
+
+def _combined(
+    image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling, row: int
+) -> combine.Combined:
+    """Return the lazy combination of one image, with a cut at a row."""
     return combine.combine_stack(
-        xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x")),
+        xr.DataArray(_lazy_values(image, tiling, row), dims=("frame", "y", "x")),
         image.recipe,
         image.calibration,
         facts=combine.FrameFacts(job.rank, _sources(image), image.weights, _exptimes(job)),
-        uncertainties=_lazy_uncertainties(image, tiling),
+        uncertainties=_lazy_uncertainties(image, tiling, row),
     )
 
 
 def _planes(file: write.ImageFile, image: jobs.ImageJob) -> finish.MasterPlanes:
     """Return the planes of one image in the file."""
-    trim = image.calibration.trim
-    shape = trim.shape if trim else image.images[0].frame.shape
     names = masters.hdu_names(image.name, combine.plane_names(image.recipe))
-    return finish.MasterPlanes(file, names, shape)
+    return finish.MasterPlanes(file, names, _shape(image))
+
+
+def _shape(image: jobs.ImageJob) -> tuple[int, int]:
+    """Return rows and columns of an image in the file."""
+    trim = image.calibration.trim
+    return trim.shape if trim else image.images[0].frame.shape
 
 
 def _finish(
@@ -220,13 +294,23 @@ def _exptimes(job: jobs.MasterJob) -> tuple[float, ...]:
     return tuple(times) if len(times) == len(job.inputs) else ()
 
 
-def _lazy_uncertainties(image: jobs.ImageJob, tiling: Tiling) -> da.Array | None:
+def _lazy_uncertainties(image: jobs.ImageJob, tiling: Tiling, row: int) -> da.Array | None:
     if not image.uncertainties:
         return None
-    return stack.lazy_array(image.uncertainties, tiling.rows, tiling.columns)
+    return stack.lazy_array(image.uncertainties, _heights(image, tiling, row), tiling.columns)
 
 
-def _lazy_values(image: jobs.ImageJob, tiling: Tiling) -> da.Array:
+def _lazy_values(image: jobs.ImageJob, tiling: Tiling, row: int = 0) -> da.Array:
+    heights = _heights(image, tiling, row)
     if image.changed is not None:
-        return image.changed.rechunk({0: -1, 1: tiling.rows, 2: -1})
-    return stack.lazy_array([item.frame for item in image.images], tiling.rows, tiling.columns)
+        return image.changed.rechunk({0: -1, 1: heights, 2: -1})
+    return stack.lazy_array([item.frame for item in image.images], heights, tiling.columns)
+
+
+def _heights(image: jobs.ImageJob, tiling: Tiling, row: int) -> tuple[int, ...] | int:
+    """Return the rows of each band of the frames; those above a row of the master are one."""
+    if not row:
+        return tiling.rows
+    trim, height = image.calibration.trim, image.images[0].frame.shape[0]
+    above = row + (trim.y0 if trim else 0)
+    return above, *(end - start for start, end in tiling.starts(height - above))

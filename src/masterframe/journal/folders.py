@@ -1,56 +1,23 @@
-"""What has been done, and by whom: product tokens and the lock of an output folder."""
+"""The private folder of an output folder, and who may work in it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from masterframe.errors import LockedError, StorageError
 from masterframe.fits import portable
-from masterframe.model import ALGORITHM_VERSION
 
 STATE_FOLDER = ".masterframe"
 """Folder of an output folder that holds the lock, the journal and scratch files (0700)."""
 
-
-def product_token(
-    recipe: Any, masters: Mapping[str, str], datasums: Sequence[tuple[str, int]]
-) -> str:
-    """Return the name of a product's contents: equal tokens mean equal pixels.
-
-    Parameters
-    ----------
-    recipe : dataclass or JSON value
-        The resolved recipe: everything that decides how pixels are made.
-    masters : mapping
-        Token of each master that goes in, by its role.
-    datasums : sequence of (str, int)
-        Name of the image and DATASUM of each input; their order does not matter.
-
-    Returns
-    -------
-    str
-        40 hexadecimal digits. Times and folders of the inputs are no part of it, so that touching
-        or moving a file remakes nothing.
-    """
-    record = {
-        "version": ALGORITHM_VERSION,
-        "recipe": asdict(recipe)
-        if is_dataclass(recipe) and not isinstance(recipe, type)
-        else recipe,
-        "masters": dict(masters),
-        "inputs": sorted(datasums),
-    }
-    text = json.dumps(record, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:40]
+PARTS = "parts"
+"""Folder in it for products that are not whole yet, with their journals."""
 
 
 def state_folder(out: Path) -> Path:
@@ -85,6 +52,40 @@ def make_folder(folder: Path) -> None:
 
 def _unwritable(out: Path, error: OSError) -> StorageError:
     return StorageError(f"{out}: the output folder cannot be written ({error.strerror})")
+
+
+def place_of_part(out: Path, output: str) -> Path:
+    """Return where a product is written until it is whole: in the private folder if that can be.
+
+    Parameters
+    ----------
+    out : Path
+        Output folder.
+    output : str
+        Path of the product in it, whose folder is there.
+
+    Raises
+    ------
+    StorageError
+        If the folder cannot be made.
+    """
+    target = out / output
+    part = state_folder(out) / PARTS / f"{output}.part"
+    make_folder(part.parent)
+    same = part.parent.stat().st_dev == target.parent.stat().st_dev  # a rename stays on its disk
+    return part if same else target.with_name(part.name)
+
+
+def sweep_parts(out: Path) -> None:
+    """Remove journals whose part has become a product, and parts that nothing is known of.
+
+    Only for who holds the lock of the output folder.
+    """
+    for path in (out / STATE_FOLDER / PARTS).rglob("*.fits.*"):
+        other = path.with_suffix(".part" if path.suffix == ".journal" else ".journal")
+        if not path.is_dir() and not other.exists():
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 @contextmanager

@@ -1,0 +1,25 @@
+"""What has been done, and by whom: product tokens, finished bands, the lock of an output folder."""
+
+from masterframe.journal.bands import BandJournal, Claim, read_claim
+from masterframe.journal.folders import (
+    STATE_FOLDER,
+    lock,
+    make_folder,
+    place_of_part,
+    state_folder,
+    sweep_parts,
+)
+from masterframe.journal.tokens import product_token
+
+__all__ = [
+    "STATE_FOLDER",
+    "BandJournal",
+    "Claim",
+    "lock",
+    "make_folder",
+    "place_of_part",
+    "product_token",
+    "read_claim",
+    "state_folder",
+    "sweep_parts",
+]
