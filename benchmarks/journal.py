@@ -37,23 +37,13 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         paths = make_frames(Path(folder), options.frames, (options.size, options.size))
-        commands = [
-            f"{name}="
-            + shlex.join(
-                [
-                    sys.executable,
-                    "-c",
-                    RUN.format(seconds=seconds),
-                    "combine",
-                    *map(str, paths),
-                    "-o",
-                    "{scratch}/master.fits",
-                ]
-            )
-            for name, seconds in WAYS.items()
-        ]
+        combine = ["combine", *map(str, paths), "-o", "{scratch}/master.fits"]
+        commands = []
+        for name, seconds in WAYS.items():
+            command = [sys.executable, "-c", RUN.format(seconds=seconds), *combine]
+            commands.append(f"{name}={shlex.join(command)}")
         compare = [sys.executable, str(HERE / "compare.py"), f"--rounds={options.rounds}"]
-        compare += ["--cold"] * options.cold + commands + ["--data", *map(str, paths)]
+        compare += [*["--cold"] * options.cold, *commands, "--data", *map(str, paths)]
         print(f"{options.frames} frames of {options.size} x {options.size} uint16", flush=True)
         return subprocess.run(compare, check=False).returncode
 

@@ -5,11 +5,16 @@
  *   stale-open=N  the first N opens fail with ESTALE
  *   stale-read=N  the first N reads of pixels (positioned, into a buffer) fail with ESTALE
  *   eio           every read of pixels fails with EIO
+ *   slow=MS       every read of pixels takes so many milliseconds more
+ *
+ * KILL=CALL:N:before or KILL=CALL:N:after ends the process as kill -9 does, before or after the N-th
+ * CALL (pwrite, fdatasync, fsync, rename, unlink) on a file whose path ends with KILL_PATH.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,6 +79,7 @@ ssize_t preadv64v2(int descriptor, const struct iovec *parts, int count, off_t o
     if (!wanted_file(descriptor)) return real(descriptor, parts, count, offset, flags);
     if (times("stale-read") >= 0 && fails("stale-read", ESTALE)) return -1;
     if (times("eio") >= 0 && fails("eio", EIO)) return -1;
+    if (times("slow") >= 0) usleep(1000 * times("slow"));
     if (times("short") < 0) return real(descriptor, parts, count, offset, flags);
     if (__sync_fetch_and_add(&calls, 1) % 3 == 0) {
         errno = EINTR;
@@ -102,4 +108,76 @@ ssize_t pread64(int descriptor, void *buffer, size_t size, off_t offset) {
 
 ssize_t pread(int descriptor, void *buffer, size_t size, off_t offset) {
     return pread64(descriptor, buffer, size, offset);
+}
+
+static int killing;
+
+/* End the process if this is the call and the moment that KILL names; calls count before it. */
+static void moment(const char *call, const char *when, const char *path) {
+    const char *kill_at = getenv("KILL"), *part = getenv("KILL_PATH");
+    size_t size = strlen(call), length = strlen(path);
+    if (kill_at == NULL || part == NULL || length < strlen(part)) return;
+    if (strcmp(path + length - strlen(part), part) != 0) return;
+    if (strncmp(kill_at, call, size) != 0 || kill_at[size] != ':') return;
+    if (strcmp(when, "before") == 0) __sync_fetch_and_add(&killing, 1);
+    char *rest;
+    if (strtol(kill_at + size + 1, &rest, 10) != killing) return;
+    if (strcmp(rest + 1, when) == 0) kill(getpid(), SIGKILL);
+}
+
+static void moment_of_file(const char *call, const char *when, int descriptor) {
+    char link[64], path[4096];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    if (size < 0) return;
+    path[size] = 0;
+    moment(call, when, path);
+}
+
+typedef ssize_t pwrite_call(int, const void *, size_t, off_t);
+
+ssize_t pwrite64(int descriptor, const void *buffer, size_t size, off_t offset) {
+    pwrite_call *real = (pwrite_call *)dlsym(RTLD_NEXT, "pwrite64");
+    moment_of_file("pwrite", "before", descriptor);
+    ssize_t done = real(descriptor, buffer, size, offset);
+    moment_of_file("pwrite", "after", descriptor);
+    return done;
+}
+
+ssize_t pwrite(int descriptor, const void *buffer, size_t size, off_t offset) {
+    return pwrite64(descriptor, buffer, size, offset);
+}
+
+typedef int file_call(int);
+
+int fdatasync(int descriptor) {
+    moment_of_file("fdatasync", "before", descriptor);
+    int done = ((file_call *)dlsym(RTLD_NEXT, "fdatasync"))(descriptor);
+    moment_of_file("fdatasync", "after", descriptor);
+    return done;
+}
+
+int fsync(int descriptor) {
+    moment_of_file("fsync", "before", descriptor);
+    int done = ((file_call *)dlsym(RTLD_NEXT, "fsync"))(descriptor);
+    moment_of_file("fsync", "after", descriptor);
+    return done;
+}
+
+typedef int rename_call(const char *, const char *);
+
+int rename(const char *from, const char *to) {
+    moment("rename", "before", from);
+    int done = ((rename_call *)dlsym(RTLD_NEXT, "rename"))(from, to);
+    moment("rename", "after", from);
+    return done;
+}
+
+typedef int path_call(const char *);
+
+int unlink(const char *path) {
+    moment("unlink", "before", path);
+    int done = ((path_call *)dlsym(RTLD_NEXT, "unlink"))(path);
+    moment("unlink", "after", path);
+    return done;
 }

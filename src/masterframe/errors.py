@@ -71,3 +71,7 @@ class ClusterLostError(MasterframeError):
     """The scheduler or all of its workers have gone."""
 
     exit_code = 5
+
+
+class TaskLostError(MasterframeError):
+    """A task whose workers died, again and again."""

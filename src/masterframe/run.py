@@ -17,6 +17,7 @@ from typing import Any, Literal
 from masterframe import __version__, cluster, freshness, inventory, journal, report, runlog, store
 from masterframe.config import load_config
 from masterframe.errors import (
+    ClusterLostError,
     ConfigError,
     FrameError,
     LockedError,
@@ -351,8 +352,8 @@ class _Walk:
                 resources = replace(self._resources, scratch=folder)
                 job = master_job(product, self._config, self._out, resources)
                 made = store.make_master(job, resources)
-        except (StorageError, LockedError):
-            raise  # nothing else could be written either
+        except (StorageError, LockedError, ClusterLostError):
+            raise  # nothing else could be made or written either
         except MasterframeError as error:
             return _outcome(product, self._out, "failed", str(error))
         notes = tuple(f"left out {item.source.path}: {item.reason}" for item in job.left_out)

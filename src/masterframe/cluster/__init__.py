@@ -7,14 +7,14 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from masterframe.cluster import jobqueue, security
-from masterframe.errors import ClusterLostError, UsageError
+from masterframe.errors import ClusterLostError, TaskLostError, UsageError
 from masterframe.model import Certificates, ClusterSpec
 
 MOST_MEMORY = 4 * 10**9
@@ -32,9 +32,6 @@ and as it is used."""
 
 class Task(Protocol):
     """A task on its way: a `concurrent.futures.Future` or a distributed one."""
-
-    def add_done_callback(self, function: Any) -> None:
-        """Call a function with the task once it is done."""
 
     def result(self) -> Any:
         """Return what the task gave, or raise what it raised."""
@@ -120,8 +117,8 @@ class ClientRunner:
 
     def submit(self, task: Any) -> Task:
         """Send a task to the scheduler."""
-        future: Task = self._client.compute(task, optimize_graph=False, retries=2)
-        return future
+        future = self._client.compute(task, optimize_graph=False, retries=2)
+        return _SentTask(future, self._client.scheduler.address)
 
     def footprint(self, ready: Callable[[], object]) -> Footprint:
         """Measure this process and its workers, or the largest worker of a cluster."""
@@ -133,6 +130,48 @@ class ClientRunner:
         held = max(size for _, size in found.values())
         threads = max(self._client.nthreads().values())
         return Footprint(held, threads, divisible=False, machines=self._machines)
+
+
+class _SentTask:
+    """A task of a distributed client, whose errors are ours.
+
+    Parameters
+    ----------
+    future : distributed.Future
+        The task.
+    address : str
+        Where the scheduler was.
+    """
+
+    def __init__(self, future: Any, address: str) -> None:
+        self._future = future
+        self._address = address
+
+    def result(self) -> Any:
+        """Return what the task gave, or raise what it raised.
+
+        Raises
+        ------
+        ClusterLostError
+            If the scheduler has gone.
+        TaskLostError
+            If every worker that took the task has died.
+        """
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
+
+        try:
+            return self._future.result()
+        except KilledWorker as error:
+            raise TaskLostError(
+                f"{error.allowed_failures + 1} workers that took this task have died; the machine "
+                "may have ended them for want of memory: give less --memory, or fewer workers"
+            ) from None
+        except (CancelledError, CommClosedError) as error:
+            raise ClusterLostError(
+                f"the scheduler at {self._address} is lost ({error}); a second run goes on with "
+                "what is not done"
+            ) from None
 
 
 def available_cores() -> int:

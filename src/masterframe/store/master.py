@@ -17,6 +17,7 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from masterframe import ahead, cluster, combine, finish, jobs, masterfile, stack
+from masterframe.errors import TaskLostError
 from masterframe.fits import headers, masters, write
 from masterframe.model import BandResult, Frame
 from masterframe.quality.verdicts import Check
@@ -206,7 +207,11 @@ def _cells(results: Iterator[Any], shape: tuple[int, int], row: int) -> Iterator
     """Yield the results of one image from a row on."""
     left = (shape[0] - row) * shape[1]
     while left:
-        band: BandResult = next(results)[0, 0, 0]
+        try:
+            band: BandResult = next(results)[0, 0, 0]
+        except TaskLostError as error:
+            first = shape[0] - left // shape[1] + 1
+            raise TaskLostError(f"the band from row {first} on: {error}") from None
         left -= band.planes["data"].size
         yield band
 
