@@ -1,10 +1,13 @@
 """Every notebook runs from its first cell to its last, and the copy for reading is of the same."""
 
+import shutil
+
 import jupytext
 import pytest
 from nbclient import NotebookClient
 
-from support import ROOT
+import slurm
+from support import REQUIRE_ALL, ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 
@@ -13,8 +16,21 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
+@pytest.fixture
+def programs(request, monkeypatch):
+    """What a notebook finds beside Python; that on clusters finds a Slurm where one can be had."""
+    path = request.getfixturevalue("path")
+    if "clusters" not in path.stem or not (REQUIRE_ALL or shutil.which("slurmctld")):
+        yield
+        return
+    with slurm.private_slurm() as environment:
+        for name in ("SLURM_CONF", "PATH"):
+            monkeypatch.setenv(name, environment[name])
+        yield
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path, tmp_path):
+def test_notebook_runs(path, programs, tmp_path):
     notebook = jupytext.read(path)
     NotebookClient(
         notebook,
@@ -22,6 +38,12 @@ def test_notebook_runs(path, tmp_path):
         kernel_name="python3",
         resources={"metadata": {"path": str(tmp_path)}},
     ).execute()
+    printed = "".join(
+        out.text for cell in notebook.cells for out in cell.get("outputs", ()) if "text" in out
+    )
+    if REQUIRE_ALL:
+        assert "not installed" not in printed
+        assert "no Slurm here" not in printed
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert any(output["output_type"] == "display_data" for output in outputs)
 

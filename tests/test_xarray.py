@@ -484,6 +484,15 @@ def test_what_does_not_fit_is_said(stack, call, said):
 # ---- looking
 
 
+def test_a_preview_of_low_bands_opens_each_file_once(tmp_path):
+    """One task a band would open every file as often as there are bands: 12 times the time."""
+    values = raw_frames((5, 96, 130))
+    stack = mf.open_stack(write_frames(tmp_path, values), rows=2)
+    small = stack.mf.preview(pixels=33)
+    assert len(small.chunks[1]) == 1 < len(stack.chunks[1])
+    np.testing.assert_array_equal(small, values[:, 2::4, 2::4])
+
+
 def test_a_preview_reads_a_fraction(tmp_path):
     values = raw_frames((12, 96, 130))
     stack = mf.open_stack(write_frames(tmp_path, values))

@@ -14,6 +14,8 @@ from masterframe import stack as stacks
 from masterframe.errors import UsageError
 
 How = Literal["stride", "bin"]
+ROWS = 64
+"""Rows of an overview that one task reads: every task opens all files anew."""
 
 
 def overview(stack: xr.DataArray, pixels: int, how: How, frames: int | None) -> xr.DataArray:
@@ -33,10 +35,17 @@ def overview(stack: xr.DataArray, pixels: int, how: How, frames: int | None) -> 
     count = len(stack)
     chosen = np.linspace(0, count - 1, min(frames or count, count)).round().astype(int)
     step = max(1, -(-max(stack.shape[1:]) // pixels))
-    some = stack.isel({stack.dims[0]: chosen})
+    some = _in_tall_bands(stack.isel({stack.dims[0]: chosen}), ROWS * step)
     if how == "stride" or step == 1:
         return some[:, step // 2 :: step, step // 2 :: step]
     return _binned(some, step)
+
+
+def _in_tall_bands(stack: xr.DataArray, rows: int) -> xr.DataArray:
+    """Return frames on disk in chunks of so many rows; other stacks as they are."""
+    if not isinstance(stack.data, stacks.FrameArray):
+        return stack
+    return stack.copy(data=stacks.lazy_array(stack.data.frames, rows))
 
 
 def _binned(stack: xr.DataArray, step: int) -> xr.DataArray:
