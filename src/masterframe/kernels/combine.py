@@ -135,7 +135,7 @@ def _combine(
                 leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
             if settings.estimator == TRIMMED:
                 trim(ints, w, settings.trim)
-            moments(s, w, ints, floats, window, room.whole)
+            moments(s, w, ints, floats, window)
             if extras is not None and settings.rejects:
                 moments_about(s, w, ints, floats, window, extras.desk.pivots)
             if extras is not None and extras.marks.codes.size:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from masterframe.kernels.cache import part
 from masterframe.kernels.load import (
     FIRST,
@@ -21,7 +19,8 @@ from masterframe.kernels.load import (
     VALID,
 )
 from masterframe.kernels.ratios import ESTIMATORS
-from masterframe.kernels.vectors import larger, minus, plus, smaller, times
+from masterframe.kernels.sums import sum_windows
+from masterframe.kernels.vectors import larger
 
 MEAN, MEDIAN, LMEDIAN, SUM, WEIGHTED, MIN, MAX, TRIMMED = range(len(ESTIMATORS))
 
@@ -29,8 +28,6 @@ TOTAL, SQUARES, PIVOT, AVERAGE, LEVEL, MIDDLE, NEAR, NEXT, LEAST, MOST = range(1
 """Rows of the real numbers of each lane: sum of the kept values, and of the squares of their
 deviations from the pivot, a kept value in their midst; their mean; the level that frames are
 measured against; then, on the way to the window: centre, room of the rules, bounds."""
-EXACT = 2**31
-"""What sums of integers must stay below."""
 
 
 @part
@@ -43,115 +40,33 @@ def trim(ints: Any, w: int, fraction: float) -> None:
 
 
 @part
-def moments(s: Any, w: int, ints: Any, floats: Any, window: Any, whole: Any) -> None:
+def moments(s: Any, w: int, ints: Any, floats: Any, window: Any) -> None:
     """Sum the values s[a:b] of each lane, and the squares of their deviations from the pivot.
 
     Rows a and b of `ints` are the window. The pivot is the lower median of all values, or the value
-    of the window that is nearest to it. Row by row, so that every lane adds in sorted order; rows
-    that all lanes keep need no test.
+    of the window that is nearest to it.
     """
     starts, ends, valid, pivot = ints[window[0]], ints[window[1]], ints[VALID], floats[PIVOT]
     n, middle = s.shape[0], (s.shape[0] - 1) // 2
-    first, last, least = starts[0], ends[0], valid[0]
-    row = s[middle]
+    off, row = False, s[middle]
     for i in range(w):
-        first, last = larger(first, starts[i]), smaller(last, ends[i])
-        least = smaller(least, valid[i])
         pivot[i] = row[i]
-    if least < n or first > middle or last <= middle:
+        off |= (valid[i] != n) | (starts[i] > middle) | (ends[i] <= middle)
+    if off:
         for i in range(w):
             lo, hi = starts[i], ends[i]
             pivot[i] = s[min(max((valid[i] - 1) // 2, lo), max(hi - 1, 0)), i]
-    add_moments(s, w, ints, floats, window, (first, last), whole)
+    sum_windows(s, (starts, ends), (pivot, floats[TOTAL], floats[SQUARES]), w)
 
 
 @part
 def moments_about(s: Any, w: int, ints: Any, floats: Any, window: Any, pivots: Any) -> None:
     """Do the same where the lower medians of all values are given, for values rejected before."""
-    start, end = window
-    first, last = ints[start, 0], ints[end, 0]
-    for i in range(w):
-        lo, hi = ints[start, i], ints[end, i]
-        first, last = larger(first, lo), smaller(last, hi)
-        floats[PIVOT, i] = min(max(pivots[i], float(s[lo, i])), float(s[max(hi - 1, 0), i]))
-    add_moments(s, w, ints, floats, window, (first, last), None)
-
-
-@part
-def add_moments(
-    s: Any, w: int, ints: Any, floats: Any, window: Any, common: Any, whole: Any
-) -> None:
-    """Add values and squares; rows from the first to the last of `common` are of all lanes."""
-    total, squares, pivot = floats[TOTAL], floats[SQUARES], floats[PIVOT]
-    starts, ends = ints[window[0]], ints[window[1]]
-    first, last = common
-    for i in range(w):
-        total[i], squares[i] = 0.0, 0.0
-    if whole is not None and _add_integers(s, w, ints, floats, window, common, whole):
-        return
-    for k in range(s.shape[0]):
-        row = s[k]
-        if first <= k < last:
-            for i in range(w):
-                value = float(row[i])
-                deviation = value - pivot[i]
-                total[i] += value
-                squares[i] += deviation * deviation
-        else:
-            for i in range(w):
-                kept = (k >= starts[i]) & (k < ends[i])
-                value = float(row[i])
-                deviation = value - pivot[i] if kept else 0.0
-                total[i] += value if kept else 0.0
-                squares[i] += deviation * deviation
-
-
-@part
-def _add_integers(
-    s: Any, w: int, ints: Any, floats: Any, window: Any, common: Any, whole: Any
-) -> bool:  # fmt: skip
-    """Do it without rounding; return False where 32 bits do not hold the sums."""
-    (first, last), n = common, s.shape[0]
-    total, squares, middle, reach = whole[0], whole[1], whole[2], np.int32(0)
     starts, ends, pivot = ints[window[0]], ints[window[1]], floats[PIVOT]
     for i in range(w):
-        middle[i] = pivot[i]
-        total[i], squares[i] = 0, 0
-    for k in range(n):
-        row, place = s[k], np.int32(k)
-        if first <= k < last:
-            continue
-        for i in range(w):
-            kept = (place >= starts[i]) & (place < ends[i])
-            p = minus(np.int32(row[i]), middle[i]) if kept else np.int32(0)
-            reach = larger(reach, larger(p, minus(np.int32(0), p)))
-            total[i] = plus(total[i], p)
-            squares[i] = plus(squares[i], times(p, p))
-    if first < last:
-        lowest, highest = s[first], s[last - 1]
-        for i in range(w):
-            below = minus(middle[i], np.int32(lowest[i]))
-            above = minus(np.int32(highest[i]), middle[i])
-            reach = larger(reach, larger(below, above))
-    if float(n) * reach * reach >= EXACT:
-        return False
-    for k in range(first, last - 1, 2):
-        a, b = s[k], s[k + 1]
-        for i in range(w):
-            p, q = minus(np.int32(a[i]), middle[i]), minus(np.int32(b[i]), middle[i])
-            total[i] = plus(total[i], plus(p, q))
-            squares[i] = plus(squares[i], plus(times(p, p), times(q, q)))
-    if first < last and (last - first) % 2:
-        a = s[last - 1]
-        for i in range(w):
-            p = minus(np.int32(a[i]), middle[i])
-            total[i] = plus(total[i], p)
-            squares[i] = plus(squares[i], times(p, p))
-    sums, about = floats[TOTAL], floats[SQUARES]
-    for i in range(w):
-        sums[i] = total[i] + (ends[i] - starts[i]) * pivot[i]
-        about[i] = squares[i]
-    return True
+        lowest, highest = float(s[starts[i], i]), float(s[max(ends[i] - 1, 0), i])
+        pivot[i] = min(max(pivots[i], lowest), highest)
+    sum_windows(s, (starts, ends), (pivot, floats[TOTAL], floats[SQUARES]), w)
 
 
 @part

@@ -25,7 +25,8 @@ from masterframe.kernels.load import (
     VALID,
 )
 from masterframe.kernels.rows import HIGHEST, LOWEST
-from masterframe.kernels.vectors import BITS, above, accumulate, below, first, first_lanes, unlike
+from masterframe.kernels.sums import add_deviations
+from masterframe.kernels.vectors import BITS, above, below, first, first_lanes, unlike
 
 PARTIALS = BITS
 """Tiles are a multiple of it wide."""
@@ -61,7 +62,7 @@ def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
                 codes, count = room.codes[k, lanes], ints[EVEN + k % 2, lanes]
                 out = _count_lost(out, values, (low, high), top, codes, count, frame)
             lost[start // PARTIALS] = out | ~inside
-        accumulate(row, levels, lost, apart[EVENS + k % 2], sums[k], w)
+        add_deviations(row, levels, lost, apart[EVENS + k % 2], sums[k], w)
 
 
 @part

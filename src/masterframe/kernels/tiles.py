@@ -91,8 +91,6 @@ class Room(NamedTuple):
     near: Array
     bounds: Array
     """What bounds the kept values of each lane, shape (2, lanes)."""
-    whole: NDArray[np.int32] | None
-    """Sums of integers and their pivot, shape (3, lanes); None where values are floats."""
     column: NDArray[np.float64]
     ints: NDArray[np.int32]
     floats: NDArray[np.float64]
@@ -122,7 +120,7 @@ def make_room(n: int, kind: np.dtype[Any]) -> Room:
         name: np.ndarray(shape, dtype, memory, start + first)
         for name, shape, dtype, first in pieces
     }
-    return Room(whole=arrays.pop("whole", None), **arrays)
+    return Room(**arrays)
 
 
 @functools.cache
@@ -147,8 +145,6 @@ def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
         "codes": ((n, width), np.int8),
         "trace": ((TRACED,), np.float64),
     }
-    if kind.kind != "f":
-        wanted["whole"] = ((3, width), np.int32)
     pieces, first = [], 0
     for name, (shape, dtype) in wanted.items():
         pieces.append((name, shape, np.dtype(dtype), first))

@@ -18,8 +18,6 @@ from masterframe.kernels.cache import part
 
 BITS = 64
 """Lanes that are picked from at once; the arrays given are at least so long."""
-ABREAST = 32
-"""Lanes that are summed at once: their sums stay in registers."""
 
 
 def _selection(typing_context: Any, x: Any, y: Any, sign: str) -> Any:
@@ -74,7 +72,7 @@ def _times(typing_context: Any, x: Any, y: Any) -> Any:
     return _arithmetic(typing_context, x, y, "mul")
 
 
-class _Row:
+class Row:
     """The values of a contiguous array, some lanes at a time."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, array: Any, lanes: int) -> None:
@@ -96,7 +94,7 @@ class _Row:
 
 def _loaded(context: Any, builder: Any, kind: Any, array: Any) -> Any:
     """Return the first `BITS` values of a contiguous array as a vector."""
-    return _Row(context, builder, kind, array, BITS).load(ir.Constant(ir.IntType(64), 0))
+    return Row(context, builder, kind, array, BITS).load(ir.Constant(ir.IntType(64), 0))
 
 
 def _bits(builder: Any, flags: Any) -> Any:
@@ -124,12 +122,14 @@ def _above(typing_context: Any, values: Any, bounds: Any) -> Any:
     return _picked(typing_context, values, bounds, ">")
 
 
-def _spread(context: Any, builder: Any, kind: Any, number: Any) -> Any:
-    """Return a vector of `BITS` equal numbers."""
+def spread(
+    context: Any, builder: Any, kind: Any, number: Any, lanes: int = BITS
+) -> Any:  # fmt: skip
+    """Return a vector of equal numbers."""
     whole = ir.IntType(32)
-    start = ir.Constant(ir.VectorType(context.get_data_type(kind), BITS), ir.Undefined)
+    start = ir.Constant(ir.VectorType(context.get_data_type(kind), lanes), ir.Undefined)
     one = builder.insert_element(start, number, whole(0))
-    return builder.shuffle_vector(one, start, ir.Constant(ir.VectorType(whole, BITS), [0] * BITS))
+    return builder.shuffle_vector(one, start, ir.Constant(ir.VectorType(whole, lanes), [0] * lanes))
 
 
 def _differ(typing_context: Any, values: Any, n: Any) -> Any:
@@ -137,7 +137,7 @@ def _differ(typing_context: Any, values: Any, n: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = context.cast(builder, arguments[1], n, values.dtype)
-        same = _spread(context, builder, values.dtype, number)
+        same = spread(context, builder, values.dtype, number)
         found = _loaded(context, builder, values, arguments[0])
         return _bits(builder, builder.icmp_signed("!=", found, same))
 
@@ -149,7 +149,7 @@ def _unlike(typing_context: Any, high: Any, low: Any, n: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = context.cast(builder, arguments[2], n, high.dtype)
-        same = _spread(context, builder, high.dtype, number)
+        same = spread(context, builder, high.dtype, number)
         kinds = zip(signature.args[:2], arguments[:2], strict=True)
         a, b = (_loaded(context, builder, kind, array) for kind, array in kinds)
         return _bits(builder, builder.icmp_signed("!=", builder.sub(a, b), same))
@@ -164,57 +164,6 @@ def _first(typing_context: Any, bits: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), generate
-
-
-def _accumulate(
-    typing_context: Any, values: Any, levels: Any, lost: Any, half: Any, sums: Any, w: Any
-) -> Any:  # fmt: skip
-    """Add deviations of w values from their levels to the half, lane by lane, and to the sums.
-
-    Lanes whose bit in lost[i // BITS] is set count as 0. Rows 0 and 1 of the sums, `BITS` each,
-    take the deviations and their squares of the lanes that are alike modulo `BITS`.
-    """
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        def row(k: int) -> _Row:
-            return _Row(context, builder, signature.args[k], arguments[k], ABREAST)
-
-        def constant(number: int) -> Any:
-            return ir.Constant(ir.IntType(64), number)
-
-        x, level, goal, total = row(0), row(1), row(3), row(4)
-        bits = context.make_array(lost)(context, builder, arguments[2]).data
-        vector = ir.VectorType(context.get_data_type(levels.dtype), ABREAST)
-        groups = builder.udiv(builder.add(arguments[5], constant(BITS - 1)), constant(BITS))
-        for shift in range(0, BITS, ABREAST):
-            places = [constant(row * BITS + shift) for row in range(2)]
-            kept = [cgutils.alloca_once(builder, vector) for _ in places]
-            for place, sum_ in zip(places, kept, strict=True):
-                builder.store(total.load(place), sum_)
-            with cgutils.for_range(builder, groups, intp=ir.IntType(64)) as loop:
-                first = builder.add(builder.mul(loop.index, constant(BITS)), constant(shift))
-                apart = builder.fsub(
-                    _as_float(builder, values.dtype, x.load(first), vector), level.load(first)
-                )
-                out = builder.lshr(builder.load(builder.gep(bits, [loop.index])), constant(shift))
-                out = builder.trunc(out, ir.IntType(ABREAST))
-                out = builder.bitcast(out, ir.VectorType(ir.IntType(1), ABREAST))
-                apart = builder.select(out, ir.Constant(vector, None), apart)
-                goal.store(builder.fadd(goal.load(first), apart), first)
-                for sum_, term in zip(kept, (apart, builder.fmul(apart, apart)), strict=True):
-                    builder.store(builder.fadd(builder.load(sum_), term), sum_)
-            for place, sum_ in zip(places, kept, strict=True):
-                total.store(builder.load(sum_), place)
-        return context.get_dummy_value()
-
-    return types.void(values, levels, lost, half, sums, w), generate
-
-
-def _as_float(builder: Any, kind: Any, values: Any, vector: Any) -> Any:
-    """Return values as floats of the vector's type."""
-    if isinstance(kind, types.Float):
-        return values
-    return (builder.sitofp if kind.signed else builder.uitofp)(values, vector)
 
 
 smaller: Any = intrinsic(_smaller)
@@ -248,7 +197,6 @@ above: Any = intrinsic(_above)
 differ: Any = intrinsic(_differ)
 unlike: Any = intrinsic(_unlike)
 first: Any = intrinsic(_first)
-accumulate: Any = intrinsic(_accumulate)
 
 
 @part
