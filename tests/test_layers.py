@@ -205,7 +205,7 @@ def test_imports_keep_to_the_layers():
 def test_the_checker_sees_the_package():
     imports = imports_of(SOURCE)
     assert {FACADE, "errors", "model"} <= set(imports)
-    assert any(item.target == "dataclasses.dataclass" for item in imports["model"])
+    assert any(item.target == "dataclasses.dataclass" for item in imports["model.frames"])
 
 
 @pytest.mark.parametrize("module", sorted(set(LIGHT) & set(imports_of(SOURCE))))

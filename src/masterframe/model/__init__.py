@@ -1,0 +1,101 @@
+"""The frozen types that every layer speaks.
+
+A night is a set of `Exposure`; each holds one `Frame` an image. A `Recipe` says how frames of one
+kind become a `Product`; a `Plan` holds the products in the order in which they can be made. Axes
+are numpy's, (y, x); sections are 0-based and half-open; times are UTC; values are in adu until a
+flat divides them.
+"""
+
+from masterframe.model.calibrations import Calibration, MasterImage
+from masterframe.model.configuration import Certificates, ClusterSpec, Config
+from masterframe.model.exposures import Exposure, Problem
+from masterframe.model.frames import (
+    Frame,
+    Header,
+    Image,
+    MaskBit,
+    Packing,
+    Scalar,
+    Scaling,
+    Section,
+    Tiles,
+    Verify,
+)
+from masterframe.model.instruments import (
+    AppliedRule,
+    Condition,
+    Detector,
+    Instrument,
+    Keyword,
+    Keywords,
+    Kind,
+    Light,
+    SectionRule,
+    Selection,
+    Step,
+    TypeRule,
+)
+from masterframe.model.limits import FrameLimits, MasterLimits, Quality, Tolerances
+from masterframe.model.plans import Association, Plan, Product
+from masterframe.model.recipes import (
+    ALGORITHM_VERSION,
+    Adjustment,
+    Center,
+    Deviation,
+    Estimator,
+    Noise,
+    ProductRecipe,
+    Recipe,
+    Rejection,
+)
+from masterframe.model.results import BandResult, FrameCounts
+
+__all__ = [
+    "ALGORITHM_VERSION",
+    "Adjustment",
+    "AppliedRule",
+    "Association",
+    "BandResult",
+    "Calibration",
+    "Center",
+    "Certificates",
+    "ClusterSpec",
+    "Condition",
+    "Config",
+    "Detector",
+    "Deviation",
+    "Estimator",
+    "Exposure",
+    "Frame",
+    "FrameCounts",
+    "FrameLimits",
+    "Header",
+    "Image",
+    "Instrument",
+    "Keyword",
+    "Keywords",
+    "Kind",
+    "Light",
+    "MaskBit",
+    "MasterImage",
+    "MasterLimits",
+    "Noise",
+    "Packing",
+    "Plan",
+    "Problem",
+    "Product",
+    "ProductRecipe",
+    "Quality",
+    "Recipe",
+    "Rejection",
+    "Scalar",
+    "Scaling",
+    "Section",
+    "SectionRule",
+    "Selection",
+    "Step",
+    "Tiles",
+    "Tolerances",
+    "TypeRule",
+    "Verify",
+]

@@ -1,0 +1,56 @@
+"""Masters, and what is taken from and applied to raw values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from masterframe.model.frames import Frame, Section
+
+
+@dataclass(frozen=True, slots=True)
+class MasterImage:
+    """The planes of one image of a written master."""
+
+    data: Frame
+    """The combined values."""
+    uncert: Frame | None = None
+    """Their standard deviation."""
+    mask: Frame | None = None
+    """`MaskBit` of each pixel."""
+    part: Section | None = None
+    """The part that is used, where frames are a cut-out; None is all of it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns that are used."""
+        return self.part.shape if self.part else self.data.shape
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What is taken from and applied to the raw values of one image of N frames.
+
+    ``((raw - overscan) - bias - dark * dark_ratio) / flat * scale + zero``, in this order. It holds
+    readers of masters, never pixels, so that it travels to workers as a few hundred bytes.
+    """
+
+    overscan: Section | None = None
+    """Raw columns whose row median is subtracted."""
+    trim: Section | None = None
+    """Raw rows and columns that are kept; masters have this shape."""
+    bias: MasterImage | None = None
+    """Master bias (adu)."""
+    dark: MasterImage | None = None
+    """Master dark (adu over its dark time)."""
+    dark_holds_bias: bool = False
+    """True where no bias was taken from the dark, so that it is subtracted instead of a bias."""
+    dark_ratio: tuple[float, ...] = ()
+    """Dark time of each frame over the master's; empty for 1."""
+    flat: MasterImage | None = None
+    """Master flat (about 1)."""
+    scale: tuple[float, ...] = ()
+    """Factor of each frame; empty for 1."""
+    zero: tuple[float, ...] = ()
+    """Summand of each frame (combined unit); empty for 0."""
+    bad_pixels: MasterImage | None = None
+    """Bad-pixel file of the trimmed or raw shape: non-zero pixels are left out."""

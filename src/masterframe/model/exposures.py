@@ -1,0 +1,72 @@
+"""Exposures: what a night holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from masterframe.model.frames import Header, Image, Scalar
+from masterframe.model.instruments import Kind, Light, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """One shutter cycle in one file: typed, and described well enough to be grouped."""
+
+    path: str
+    """Absolute path of the file."""
+    images: tuple[Image, ...]
+    """Its science images, in file order; one for a plain file."""
+    kind: Kind | None
+    """What it is; None where no rule could tell."""
+    certain: bool
+    """False where the kind rests on a name or a guess."""
+    rule: str
+    """On what the kind rests, in words: ``IMAGETYP = 'Bias Frame'``."""
+    header: Header
+    """Cards of the primary HDU."""
+    object: str = ""
+    """Target, as the header gives it."""
+    exptime: float | None = None
+    """Exposure time (s)."""
+    dark_time: float | None = None
+    """Time over which dark current was collected (s): DARKTIME, else the exposure time."""
+    filter: str = ""
+    """Filter, as the header gives it."""
+    binning: tuple[int, int] = (1, 1)
+    """Detector pixels per image pixel, (y, x)."""
+    date_obs: str = ""
+    """Start, ISO 8601 in UTC; '' where it is not known."""
+    temperature: float | None = None
+    """Detector temperature (degrees C)."""
+    instrument: str = ""
+    """Camera, as the header names it."""
+    preset: str = ""
+    """Name of the `Instrument` by whose rules it was read."""
+    setup: tuple[tuple[str, Scalar], ...] = ()
+    """What must agree for two exposures to calibrate each other: detector, window, gain setting."""
+    night: str = ""
+    """Name of the night folder that it was found in."""
+    imagetyp: str = ""
+    """What the header calls it, in that of the instrument's keywords for it that tells most."""
+    technique: str = ""
+    """What the light went through: image, spectrum, ...; '' where it is not known."""
+    light: Light = ""
+    """What shone on a flat: dome, lamp, sky, twilight; '' where it is not known."""
+    optics: tuple[tuple[str, Scalar], ...] = ()
+    """What must agree besides the filter for a flat to fit: slit, grism."""
+    label: str = ""
+    """The set-up in short, as it enters the names of products: ``bin2x2_fastL``."""
+    applied: tuple[Step, ...] = ()
+    """Steps that the camera's software has already done."""
+    notes: tuple[str, ...] = ()
+    """What was odd about its header and was not obeyed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A file that was left out, or that no rule could type, with the reason."""
+
+    path: str
+    """The file."""
+    reason: str
+    """What is wrong or missing, in words for an observer."""

@@ -1,0 +1,105 @@
+"""Plans: the products of a night, and what each is made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from masterframe.model.exposures import Exposure, Problem
+from masterframe.model.frames import Scalar
+from masterframe.model.instruments import Kind
+from masterframe.model.recipes import ProductRecipe
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """A master that a product takes, and why this one; fields as in `Calibration`."""
+
+    role: Literal["bias", "dark", "flat"]
+    """What it is taken for."""
+    product: str
+    """`Product.name` of the master."""
+    reason: str
+    """Why this one, in words."""
+    ratio: tuple[float, ...] = ()
+    """Dark time of each frame over the master's; empty for 1."""
+    holds_bias: bool = False
+    """True for a dark from which no bias was taken: it is subtracted instead of a bias."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One file to be made: a master of N exposures, or one calibrated science frame."""
+
+    name: str
+    """Name in the plan: the output without its suffix."""
+    recipe: ProductRecipe
+    """The stanza that it is made by."""
+    exposures: tuple[Exposure, ...]
+    """What goes in, sorted by date and path."""
+    output: str
+    """Path of the file below the output folder, with ``/``."""
+    group: tuple[tuple[str, Scalar], ...] = ()
+    """What the exposures have in common, by field."""
+    uses: tuple[Association, ...] = ()
+    """The masters that it takes."""
+    dark_time: float | None = None
+    """Time over which its dark current was collected (s); the median of its frames."""
+    reason: str = ""
+    """Why these exposures belong together, in words."""
+    notes: tuple[str, ...] = ()
+    """What is missing for it, and what an observer should know."""
+    blocked: str = ""
+    """Why it cannot be made; '' where it can."""
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of the exposures that go in."""
+        return self.recipe.kind
+
+    def using(self, role: str) -> Association | None:
+        """Return the master taken as bias, dark or flat; None where there is none."""
+        return next((use for use in self.uses if use.role == role), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be made of a night, in an order in which it can be made."""
+
+    products: tuple[Product, ...]
+    """Products, each after the masters that it takes."""
+    left_out: tuple[Problem, ...] = ()
+    """Exposures that go into no product, with the reason."""
+    problems: tuple[Problem, ...] = ()
+    """Files that could not be used as an exposure, with the reason."""
+    notes: tuple[str, ...] = ()
+    """What is missing for what."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan in the types of JSON."""
+        return {
+            "products": [_product_dict(product) for product in self.products],
+            "left_out": [asdict(problem) for problem in self.left_out],
+            "problems": [asdict(problem) for problem in self.problems],
+            "notes": list(self.notes),
+        }
+
+
+def _product_dict(product: Product) -> dict[str, Any]:
+    """Return a product in the types of JSON; its exposures by path."""
+    return {
+        "name": product.name,
+        "kind": product.kind,
+        "recipe": asdict(product.recipe),
+        "output": product.output,
+        "group": dict(product.group),
+        "inputs": [
+            {"path": item.path, "certain": item.certain, "rule": item.rule, "notes": item.notes}
+            for item in product.exposures
+        ],
+        "uses": [asdict(use) for use in product.uses],
+        "dark_time": product.dark_time,
+        "reason": product.reason,
+        "notes": list(product.notes),
+        "blocked": product.blocked,
+    }
