@@ -22,7 +22,7 @@ SOURCE = ROOT / "src" / PACKAGE
 LAYERS = (
     {"errors", "names"},
     {"model"},
-    {"tiling", "matching", "paths", "quantiles", "kernels"},
+    {"tiling", "matching", "paths", "quantiles", "kernels", "overscan", "readout"},
     {"ahead", "fits", "cluster", "console", "scaling", "dialects"},
     {"journal", "inventory", "stack", "calibrate", "simulate", "plan", "jobs"},
     {"combine", "finish", "calibrated", "freshness", "levels", "provenance", "runlog"},

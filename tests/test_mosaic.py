@@ -203,3 +203,78 @@ def test_the_command_simulates_a_mosaic(capsys, monkeypatch, tmp_path):
     with fits.open(tmp_path / "raw" / "night" / "bias_001.fits") as hdus:
         assert [hdu.shape for hdu in hdus[1:]] == [(32, 48), (32, 48)]
         assert hdus["CCD2"].header["BIASSECB"] == "[45:48,1:32]"
+
+
+AMPLIFIED = simulate.NightSpec(
+    simulate.Camera((40, 64), 12, extensions=8, amplifiers=2, amplifier_spread=0.3),
+    bias=7,
+    darks={60.0: 6},
+    flats={"V": 6},
+    science={"V": 1},
+    exptime=60.0,
+    seed=21,
+)
+
+
+@pytest.fixture(scope="module")
+def amplified(tmp_path_factory):
+    """A night of 8 CCDs, each read by two amplifiers, and its products in one run."""
+    folder = tmp_path_factory.mktemp("amplified")
+    night = simulate.simulate_night(folder, AMPLIFIED)
+    outcomes = nights.reduce_night(night.night, folder / "out")
+    assert {outcome.state for outcome in outcomes.values()} == {"made"}, outcomes
+    return night, {name: folder / "out" / f"{item.output}" for name, item in outcomes.items()}
+
+
+def test_two_amplifiers_of_each_of_eight_ccds_give_the_truth_in_one_run(amplified):
+    night, reduced = amplified
+    assert len(night.extensions) == 8
+    (science,) = raw(night, "science")
+    for name in night.extensions:
+        truth = night.extension(name)
+        bias, dark, flat, made = (
+            fits.getdata(reduced[product], name)
+            for product in (
+                *("master_bias_bin1x1", "master_dark_60s_bin1x1", "master_flat_V_bin1x1"),
+                science.stem,
+            )
+        )
+        pixels, responses = fits.getdata(science, name).astype(float), []
+        for one in truth.amplifiers:
+            part, read = np.s_[:, one.data.x0 : one.data.x1], one.read_noise / one.gain
+            noise = np.hypot(read, 0.3) / np.sqrt(AMPLIFIED.bias)
+            assert np.std((bias - truth.bias())[part]) < 1.3 * noise
+            assert abs(np.median((bias - truth.bias())[part])) < noise / 2
+            cold = truth.dark_current()[part] < 1
+            miss = (dark - 60 * truth.dark_current())[part][cold]
+            assert abs(np.median(miss)) < read / 4
+            ratio = flat[part] * one.gain / truth.flat("V")[part]
+            responses.append(np.median(ratio))
+            assert np.std(ratio) < 0.02 * responses[-1]
+            level = np.median(pixels[:, one.overscan.x0 : one.overscan.x1], axis=1)
+            expected = (pixels[part] - level[:, None] - bias[part] - dark[part]) / flat[part]
+            np.testing.assert_allclose(made[part], expected, rtol=1e-4, atol=1e-2)
+            electrons = (expected * flat[part]) * one.gain
+            variance = np.maximum(electrons, 0) + one.read_noise**2
+            stated = fits.getdata(reduced[science.stem], f"{name}_UNCERT")[part]
+            least = np.sqrt(variance) / one.gain / flat[part]
+            assert 1 < np.median(stated / least) < 1.15
+        assert responses[0] == pytest.approx(responses[1], rel=0.01)  # one light, two gains
+    gains = {one.gain for name in night.extensions for one in night.extension(name).amplifiers}
+    assert len(gains) == 16
+
+
+def test_masters_of_amplifiers_keep_names_places_and_gains(amplified):
+    night, reduced = amplified
+    with fits.open(reduced["master_flat_V_bin1x1"], checksum=True) as hdus:
+        for name in night.extensions:
+            header, amplifiers = hdus[name].header, night.extension(name).amplifiers
+            assert hdus[name].shape == (40, 64)
+            assert [header["GAINA"], header["GAINB"]] == [one.gain for one in amplifiers]
+            assert [header["DATASECA"], header["DATASECB"]] == [
+                one.data.to_fits() for one in amplifiers
+            ]
+            assert "DETSEC" in header
+            assert not {"BIASSECA", "BIASSECB"} & set(header)
+    told = explain.explain_master(str(reduced["master_flat_V_bin1x1"]), 50, 30, "CCD7")
+    assert told.problems == ()

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import fits, kernels
+from masterframe import fits, kernels, overscan
 from masterframe.errors import UsageError
-from masterframe.model import Calibration, Frame, MasterImage, Recipe, Section
+from masterframe.model import Calibration, Frame, MasterImage, Noise, OverscanModel, Recipe, Section
+from masterframe.readout import Strip, row_parts, strips
 
 Raw = NDArray[Any]
 ALL = slice(None)
@@ -49,7 +51,7 @@ def fitted(
     UsageError
         If a master has another shape, or a cut-out lacks the overscan or all of the image.
     """
-    kept = calibration.trim.shape if calibration.trim else shape
+    kept = calibration.kept_shape(shape)
     for role in ("bias", "dark", "flat", "bad_pixels"):
         master: MasterImage | None = getattr(calibration, role)
         may_be = (kept, shape) if role == "bad_pixels" else (kept,)
@@ -67,24 +69,42 @@ def _words(shape: tuple[int, int]) -> str:
 
 def _cut(calibration: Calibration, part: Section) -> Calibration:
     """Return what calibrates a part of the raw frames, counted from the part's first pixel."""
-    trim, overscan = calibration.trim, calibration.overscan
-    if overscan and not part.x0 <= overscan.x0 < overscan.x1 <= part.x1:
+    trim, strip, apart = calibration.trim, calibration.overscan, calibration.amplifiers
+    for needed in (*calibration.overscans, *(one.data for one in apart)):
+        if not part.x0 <= needed.x0 < needed.x1 <= part.x1:
+            what = "pixels of an amplifier" if apart else "overscan"
+            raise UsageError(
+                f"columns {part.x0} to {part.x1} of the frames lack the {what}, {needed.x0} to "
+                f"{needed.x1}: calibrate the whole frames, and cut what comes out"
+            )
+    if calibration.overscan_terms:
         raise UsageError(
-            f"columns {part.x0} to {part.x1} of the frames lack the overscan, {overscan.x0} to "
-            f"{overscan.x1}: calibrate the whole frames, and cut what comes out"
+            "the overscan of a part of the frames cannot be taken off by a curve through all of "
+            "it: calibrate the whole frames, and cut what comes out"
         )
     inside = part.within(trim) if trim else part
+    if apart:
+        inside = replace(inside, x0=0, x1=sum(s.raw.stop - s.raw.start for s in strips(apart)))
     if 0 in inside.shape:
         raise UsageError("the frames are cut to pixels that the calibration trims away")
 
     def cover(master: MasterImage | None) -> MasterImage | None:
-        of_raw = master and trim and master.shape != trim.shape
+        of_raw = master and trim and master.shape != calibration.kept_shape((0, 0))
         return master and replace(master, part=part if of_raw else inside)
 
     return replace(
         calibration,
         trim=trim and trim.within(part),
-        overscan=overscan and overscan.within(part),
+        overscan=strip and strip.within(part),
+        amplifiers=tuple(
+            replace(
+                one,
+                data=one.data.within(part),
+                overscan=one.overscan and one.overscan.within(part),
+            )
+            for one in apart
+            if part.y0 < one.data.y1 and one.data.y0 < part.y1
+        ),
         bias=cover(calibration.bias),
         dark=cover(calibration.dark),
         flat=cover(calibration.flat),
@@ -93,10 +113,14 @@ def _cut(calibration: Calibration, part: Section) -> Calibration:
 
 
 def trim_columns(block: Raw, calibration: Calibration) -> Raw:
-    """Return the view of raw rows (N, rows, columns) that is kept after trimming."""
-    if calibration.trim is None:
+    """Return what is kept of raw rows (..., columns) after trimming; a view where it can be."""
+    trim = calibration.trim
+    if trim is None:
         return block
-    return block[:, :, calibration.trim.x0 : calibration.trim.x1]
+    if calibration.kept_shape(trim.shape) == trim.shape:
+        return block[..., trim.x0 : trim.x1]
+    parts = [block[..., strip.raw] for strip in strips(calibration.amplifiers)]
+    return np.concatenate(parts, axis=-1)
 
 
 def load_terms(
@@ -127,14 +151,15 @@ def load_terms(
     step : int
         Rows of the image from one row of the block to the next.
     columns : slice
-        Columns of the trimmed image that the terms are for.
+        Columns of the trimmed image that the terms are for; of one strip where there are several
+        amplifiers (`strips_of`).
     """
     rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
     work = np.dtype(recipe.dtype)
     threshold = recipe.rejection if recipe.rejection.rule == "threshold" else None
     bias = None if calibration.dark and calibration.dark_holds_bias else calibration.bias
     return kernels.LoadTerms(
-        overscan=_overscan(block, calibration, work),
+        overscan=_overscan(block, rows, calibration, columns).astype(work),
         bias=_master_rows(bias, rows, work)[:, columns],
         dark=_master_rows(calibration.dark, rows, work)[:, columns],
         dark_ratio=_per_frame(calibration.dark_ratio, work),
@@ -142,7 +167,7 @@ def load_terms(
         scale=_per_frame(calibration.scale, work),
         zero=_per_frame(calibration.zero, work),
         bad=bad_rows(calibration, rows)[:, columns],
-        frame_mask=_no_mask() if mask is None else np.asarray(trim_columns(mask, calibration)),
+        frame_mask=_no_mask() if mask is None else _kept_mask(mask, calibration, columns),
         saturation=_bound(recipe.saturation, np.inf),
         raw_low=_bound(threshold.low if threshold else None, -np.inf),
         raw_high=_bound(threshold.high if threshold else None, np.inf),
@@ -189,8 +214,81 @@ def apply(
         Calibrated values, NaN where nothing valid is known.
     """
     recipe = recipe or Recipe()
-    terms = load_terms(block, row0, calibration, recipe, step=step)
-    return kernels.calibrate_block(trim_columns(block, calibration), terms, np.dtype(recipe.dtype))
+    parts = []
+    for columns in strips_of(calibration, slice(None)):
+        terms = load_terms(block, row0, calibration, recipe, step=step, columns=columns)
+        raw = trim_columns(block, calibration)[:, :, columns]
+        parts.append(kernels.calibrate_block(raw, terms, np.dtype(recipe.dtype)))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+
+def strips_of(calibration: Calibration, columns: slice) -> list[slice]:
+    """Return columns of the trimmed image apart where they are read by different amplifiers."""
+    if not calibration.amplifiers:
+        return [columns]
+    return [strip.kept for strip in strips(calibration.amplifiers)]
+
+
+def noise_parts(
+    calibration: Calibration, columns: slice, rows: range, noise: Noise
+) -> list[tuple[slice, Noise]]:
+    """Return which rows of some columns (of `strips_of`) have which noise.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Its amplifiers know their own gain and read noise, where it has some.
+    columns, rows : slice, range
+        In the trimmed image.
+    noise : Noise
+        What holds where an amplifier does not know its own.
+
+    Returns
+    -------
+    list of (slice, Noise)
+        Slices count from the first of the rows.
+    """
+    if not calibration.amplifiers:
+        return [(slice(0, len(rows)), noise)]
+    top = calibration.trim.y0 if calibration.trim else 0
+    raw = range(rows.start + top, rows.stop + top)
+    return row_parts(_strip(calibration, columns), raw, noise)
+
+
+def _strip(calibration: Calibration, columns: slice) -> Strip:
+    """Return the strip that lies in some columns of the trimmed image."""
+    (found,) = (one for one in strips(calibration.amplifiers) if one.kept == columns)
+    return found
+
+
+def with_curves(calibration: Calibration, frames: Sequence[Frame]) -> Calibration:
+    """Return a calibration that knows the curve through each overscan of some frames.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Its model says whether there are curves at all; else it is returned as it is.
+    frames : sequence of Frame
+        The whole frames that are calibrated; the columns of their overscans are read.
+
+    Raises
+    ------
+    FrameError
+        If a file cannot be read or has changed since its scan.
+    """
+    model, sections = calibration.overscan_model, calibration.overscans
+    if not (model.is_curve and sections):
+        return calibration
+    terms = tuple(tuple(_terms(frame, part, model) for part in sections) for frame in frames)
+    return replace(calibration, overscan_terms=terms)
+
+
+@lru_cache(maxsize=1 << 14)
+def _terms(frame: Frame, section: Section, model: OverscanModel) -> tuple[float, ...]:
+    """Return the terms of the curve through one overscan of a frame."""
+    columns = range(section.x0, section.x1)
+    strip = fits.read_stack([frame], section.y0, section.y1, 1, columns)[0]
+    return overscan.fit(overscan.row_levels(strip, model), model)
 
 
 def bad_rows(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
@@ -198,10 +296,10 @@ def bad_rows(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
     if calibration.bad_pixels is None:
         return np.zeros((0, 0), np.bool_)
     bad, trim = calibration.bad_pixels, calibration.trim
-    if trim is None or bad.shape == trim.shape:
+    if trim is None or bad.shape == calibration.kept_shape((0, 0)):
         return np.asarray(_read(bad, bad.data, rows) != 0)
     raw = _read(bad, bad.data, range(rows.start + trim.y0, rows.stop + trim.y0, rows.step))
-    return np.asarray(raw[:, trim.x0 : trim.x1] != 0)
+    return np.asarray(trim_columns(raw, calibration) != 0)
 
 
 def mask_rows(calibration: Calibration, rows: range) -> NDArray[np.uint8]:
@@ -320,14 +418,48 @@ def _read(master: MasterImage, plane: Frame, rows: range) -> NDArray[Any]:
     return np.ascontiguousarray(whole[:, part.x0 : part.x1])
 
 
-def _overscan(block: Raw, calibration: Calibration, work: np.dtype[Any]) -> NDArray[Any]:
-    """Return the median of each frame's overscan columns, row by row, shape (N, rows)."""
-    section = calibration.overscan
-    if section is None:
-        return np.zeros((0, 0), work)
-    strip = block[:, :, section.x0 : section.x1]
-    middle = np.median(strip.astype(np.float64), axis=2)
-    return middle.astype(work)
+def _overscan(
+    block: Raw, rows: range, calibration: Calibration, columns: slice
+) -> NDArray[np.float64]:
+    """Return the level of each frame and row of some columns, shape (N, rows); size 0: none."""
+    if not calibration.overscans:
+        return np.zeros((0, 0))
+    top = calibration.trim.y0 if calibration.trim else 0
+    places = top + np.arange(rows.start, rows.stop, rows.step)
+    levels = np.zeros((len(block), len(rows)))
+    for section, y0, y1 in _outputs(calibration, columns):
+        own = (y0 <= places) & (places < y1)
+        levels[:, own] = _levels(block[:, own], places[own], calibration, section)
+    return levels
+
+
+def _outputs(calibration: Calibration, columns: slice) -> list[tuple[Section, int, int]]:
+    """Return the overscans that serve some columns, each with the raw rows that it serves."""
+    if calibration.overscan:
+        return [(calibration.overscan, 0, np.iinfo(np.int64).max)]
+    amplifiers = _strip(calibration, columns).amplifiers
+    return [(one.overscan, one.data.y0, one.data.y1) for one in amplifiers if one.overscan]
+
+
+def _levels(
+    block: Raw, rows: NDArray[np.int64], calibration: Calibration, section: Section
+) -> NDArray[np.float64]:
+    """Return the level of each frame and row of one overscan, shape (N, rows)."""
+    model = calibration.overscan_model
+    if not model.is_curve:
+        return overscan.row_levels(block[:, :, section.x0 : section.x1], model)
+    number, height = calibration.overscans.index(section), section.shape[0]
+    curves = [
+        overscan.curve(terms[number], rows - section.y0, height, model)
+        for terms in calibration.overscan_terms
+    ]
+    return np.stack(curves)
+
+
+def _kept_mask(mask: Raw, calibration: Calibration, columns: slice) -> NDArray[np.bool_]:
+    """Return the values of a mask that go with some columns of the trimmed image."""
+    kept = trim_columns(mask, calibration)
+    return np.ascontiguousarray(kept[:, :, columns] if calibration.amplifiers else kept)
 
 
 def _master_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> NDArray[Any]:

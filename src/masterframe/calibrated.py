@@ -85,10 +85,16 @@ def write_calibrated(job: CalibratedJob) -> float:
     specs = _specs(job, job.token(sums))
     with write.ImageFile.create(job.path, specs, overwrite=job.overwrite) as file:
         for image in job.images:
-            _write_image(file, image)
+            _write_image(file, with_curves(image))
         rows = [replace(job.input, extension=name, datasum=total) for name, total in sums]
         file.publish([tables.inputs_table(rows)])
     return time.monotonic() - began
+
+
+def with_curves(image: CalibratedImage) -> CalibratedImage:
+    """Return an image that knows the curve through its overscan, where one is wanted."""
+    known = calibrate.with_curves(image.calibration, [image.image.frame])
+    return replace(image, calibration=known)
 
 
 def _write_image(file: write.ImageFile, image: CalibratedImage) -> None:
@@ -139,13 +145,25 @@ def calibrated_planes(
     data = calibrate.apply(raw, row0, keeping, replace(image.recipe, saturation=None))[0]
     planes = {"data": data, "mask": _mask(raw, data, row0, image)}
     if "uncert" in image.planes:
-        noise = image.recipe.noise
         flat, signal = calibrate.flat_and_signal(data, row0, image.calibration)
-        gain, read_noise = noise.gain or 1.0, noise.read_noise or 0.0
+        gain, read_noise = _noise_of(image, row0, data.shape)
         variance = (gain * np.maximum(signal, 0) + read_noise**2) / (gain * flat) ** 2
         variance += calibrate.shared_variance(data, (row0, calibrate.ALL), image.calibration)
         planes["uncert"] = np.sqrt(variance).astype(dtype)
     return planes
+
+
+def _noise_of(image: CalibratedImage, row0: int, shape: tuple[int, int]) -> tuple[Any, Any]:
+    """Return gain and read noise of some rows: of each pixel where amplifiers differ."""
+    noise, calibration = image.recipe.noise, image.calibration
+    if not calibration.amplifiers:
+        return noise.gain or 1.0, noise.read_noise or 0.0
+    gain, read_noise = np.ones(shape), np.zeros(shape)
+    for columns in calibrate.strips_of(calibration, calibrate.ALL):
+        rows = range(row0, row0 + shape[0])
+        for part, own in calibrate.noise_parts(calibration, columns, rows, noise):
+            gain[part, columns], read_noise[part, columns] = own.gain, own.read_noise
+    return gain, read_noise
 
 
 def _mask(
@@ -184,7 +202,7 @@ def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
             write.PlaneSpec(
                 names[plane],
                 "uint8" if plane == "mask" else image.recipe.dtype,
-                raw.shape if image.calibration.trim else raw.frame.shape,
+                image.calibration.kept_shape(raw.frame.shape),
                 header if plane == "data" else headers.plane_header(plane, unit),
                 labels[plane],
             )

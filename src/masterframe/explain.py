@@ -24,8 +24,9 @@ from masterframe import calibrate, combine, fits, kernels, pixelplot
 from masterframe import stack as stacks
 from masterframe.errors import UsageError
 from masterframe.fits.records import ImageRecord
-from masterframe.model import Calibration, Frame, MaskBit, Recipe
+from masterframe.model import Calibration, Frame, MaskBit, Noise, Recipe
 from masterframe.provenance import Provenance, open_provenance
+from masterframe.readout import kept_columns
 
 Fate = Literal["kept", "low", "high", "missing"]
 FATES: tuple[Fate, ...] = ("kept", "low", "high", "missing")
@@ -199,13 +200,13 @@ def explain_stack(
     column = _judge(window)
     combined = _combined(stack, (x, y), recipe, whole, (facts, uncertainties))
     trim = calibration.trim
-    corner = (trim.y0, trim.x0) if trim else (0, 0)
-    held = stacks.places(stack, trim)
+    held = stacks.places(stack, calibration)
+    columns = kept_columns(calibration, stack.shape[2])
     return PixelHistory(
         x=x,
         y=y,
-        raw_x=int(held["x"][x]) if held else x + corner[1],
-        raw_y=int(held["y"][y]) if held else y + corner[0],
+        raw_x=int(held["x"][x]) if held else int(columns[x]),
+        raw_y=int(held["y"][y]) if held else y + (trim.y0 if trim else 0),
         unit=str(stack.attrs.get("units", "adu")),
         recipe=recipe,
         frames=_frames(stack, window, column, facts.weights),
@@ -341,7 +342,7 @@ def _open_window(
     """Read the pixel's row, with ``grow`` as many rows above and below as it reaches."""
     x, y = pixel
     trim = calibration.trim
-    height, width = trim.shape if trim else (stack.shape[1], stack.shape[2])
+    height, width = calibration.kept_shape((stack.shape[1], stack.shape[2]))
     if not (0 <= x < width and 0 <= y < height):
         raise UsageError(
             f"FITS pixel {x + 1}, {y + 1} (array index x {x}, y {y}) is not in the image, which "
@@ -350,19 +351,20 @@ def _open_window(
     reach = int(recipe.rejection.grow or 0)
     first, last = max(0, y - reach), min(height, y + reach + 1)
     top = trim.y0 if trim else 0
+    strip, noise = _read_by(calibration, x, y, recipe.noise)
     block = np.asarray(stack[:, top + first : top + last, :].values)
     scale = calibration.scale or combine.stack_scale(stack)
     above_bias = combine.is_above_bias(calibration) or bool(stack.attrs.get("above_bias"))
-    noise, (facts, uncertainties) = recipe.noise, known
+    facts, uncertainties = known
     sigma = np.empty((0, 0, 0))
     if uncertainties is not None:
         rows = np.asarray(uncertainties[:, top + first : top + last, :])
-        rows = calibrate.trim_columns(rows, calibration)
-        sigma = calibrate.scaled_uncertainty(rows, (first, calibrate.ALL), calibration)
+        rows = calibrate.trim_columns(rows, calibration)[:, :, strip]
+        sigma = calibrate.scaled_uncertainty(rows, (first, strip), calibration)
     return _Window(
-        raw=calibrate.trim_columns(block, calibration),
-        terms=calibrate.load_terms(block, first, calibration, recipe),
-        at=(y - first, x),
+        raw=calibrate.trim_columns(block, calibration)[:, :, strip],
+        terms=calibrate.load_terms(block, first, calibration, recipe, columns=strip),
+        at=(y - first, x - (strip.start or 0)),
         floor=combine.noise_floor(noise, noise.step, scale, above_bias),
         rank=np.asarray(facts.rank),
         variance=sigma**2,
@@ -375,6 +377,14 @@ def _open_window(
         ),
         recipe=recipe,
     )
+
+
+def _read_by(calibration: Calibration, x: int, y: int, noise: Noise) -> tuple[slice, Noise]:
+    """Return the columns that are read together with a pixel, and the noise of what reads it."""
+    strips = calibrate.strips_of(calibration, calibrate.ALL)
+    strip = next((one for one in strips if (one.stop or x + 1) > x), strips[-1])
+    (_, own), *_ = calibrate.noise_parts(calibration, strip, range(y, y + 1), noise)
+    return strip, own
 
 
 def _judge(window: _Window) -> kernels.ColumnHistory:

@@ -81,7 +81,11 @@ def _jobs(product: Product) -> list[jobs.ImageJob]:
     for images in zip(*(exposure.images for exposure in product.exposures), strict=True):
         sections = Calibration()
         if product.recipe.subtract_overscan:
-            sections = Calibration(overscan=images[0].overscan, trim=images[0].trim)
+            sections = Calibration(
+                overscan=images[0].overscan,
+                trim=images[0].trim,
+                amplifiers=images[0].amplifiers,
+            )
         found.append(jobs.ImageJob("", images, product.recipe.recipe, sections))
     return found
 

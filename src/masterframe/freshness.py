@@ -108,7 +108,10 @@ def product_token(
     for key in ("name", "select", "group_by", "require"):  # they choose, and decide no pixel
         del recipe[key]
     detectors = [
-        (image.overscan, image.trim, image.gain, image.read_noise, image.saturation)
+        (
+            *(image.overscan, image.trim, image.gain, image.read_noise, image.saturation),
+            *image.amplifiers,
+        )
         for image in product.exposures[0].images
     ]
     cards = [

@@ -221,6 +221,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
             calibration=replace(
                 given,
                 dark_ratio=sort(given.dark_ratio),
+                overscan_terms=sort(given.overscan_terms),
                 scale=sort(given.scale),
                 zero=sort(given.zero),
             ),

@@ -77,11 +77,12 @@ def _sample(
 ) -> Values:
     """Return the sampled rows of one frame, calibrated, NaN where a value is not good."""
     trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
-    part = section or Section(0, trim.shape[0], 0, trim.shape[1])
-    if part.y1 > trim.shape[0] or part.x1 > trim.shape[1]:
+    height, width = calibration.kept_shape(frame.shape)
+    part = section or Section(0, height, 0, width)
+    if part.y1 > height or part.x1 > width:
         raise UsageError(
-            f"statsec {part.to_fits()} does not lie in {frame.path}, which is {trim.shape[1]} x "
-            f"{trim.shape[0]} (columns x rows)"
+            f"statsec {part.to_fits()} does not lie in {frame.path}, which is {width} x {height} "
+            f"(columns x rows)"
         )
     rows = sample_rows(part.shape[0], part.y0)
     raw = fits.read_rows(frame, trim.y0 + rows.start, trim.y0 + rows.stop, rows.step)

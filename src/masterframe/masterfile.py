@@ -148,19 +148,20 @@ def plane_specs(job: MasterJob, facts: headers.MasterFacts) -> list[write.PlaneS
 
 def _image_header(image: ImageJob, base: Any) -> Any:
     cards = [item.header for item in image.images]
-    return headers.master_header(base, cards, image.calibration.trim)
+    calibration = image.calibration
+    return headers.master_header(base, cards, calibration.trim, calibration.amplifiers)
 
 
 def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpec]:
     planes = combine.plane_names(image.recipe)
-    frame, trim = image.images[0].frame, image.calibration.trim
+    frame = image.images[0].frame
     names = hdu_names(image.name, planes)
     labels = hdu_labels(image.name, planes, frame)
     return [
         write.PlaneSpec(
             names[plane],
             str(stored_type(plane, image)),
-            trim.shape if trim else frame.shape,
+            image.calibration.kept_shape(frame.shape),
             header if plane == "data" else headers.plane_header(plane, unit),
             labels[plane],
         )
@@ -259,6 +260,8 @@ def _record(image: ImageJob) -> records.ImageRecord:
         recipe=replace(recipe, rejection=rejection),
         overscan=calibration.overscan,
         trim=calibration.trim,
+        amplifiers=calibration.amplifiers,
+        overscan_model=calibration.overscan_model,
         bias=_operand(calibration.bias),
         dark=_operand(calibration.dark),
         dark_holds_bias=calibration.dark_holds_bias,
@@ -403,7 +406,7 @@ def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) ->
 def facts_of_image(image: ImageJob, job: MasterJob, totals: Totals) -> masters.Facts:
     """Return what the tests of an image need to know of it besides its planes."""
     calibration = image.calibration
-    width = calibration.overscan.shape[1] if calibration.overscan else 0
+    width = min((section.shape[1] for section in calibration.overscans), default=0)
     return masters.Facts(
         kind=job.kind,
         recipe=image.recipe,

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import masterframe.calibrated as frames
-from masterframe import freshness, jobs, journal, scaling, store
+from masterframe import calibrate, freshness, jobs, journal, scaling, store
 from masterframe.errors import PlanError
 from masterframe.fits import masters, tables
 from masterframe.kernels.small import MIN_TRUSTED
@@ -155,7 +155,10 @@ def _image_job(
         name=_name(exposures[0], index),
         images=tuple(exposure.images[index] for exposure in exposures),
         recipe=recipe,
-        calibration=calibration_of(product, config, out, index, ratios),
+        calibration=calibrate.with_curves(
+            calibration_of(product, config, out, index, ratios),
+            [exposure.images[index].frame for exposure in exposures],
+        ),
         normalize=product.recipe.flat_minimum if product.recipe.normalize else None,
         hot_sigma=product.recipe.hot_sigma,
     )
@@ -194,6 +197,8 @@ def calibration_of(
     return Calibration(
         overscan=image.overscan if overscan else None,
         trim=image.trim if overscan else None,
+        amplifiers=image.amplifiers if overscan else (),
+        overscan_model=product.recipe.overscan,
         bias=found.get("bias"),
         dark=found.get("dark"),
         dark_holds_bias=bool(dark and dark.holds_bias),
@@ -335,7 +340,7 @@ def _faults(
         return {}
     group = Group(
         kind=product.kind,
-        overscan=bool(product.recipe.subtract_overscan and exposures[0].images[0].overscan),
+        overscan=bool(product.recipe.subtract_overscan and exposures[0].images[0].overscans),
         sky=any(_is_sky(exposure) for exposure in exposures),
     )
     columns = zip(*(sketches[exposure.path] for exposure in exposures), strict=True)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from masterframe import fits
+from masterframe import calibrate, fits
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions, masters, records, tables
-from masterframe.model import ALGORITHM_VERSION, Calibration, Frame, MasterImage, Section
+from masterframe.model import ALGORITHM_VERSION, Calibration, Frame, MasterImage
 from masterframe.names import unknown
 
 SHOWN = 5
@@ -127,7 +127,9 @@ def open_provenance(
         frames=tuple(item.frame for item in found),
         uncertainties=tuple(_uncertainty(item.frame) for item in found if record.uncertainties),
         states=tuple(states),
-        calibration=_calibration(record, used, operands, taken),
+        calibration=calibrate.with_curves(
+            _calibration(record, used, operands, taken), [item.frame for item in found]
+        ),
         notes=tuple(_notes(record, taken, operands)),
         problems=(
             *(f"{name} has changed since the master was made" for name in changed),
@@ -244,8 +246,9 @@ def _check_sections(path: str, record: records.ImageRecord, frames: Sequence[Fra
         If one does not lie within the frames.
     """
     rows, columns = frames[0].shape
-    for name in ("overscan", "trim"):
-        section: Section | None = getattr(record, name)
+    apart = [("data", one.data) for one in record.amplifiers]
+    apart += [("overscan", one.overscan) for one in record.amplifiers if one.overscan]
+    for name, section in [("overscan", record.overscan), ("trim", record.trim), *apart]:
         if section is None:
             continue
         inside = 0 <= section.y0 < section.y1 <= rows and 0 <= section.x0 < section.x1 <= columns
@@ -267,6 +270,8 @@ def _calibration(
     return Calibration(
         overscan=record.overscan,
         trim=record.trim,
+        amplifiers=record.amplifiers,
+        overscan_model=record.overscan_model,
         bias=images.get("bias"),
         dark=images.get("dark"),
         dark_holds_bias=record.dark_holds_bias,

@@ -19,8 +19,9 @@ from masterframe import fits, tiling
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions
 from masterframe.fits import scratch as scratches
-from masterframe.model import Frame, Header, Section
+from masterframe.model import Calibration, Frame, Header, Section
 from masterframe.paths import expand_paths
+from masterframe.readout import kept_columns
 
 FLOAT_COORDINATES = {
     "exptime": ("EXPTIME", "EXPOSURE", "EXP_TIME"),
@@ -355,19 +356,25 @@ def whole_shape(stack: xr.DataArray) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def places(stack: xr.DataArray, trim: Section | None = None) -> dict[str, NDArray[np.intp]]:
+def places(
+    stack: xr.DataArray, calibration: Calibration | None = None
+) -> dict[str, NDArray[np.intp]]:
     """Return the rows ``y`` and columns ``x`` of the whole frames that a stack holds.
 
     Parameters
     ----------
     stack : DataArray (frame, y, x)
         Empty is returned of one that does not tell.
-    trim : Section, optional
-        The part of the stack that is asked for.
+    calibration : Calibration, optional
+        What is kept of it.
     """
-    kept = {"y": slice(None), "x": slice(None)}
-    if trim:
-        kept = {"y": slice(trim.y0, trim.y1), "x": slice(trim.x0, trim.x1)}
+    trim = calibration.trim if calibration else None
+    kept: dict[str, Any] = {"y": slice(None), "x": slice(None)}
+    if calibration and trim:
+        kept = {
+            "y": slice(trim.y0, trim.y1),
+            "x": kept_columns(calibration, int(stack.shape[2])),
+        }
     known = {
         name: stack.coords[name].values[part]
         for name, part in kept.items()

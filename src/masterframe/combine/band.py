@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from masterframe import calibrate, fits, kernels
 from masterframe.combine.cells import BandSpan, whole_rows
 from masterframe.combine.facts import FrameFacts
 from masterframe.combine.noise import noise_floor, noise_terms, shared_rounding
+from masterframe.combine.parts import Cell, Part, joined
 from masterframe.combine.result import plane_names, plane_type
 from masterframe.model import BandResult, Calibration, Frame, FrameCounts, MaskBit, Noise, Recipe
 from masterframe.tiling import parts_of
@@ -65,31 +67,69 @@ def combine_band(
     """
     _, band, part = block_info[0]["chunk-location"]
     span, x0, x1 = job.spans[band], *job.columns[part : part + 2]
-    calibration = job.calibration
-    first = span.row0 - span.above
-    terms = calibrate.load_terms(block, first, calibration, job.recipe, mask, columns=slice(x0, x1))
-    results = [
-        _combine_part(block, terms, uncertainty, job, step, (span, x0, columns))
-        for columns in parts_of(x1 - x0, whole=bool(whole_rows(job.recipe, calibration)))
-    ]
-    result = _beside(results)
+    calibration, rows = job.calibration, range(span.row0, span.row0 + span.rows)
+    cell = Cell(block, mask, uncertainty, span)
+    made = joined(
+        [
+            joined(
+                [
+                    _combine_rows(cell, strip, part, _with_noise(job, noise), step)
+                    for part, noise in calibrate.noise_parts(
+                        calibration, strip, rows, job.recipe.noise
+                    )
+                ],
+                axis=0,
+            )
+            for strip in calibrate.strips_of(calibration, slice(x0, x1))
+        ],
+        axis=1,
+    )
     inner = slice(span.above, span.above + span.rows)
     offset = calibration.trim.y0 if calibration.trim else 0
     boxed = np.empty((1, 1, 1), object)
     boxed[0, 0, 0] = BandResult(
         row0=span.row0,
         column0=x0,
-        planes=_planes(result, (span.row0, slice(x0, x1)), terms.bad[inner], job, step),
-        frames=FrameCounts(result.kept, result.rej_low, result.rej_high, result.missing),
-        frame_sums=np.stack([part.frame_sums for part in results], axis=1),
-        half_sums=np.stack([part.half_sums for part in results], axis=1),
+        planes=made.planes,
+        frames=FrameCounts(*made.counts),
+        frame_sums=made.frame_sums,
+        half_sums=made.half_sums,
         datasum=_partial_datasum(block[:, inner], (span.row0 + offset, x0), job.facts.sources),
     )
     return boxed
 
 
+def _with_noise(job: BandJob, noise: Noise) -> BandJob:
+    return replace(job, recipe=replace(job.recipe, noise=noise))
+
+
+def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: float) -> Part:
+    """Combine some rows of a cell, counted from its first without margin, and columns of it."""
+    cell = cell.lines(part, math.floor(job.recipe.rejection.grow or 0))
+    calibration, span, x0 = job.calibration, cell.span, strip.start
+    first = span.row0 - span.above
+    terms = calibrate.load_terms(
+        cell.block, first, calibration, job.recipe, cell.mask, columns=strip
+    )
+    raw = calibrate.trim_columns(cell.block, calibration)
+    if calibration.amplifiers:
+        raw = raw[:, :, strip]
+    results = [
+        _combine_part(raw, terms, cell.uncertainty, job, step, (span, x0, columns))
+        for columns in parts_of(strip.stop - x0, whole=bool(whole_rows(job.recipe, calibration)))
+    ]
+    result = _beside(results)
+    bad = terms.bad[span.above : span.above + span.rows]
+    return Part(
+        _planes(result, (span.row0, strip), bad, job, step),
+        (result.kept, result.rej_low, result.rej_high, result.missing),
+        np.stack([one.frame_sums for one in results], axis=1),
+        np.stack([one.half_sums for one in results], axis=1),
+    )
+
+
 def _combine_part(
-    block: NDArray[Any],
+    raw: NDArray[Any],
     terms: kernels.LoadTerms,
     uncertainty: NDArray[Any] | None,
     job: BandJob,
@@ -99,19 +139,18 @@ def _combine_part(
     """Combine some columns of a cell: those of a slice that counts from its first column."""
     span, x0, columns = place
     recipe, calibration = job.recipe, job.calibration
-    sigma = None
+    sigma, own = None, slice(x0 + columns.start, x0 + columns.stop)
     if uncertainty is not None:
-        sigma = calibrate.trim_columns(uncertainty, calibration)[:, :, columns]
+        sigma = calibrate.trim_columns(uncertainty, calibration)
+        sigma = sigma[:, :, own if calibration.amplifiers else columns]
     return kernels.combine_block(
-        calibrate.trim_columns(block, calibration)[:, :, columns],
+        raw[:, :, columns],
         calibrate.columns_of(terms, columns),
         recipe,
         noise_floor(recipe.noise, step, job.scale, job.above_bias),
         np.asarray(job.facts.rank),
         np.dtype(recipe.dtype),
-        frames=frame_terms(
-            job, sigma, (span.row0 - span.above, slice(x0 + columns.start, x0 + columns.stop))
-        ),
+        frames=frame_terms(job, sigma, (span.row0 - span.above, own)),
         margin=(span.above, span.below),
     )
 

@@ -59,7 +59,7 @@ def whole_rows(recipe: Recipe, calibration: Calibration) -> str:
         return f"the rule {rejection.rule} measures whole rows"
     if rejection.grow:
         return "grow looks at the columns beside"
-    if calibration.overscan or calibration.trim:
+    if calibration.overscans or calibration.trim:
         return "overscan and trim need whole rows"
     return ""
 

@@ -64,4 +64,4 @@ def stack_scale(stack: xr.DataArray) -> tuple[float, ...]:
 
 def is_above_bias(calibration: Calibration) -> bool:
     """Return whether calibrated values are counted from the bias, so that they are signal."""
-    return bool(calibration.overscan or calibration.bias or calibration.dark)
+    return bool(calibration.overscans or calibration.bias or calibration.dark)

@@ -81,7 +81,7 @@ def combine_stack(
     data = banded(trim_rows(da.asarray(stack.data), calibration), recipe, calibration)
     row_chunks, column_chunks = data.chunks[1:]
     if calibration.trim:
-        column_chunks = (calibration.trim.shape[1],)
+        column_chunks = (calibration.kept_shape((0, 0))[1],)
     spans = band_spans(row_chunks, math.floor(recipe.rejection.grow or 0))
     job = BandJob(
         recipe=recipe,
@@ -118,7 +118,7 @@ def combine_stack(
         recipe,
         data.shape[0],
         unit=str(stack.attrs.get("units", "")),
-        places=stacks.places(stack, calibration.trim),
+        places=stacks.places(stack, calibration),
     )
 
 
@@ -131,7 +131,7 @@ def fit_calibration(stack: xr.DataArray, calibration: Calibration) -> Calibratio
         If it is not that of the frames.
     """
     spatial = (*calibrate.applied(calibration), calibration.bad_pixels)
-    if not any((calibration.overscan, calibration.trim, *spatial)):
+    if not any((*calibration.overscans, calibration.trim, *spatial)):
         return calibration
     return calibrate.fitted(calibration, stacks.whole_shape(stack), stacks.part_of(stack))
 

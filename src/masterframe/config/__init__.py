@@ -25,7 +25,14 @@ from masterframe.config.schema import (
 )
 from masterframe.config.source import Source, read_source
 from masterframe.errors import ConfigError
-from masterframe.model import ClusterSpec, Condition, Config, Instrument, ProductRecipe
+from masterframe.model import (
+    ClusterSpec,
+    Condition,
+    Config,
+    Instrument,
+    OverscanModel,
+    ProductRecipe,
+)
 from masterframe.names import unknown
 
 __all__ = ["json_schema", "load_cluster", "load_config", "load_instrument", "presets"]
@@ -73,7 +80,10 @@ def load_config(
     folder = Path(source.name).parent
     return Config(
         instruments=_instruments(model.instrument, folder, source),
-        recipes=_recipes(source.data.get("recipes") or {}, to_model),
+        recipes={
+            name: replace(stanza, overscan=OverscanModel(**model.overscan.model_dump()))
+            for name, stanza in _recipes(source.data.get("recipes") or {}, to_model).items()
+        },
         types=to_model.types(model.types, ("types",)),
         select=to_model.selections(model.select, ("select",)),
         exclude=(*to_model.selections(model.exclude, ("exclude",)), *named),
@@ -207,6 +217,7 @@ def _upon(base: Instrument, own: Instrument) -> Instrument:
         label=own.label or base.label,
         kinds=(*own.kinds, *base.kinds),
         sections=(*own.sections, *base.sections),
+        amplifiers=own.amplifiers if own.amplifiers.endings else base.amplifiers,
         applied=(*own.applied, *base.applied),
         processed=(*own.processed, *base.processed),
         hdu=own.hdu or base.hdu,

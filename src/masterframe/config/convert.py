@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from masterframe.kernels.registry import resolve_rejection
 from masterframe.matching import FIELDS
 from masterframe.model import (
     Adjustment,
+    AmplifierKeywords,
+    AmplifierRule,
     AppliedRule,
     Certificates,
     ClusterSpec,
@@ -191,7 +193,12 @@ class Converter:
 
 def detector(model: schema.DetectorModel) -> Detector:
     """Return the numbers of a detector."""
-    return Detector(**model.model_dump())
+    given = model.model_dump(exclude={"amplifiers"})
+    return Detector(**given, amplifiers=_amplifiers(model.amplifiers))
+
+
+def _amplifiers(models: Sequence[schema.AmplifierModel]) -> tuple[AmplifierRule, ...]:
+    return tuple(AmplifierRule(**model.model_dump()) for model in models)
 
 
 def tolerances(model: schema.TolerancesModel) -> Tolerances:
@@ -219,9 +226,15 @@ def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Inst
         kinds=convert.types(model.kinds, ("kinds",)),
         sections=tuple(
             SectionRule(
-                convert.selection(rule.when, ("sections", i, "when")), rule.overscan, rule.trim
+                convert.selection(rule.when, ("sections", i, "when")),
+                rule.overscan,
+                rule.trim,
+                _amplifiers(rule.amplifiers),
             )
             for i, rule in enumerate(model.sections)
+        ),
+        amplifiers=AmplifierKeywords(
+            **{name: tuple(words) for name, words in model.amplifiers.model_dump().items()}
         ),
         applied=tuple(
             AppliedRule(

@@ -61,6 +61,15 @@ class TypeRuleModel(Model):
     light: Light = ""
 
 
+class AmplifierModel(Model):
+    """One of several amplifiers that read an image."""
+
+    data: str = Field(description="[x0:x1,y0:y1] as FITS counts: what it reads and is kept")
+    overscan: str = Field(default="", description="[x0:x1,y0:y1] as FITS counts")
+    gain: PositiveFloat | None = Field(default=None, description="electrons per adu")
+    read_noise: NonNegativeFloat | None = Field(default=None, description="electrons")
+
+
 class DetectorModel(Model):
     """What is known of the detector."""
 
@@ -71,6 +80,26 @@ class DetectorModel(Model):
     )
     overscan: str = Field(default="", description="[x0:x1,y0:y1] as FITS counts")
     trim: str = Field(default="", description="[x0:x1,y0:y1] as FITS counts")
+    amplifiers: list[AmplifierModel] = Field(
+        default=[], description="where several read an image, in the place of overscan and trim"
+    )
+
+
+class OverscanModel(Model):
+    """How the level of each row follows from the overscan."""
+
+    method: Literal["median", "mean", "legendre", "chebyshev", "spline"] = Field(
+        default="median",
+        description="median or clipped mean of each row, or a curve through the medians of all",
+    )
+    order: Annotated[int, Field(ge=1, le=50)] = Field(
+        default=1, description="degree of a polynomial, or cubic pieces of a spline"
+    )
+    low: PositiveFloat = Field(
+        default=3.0, description="standard deviations below which is left out"
+    )
+    high: PositiveFloat = Field(default=3.0, description="the same above")
+    iterations: NonNegativeInt = Field(default=1, description="passes at most")
 
 
 class TolerancesModel(Model):
@@ -276,6 +305,7 @@ class ConfigModel(Model):
     select: Selections
     exclude: Selections
     detector: DetectorModel = DetectorModel()
+    overscan: OverscanModel = OverscanModel()
     bad_pixels: str = Field(default="", description="FITS file whose non-zero pixels are left out")
     verify_checksums: Verify = Field(
         default="auto",
@@ -365,6 +395,17 @@ class SectionRuleModel(Model):
     when: SelectionModel
     overscan: str = ""
     trim: str = ""
+    amplifiers: list[AmplifierModel] = []
+
+
+class AmplifierKeywordsModel(Model):
+    """Keywords of amplifiers that read one image, without their endings."""
+
+    endings: list[str] = []
+    data: list[str] = []
+    overscan: list[str] = []
+    gain: list[str] = []
+    read_noise: list[str] = []
 
 
 class AppliedModel(Model):
@@ -386,6 +427,7 @@ class InstrumentModel(Model):
     label: list[str] = []
     kinds: list[TypeRuleModel] = []
     sections: list[SectionRuleModel] = []
+    amplifiers: AmplifierKeywordsModel = AmplifierKeywordsModel()
     applied: list[AppliedModel] = []
     processed: Selections
     detector: DetectorModel = DetectorModel()

@@ -16,9 +16,10 @@ from typing import Any
 
 from astropy.io import fits
 
+from masterframe import readout
 from masterframe.fits.legal import COMMENTARY, Entry, entries, lawful, quoted, to_header
 from masterframe.kernels.registry import RULES, resolve_rejection
-from masterframe.model import Header, Image, MaskBit, Recipe, Rejection, Scalar, Section
+from masterframe.model import Amplifier, Header, Image, MaskBit, Recipe, Rejection, Scalar, Section
 
 MAX_INPUT_CARDS = 999
 """IMCMB001 to IMCMB999; all inputs are in the table INPUTS."""
@@ -31,6 +32,8 @@ _STRUCTURE = re.compile(
     r"|Z(?:IMAGE|SIMPLE|TENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|HECKSUM|DATASUM|CMPTYPE"
     r"|TILE\d+|NAME\d+|VAL\d+|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|BLOCKED)|FZ[A-Z]+"
 )
+_ENDING = re.compile("(CCD|DET|AMP|DATA)SEC([A-Z]|[1-9][0-9]?)")
+"""Sections of one of several amplifiers that read an image."""
 _SECTION = re.compile(
     r"(?:BIAS|TRIM|DATA|CCD|AMP|DET|ROI|ORIG|NOR|OVR|OVS|OVSC|PRE|PRES|POST|IMA)SEC\w{0,2}"
     r"|(?:4P_)?[ABCDT]SEC[A-H\d]{1,2}|ESO DET OUT\d* (?:PRSC|OVSC)[XY]"
@@ -129,7 +132,10 @@ class MasterFacts:
 
 
 def master_header(
-    base: fits.Header, headers: Sequence[Header], trim: Section | None = None
+    base: fits.Header,
+    headers: Sequence[Header],
+    trim: Section | None = None,
+    amplifiers: Sequence[Amplifier] = (),
 ) -> fits.Header:
     """Return the cards that all inputs of a master share and that can be true of it.
 
@@ -141,6 +147,8 @@ def master_header(
         Scanned headers of all inputs, the first included.
     trim : Section, optional
         The part that was kept.
+    amplifiers : sequence of Amplifier
+        What reads it, where there are several.
 
     Returns
     -------
@@ -162,7 +170,9 @@ def master_header(
         and not any(pattern.fullmatch(entry.keyword) for pattern in dropped)
     ]
     if trim:
-        kept = [entry for entry in _trimmed(kept, trim) if not _WCS.fullmatch(entry.keyword)]
+        kept = [
+            entry for entry in _trimmed(kept, trim, amplifiers) if not _WCS.fullmatch(entry.keyword)
+        ]
     good, _ = lawful(kept)
     return to_header(good)
 
@@ -205,7 +215,7 @@ def calibrated_header(header: fits.Header, image: Image, unit: str) -> fits.Head
         for entry in entries(header, image.header)
         if not _STRUCTURE.fullmatch(entry.keyword) and (entry.keyword, entry.value) != ("", "")
     ]
-    good, bad = lawful(_trimmed(given, image.trim) if image.trim else given)
+    good, bad = lawful(_trimmed(given, image.trim, image.amplifiers) if image.trim else given)
     notes = [entry for entry in good if entry.keyword in COMMENTARY]
     cards = [entry for entry in good if entry.keyword not in COMMENTARY]
     return to_header([*cards, Entry("BUNIT", unit, "unit of the values"), *notes, *quoted(bad)])
@@ -295,8 +305,11 @@ def _same(value: Scalar, other: Header, key: str) -> bool:
     return key in other and type(other[key]) is type(value) and other[key] == value
 
 
-def _trimmed(cards: Sequence[Entry], trim: Section) -> Iterator[Entry]:
-    """Yield cards as they hold for the part that is kept."""
+def _trimmed(
+    cards: Sequence[Entry], trim: Section, amplifiers: Sequence[Amplifier]
+) -> Iterator[Entry]:
+    """Yield cards as they hold for the part that is kept, and for the part of each amplifier."""
+    places = readout.places(amplifiers)
     shift = {"1": trim.x0, "2": trim.y0}
     present = {entry.keyword: entry.value for entry in cards}
     exact = Section.from_fits(str(present.get("DATASEC"))) == trim
@@ -309,6 +322,11 @@ def _trimmed(cards: Sequence[Entry], trim: Section) -> Iterator[Entry]:
             inside = _inside(Section.from_fits(str(value)), trim)
             if inside:
                 yield entry._replace(value=inside.to_fits())
+        elif ending := _ENDING.fullmatch(key):
+            own = Section.from_fits(str(present.get(f"DATASEC{ending[2]}")))
+            if own in places:
+                section = places[own].to_fits()
+                yield entry._replace(value=section) if ending[1] == "DATA" else entry
         elif not _SECTION.fullmatch(key) or (exact and re.fullmatch("(CCD|DET|AMP)SEC", key)):
             yield entry
     for axis, offset in shift.items():

@@ -13,13 +13,20 @@ import math
 import os
 import types
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from astropy.io import fits
 
 from masterframe.errors import FrameError
-from masterframe.model import ALGORITHM_VERSION, Recipe, Section
+from masterframe.model import (
+    ALGORITHM_VERSION,
+    Amplifier,
+    OverscanModel,
+    Recipe,
+    Section,
+    all_overscans,
+)
 
 KEYWORD = "MFREC"
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
@@ -52,9 +59,13 @@ class ImageRecord:
     recipe: Recipe
     """How, with the options of the rule, the quantisation step and the noise resolved."""
     overscan: Section | None = None
-    """Raw columns whose row median was subtracted."""
+    """Raw columns whose level was subtracted row by row."""
     trim: Section | None = None
     """Raw rows and columns that were kept."""
+    amplifiers: tuple[Amplifier, ...] = ()
+    """Where several outputs read the image, each of them; `overscan` is None then."""
+    overscan_model: OverscanModel = field(default_factory=OverscanModel)
+    """How the level of a row followed from its overscan."""
     bias: Operand | None = None
     """Master bias."""
     dark: Operand | None = None
@@ -75,6 +86,11 @@ class ImageRecord:
     """The values combined were not those of the files."""
     algorithm: int = ALGORITHM_VERSION
     """`ALGORITHM_VERSION` of the program that made it."""
+
+    @property
+    def overscans(self) -> tuple[Section, ...]:
+        """The overscan, or that of each amplifier."""
+        return all_overscans(self.overscan, self.amplifiers)
 
 
 def write_records(header: fits.Header, records: Sequence[ImageRecord]) -> None:
@@ -190,7 +206,7 @@ def _checked_object(kind: Any, value: Any, where: str) -> Any:
         raise ValueError(f"{where} is {str(value)[:40]!r}")
     hints = get_type_hints(kind)
     unknown = sorted(set(value) - set(hints))
-    needed = {field.name for field in fields(kind) if _has_no_default(field)}
+    needed = {own.name for own in fields(kind) if _has_no_default(own)}
     lacking = sorted(needed - set(value))
     if unknown or lacking:
         names = ", ".join((unknown or lacking)[:3])
@@ -199,8 +215,8 @@ def _checked_object(kind: Any, value: Any, where: str) -> Any:
     return kind(**found)
 
 
-def _has_no_default(field: Any) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
+def _has_no_default(given: Any) -> bool:
+    return given.default is MISSING and given.default_factory is MISSING
 
 
 def _checked_union(kind: Any, value: Any, where: str) -> Any:

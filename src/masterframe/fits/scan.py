@@ -54,6 +54,11 @@ _FLOATS = {-32: "float32", -64: "float64"}
 _COMMENTED = (
     *("GAIN", "EXPTIME", "EXPOSURE", "ITIME", "EXP_TIME", "EXPTIM"),
     *("RDNOISE", "READNOIS", "RON", "ENOISE"),
+    *(
+        f"{key}{ending}"
+        for key in ("GAIN", "GTGAIN", "RDNOISE", "READNOI", "RON", "GTRON")
+        for ending in (*"ABCD1234", "11", "12", "21", "22")
+    ),
 )
 """Cards whose unit only their comment tells."""
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 from masterframe.inventory import sections
+from masterframe.inventory.amplifiers import from_header, read_amplifiers
 from masterframe.inventory.reading import Reading
 from masterframe.matching import selects
-from masterframe.model import Config, Frame, Image
+from masterframe.model import Amplifier, AmplifierRule, Config, Frame, Image, SectionRule
+from masterframe.readout import span
 
 
 def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
@@ -14,20 +21,68 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
     The nearest word holds: that of the configuration, of the header, of the preset, and for the
     saturation what the type of the pixels can hold. What is not obeyed is noted by the reading.
     """
-    words = _section_words(frame, reading, config)
+    rule = next(
+        (rule for rule in reading.instrument.sections if selects(rule.when, reading.header.get)),
+        None,
+    )
+    values, origins = _numbers(frame, reading, config)
+    told, origin = _amplifier_rules(reading, config, rule)
+    amplifiers = read_amplifiers(frame, reading, told, origin, config.detector)
+    image = Image(frame, reading.header, **values, origins=origins)
+    if amplifiers:
+        return _with_amplifiers(image, amplifiers, origin)
+    words = _section_words(frame, reading, config, rule)
     found = sections.checked(words, frame.shape)
     reading.notes += found.notes
-    origins = {
+    parts = {
         part: words[part].partition("[")[0].strip() or "the rest of the image"
         for part in sections.PARTS
         if getattr(found, part) is not None
     }
+    return replace(image, overscan=found.overscan, trim=found.trim, origins={**parts, **origins})
+
+
+def _amplifier_rules(
+    reading: Reading, config: Config, rule: SectionRule | None
+) -> tuple[Sequence[AmplifierRule], str]:
+    """Return the amplifiers that are told, and where; none where one section is told instead."""
+    if config.detector.amplifiers:
+        return config.detector.amplifiers, "configuration"
+    if config.detector.overscan or config.detector.trim:
+        return (), ""
+    if rule is not None:
+        return rule.amplifiers, f"preset {reading.instrument.name}"
+    return from_header(reading), "header"
+
+
+def _with_amplifiers(image: Image, amplifiers: tuple[Amplifier, ...], origin: str) -> Image:
+    """Return an image that several amplifiers read, with their mean gain and read noise."""
+    means: dict[str, float] = {}
+    for name in ("gain", "read_noise"):
+        known = [getattr(one, name) for one in amplifiers]
+        if None not in known:
+            means[name] = statistics.fmean(known)
+    return replace(
+        image,
+        trim=span(amplifiers),
+        amplifiers=amplifiers,
+        origins={**image.origins, **dict.fromkeys(["amplifiers", *means], origin)},
+        gain=means.get("gain", image.gain),
+        read_noise=means.get("read_noise", image.read_noise),
+    )
+
+
+def _numbers(
+    frame: Frame, reading: Reading, config: Config
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return gain, read noise and saturation, and where each comes from."""
     numbers = {
         "gain": reading.gain(),
         "read_noise": reading.read_noise(),
         "saturation": reading.positive("saturation"),
     }
     values: dict[str, float | None] = {}
+    origins: dict[str, str] = {}
     for name, told in numbers.items():
         known = (
             (getattr(config.detector, name), "configuration"),
@@ -37,17 +92,18 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
         )
         values[name], origin = next((one for one in known if one[0] is not None), (None, ""))
         origins |= {name: origin} if origin else {}
-    return Image(frame, reading.header, found.overscan, found.trim, **values, origins=origins)
+    return values, origins
 
 
-def _section_words(frame: Frame, reading: Reading, config: Config) -> dict[str, str]:
+def _section_words(
+    frame: Frame, reading: Reading, config: Config, rule: SectionRule | None
+) -> dict[str, str]:
     """Return for overscan and trim where each is given, and the section."""
     header, instrument = reading.header, reading.instrument
     words = sections.eso_sections(header, frame.shape)
     words |= sections.from_header(
         header, {part: [card.key for card in reading.keywords(part)] for part in sections.PARTS}
     )
-    rule = next((rule for rule in instrument.sections if selects(rule.when, header.get)), None)
     if rule is not None:
         preset = f"preset {instrument.name}"
         words = {part: _worded(preset, getattr(rule, part)) for part in sections.PARTS}

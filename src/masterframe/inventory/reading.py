@@ -200,6 +200,18 @@ class Reading:
         self.notes.append(f"{key} = {value!r} is not used: in adu, as its comment says")
         return None, ""
 
+    def gain_at(self, key: str) -> float | None:
+        """Return the gain in a card whose comment tells that it is in electrons per adu."""
+        found = number(self.header.get(key))
+        told = found is not None and _PER_ADU.search(self.comments.get(key, ""))
+        return found if told and GAIN_RANGE[0] <= (found or 0) <= GAIN_RANGE[1] else None
+
+    def noise_at(self, key: str) -> float | None:
+        """Return the read noise in a card, if it is not in adu as its comment says."""
+        found, comment = number(self.header.get(key)), self.comments.get(key, "")
+        in_adu = _IN_ADU.search(comment) and not _ELECTRONS.search(comment)
+        return None if in_adu or found is None or found <= 0 else found
+
     def positive(self, name: str) -> Known:
         """Return a number above zero."""
         card = self.card(name)

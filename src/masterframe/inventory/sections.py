@@ -34,11 +34,11 @@ def checked(words: dict[str, str], shape: tuple[int, int]) -> Sections:
         Size of the raw image.
     """
     notes: list[str] = []
-    overscan = _inside(words.get("overscan", ""), shape, notes)
-    trim = _inside(words.get("trim", ""), shape, notes)
+    overscan = inside(words.get("overscan", ""), shape, notes)
+    trim = inside(words.get("trim", ""), shape, notes)
     if overscan is not None:
         trim = trim or _beside(overscan, shape)
-        reason = _why_not(overscan, trim)
+        reason = why_unfit(overscan, trim)
         if reason:
             notes.append(f"overscan {overscan.to_fits()} is not used: {reason}")
             overscan = None
@@ -75,7 +75,7 @@ def eso_sections(header: Header, shape: tuple[int, int]) -> dict[str, str]:
     return found
 
 
-def _inside(words: str, shape: tuple[int, int], notes: list[str]) -> Section | None:
+def inside(words: str, shape: tuple[int, int], notes: list[str]) -> Section | None:
     """Return a section that lies in the image; note why not."""
     if not words:
         return None
@@ -99,7 +99,7 @@ def _beside(overscan: Section, shape: tuple[int, int]) -> Section | None:
     return larger if larger.shape[1] else None
 
 
-def _why_not(overscan: Section, trim: Section | None) -> str:
+def why_unfit(overscan: Section, trim: Section | None) -> str:
     """Return why overscan columns cannot serve the rows that are kept; '' where they can."""
     if trim is None:
         return "it leaves no data"

@@ -10,6 +10,7 @@ from masterframe.model.calibrations import Calibration, MasterImage
 from masterframe.model.configuration import Certificates, ClusterSpec, Config
 from masterframe.model.exposures import Exposure, Problem
 from masterframe.model.frames import (
+    Amplifier,
     Frame,
     Header,
     Image,
@@ -20,8 +21,12 @@ from masterframe.model.frames import (
     Section,
     Tiles,
     Verify,
+    all_overscans,
+    kept_shape,
 )
 from masterframe.model.instruments import (
+    AmplifierKeywords,
+    AmplifierRule,
     AppliedRule,
     Condition,
     Detector,
@@ -44,6 +49,7 @@ from masterframe.model.recipes import (
     Deviation,
     Estimator,
     Noise,
+    OverscanModel,
     ProductRecipe,
     Recipe,
     Rejection,
@@ -53,6 +59,9 @@ from masterframe.model.results import BandResult, FrameCounts
 __all__ = [
     "ALGORITHM_VERSION",
     "Adjustment",
+    "Amplifier",
+    "AmplifierKeywords",
+    "AmplifierRule",
     "AppliedRule",
     "Association",
     "BandResult",
@@ -80,6 +89,7 @@ __all__ = [
     "MasterImage",
     "MasterLimits",
     "Noise",
+    "OverscanModel",
     "Packing",
     "Plan",
     "Problem",
@@ -98,4 +108,6 @@ __all__ = [
     "Tolerances",
     "TypeRule",
     "Verify",
+    "all_overscans",
+    "kept_shape",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from masterframe.model.frames import Frame, Section
+from masterframe.model.frames import Amplifier, Frame, Section, all_overscans, kept_shape
+from masterframe.model.recipes import OverscanModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,31 @@ class Calibration:
     """Summand of each frame (combined unit); empty for 0."""
     bad_pixels: MasterImage | None = None
     """Bad-pixel file of the trimmed or raw shape: non-zero pixels are left out."""
+    amplifiers: tuple[Amplifier, ...] = ()
+    """Where several outputs read the image, each of them: `overscan` is None then, and `trim` spans
+    what they keep."""
+    overscan_model: OverscanModel = field(default_factory=OverscanModel)
+    """How the level of a row follows from its overscan."""
+    overscan_terms: tuple[tuple[tuple[float, ...], ...], ...] = ()
+    """Terms of the curve through the overscan, of each frame and of each of its overscans; empty
+    where rows have levels of their own."""
+
+    @property
+    def overscans(self) -> tuple[Section, ...]:
+        """The overscan, or that of each amplifier."""
+        return all_overscans(self.overscan, self.amplifiers)
+
+    def kept_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of what is kept of raw frames of a shape."""
+        return kept_shape(shape, self.trim, self.amplifiers)
+
+    def of_frame(self, index: int) -> Calibration:
+        """Return what is taken off one of the frames, without scale and zero."""
+        ratio, terms = self.dark_ratio, self.overscan_terms
+        return replace(
+            self,
+            dark_ratio=ratio[index : index + 1],
+            overscan_terms=terms[index : index + 1],
+            scale=(),
+            zero=(),
+        )

@@ -193,6 +193,20 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Amplifier:
+    """What one of several outputs reads of an image."""
+
+    data: Section
+    """Raw pixels of it that are kept."""
+    overscan: Section | None = None
+    """Raw columns of it that saw no light."""
+    gain: float | None = None
+    """Electrons per adu; None where it is not known."""
+    read_noise: float | None = None
+    """Noise of one read (electrons); None where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
     """One image of an exposure with what its header says of the detector behind it."""
 
@@ -212,8 +226,34 @@ class Image:
     """Raw value (adu) from which a pixel is saturated; None where it is not known."""
     origins: Mapping[str, str] = field(default_factory=dict)
     """Where sections and numbers come from, by field: ``EGAIN``, ``preset efosc2``."""
+    amplifiers: tuple[Amplifier, ...] = ()
+    """Where several outputs read it, each of them: `overscan` is None then, `trim` spans what they
+    keep, and gain and read noise are typical ones."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns after trimming."""
-        return self.trim.shape if self.trim else self.frame.shape
+        return kept_shape(self.frame.shape, self.trim, self.amplifiers)
+
+    @property
+    def overscans(self) -> tuple[Section, ...]:
+        """The overscan, or that of each amplifier."""
+        return all_overscans(self.overscan, self.amplifiers)
+
+
+def kept_shape(
+    shape: tuple[int, int], trim: Section | None, amplifiers: tuple[Amplifier, ...]
+) -> tuple[int, int]:
+    """Return rows and columns of what is kept of a raw image; amplifiers may lie apart."""
+    if trim is None:
+        return shape
+    columns = {(one.data.x0, one.data.x1) for one in amplifiers}
+    return trim.shape[0], sum(x1 - x0 for x0, x1 in columns) or trim.shape[1]
+
+
+def all_overscans(
+    overscan: Section | None, amplifiers: tuple[Amplifier, ...]
+) -> tuple[Section, ...]:
+    """Return the overscan of an image, or that of each of its amplifiers."""
+    found = (overscan, *(one.overscan for one in amplifiers))
+    return tuple(section for section in found if section is not None)

@@ -56,6 +56,36 @@ class Keyword:
 
 
 @dataclass(frozen=True, slots=True)
+class AmplifierRule:
+    """One of several amplifiers that read an image, as an observer or a header gives it."""
+
+    data: str
+    """Pixels that it reads and that are kept, as FITS writes them."""
+    overscan: str = ""
+    """Its overscan as FITS writes it; '' for none."""
+    gain: float | None = None
+    """Electrons per adu."""
+    read_noise: float | None = None
+    """Noise of one read (electrons)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AmplifierKeywords:
+    """Keywords of amplifiers that read one image; behind each stands the ending of one of them."""
+
+    endings: tuple[str, ...] = ()
+    """Endings, in the order in which they are looked for: A, B, ..."""
+    data: tuple[str, ...] = ()
+    """Keywords of what is kept: TRIMSEC for TRIMSECA."""
+    overscan: tuple[str, ...] = ()
+    """Keywords of the overscan."""
+    gain: tuple[str, ...] = ()
+    """Keywords of the gain, believed where their comment tells that it is in electrons per adu."""
+    read_noise: tuple[str, ...] = ()
+    """Keywords of the read noise."""
+
+
+@dataclass(frozen=True, slots=True)
 class SectionRule:
     """Overscan and data sections that hold for one way of reading the detector."""
 
@@ -65,6 +95,8 @@ class SectionRule:
     """Overscan as FITS writes it, ``[x0:x1,y0:y1]``; '' for none."""
     trim: str = ""
     """Part that is kept, as FITS writes it; '' for all."""
+    amplifiers: tuple[AmplifierRule, ...] = ()
+    """Where several amplifiers read it, each, in the place of overscan and trim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +125,8 @@ class Detector:
     """Overscan section as FITS writes it."""
     trim: str = ""
     """Part that is kept, as FITS writes it."""
+    amplifiers: tuple[AmplifierRule, ...] = ()
+    """Where several amplifiers read an image, each, in the place of overscan and trim."""
 
 
 Keywords = Mapping[str, tuple[Keyword, ...]]
@@ -119,6 +153,8 @@ class Instrument:
     """Rules that type an exposure; the first that fits holds."""
     sections: tuple[SectionRule, ...] = ()
     """Overscan and trim sections known better than the header; the first that fits holds."""
+    amplifiers: AmplifierKeywords = field(default_factory=AmplifierKeywords)
+    """Where the header tells of several amplifiers that read one image."""
     applied: tuple[AppliedRule, ...] = ()
     """Steps that the camera's software may have done."""
     processed: tuple[Selection, ...] = ()

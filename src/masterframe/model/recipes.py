@@ -122,6 +122,27 @@ class Adjustment:
 
 
 @dataclass(frozen=True, slots=True)
+class OverscanModel:
+    """How the level of each row follows from the overscan."""
+
+    method: Literal["median", "mean", "legendre", "chebyshev", "spline"] = "median"
+    """Median or clipped mean of each row, or a curve through the medians of all rows."""
+    order: int = 1
+    """Degree of a polynomial, or cubic pieces of a spline."""
+    low: float = 3.0
+    """What is lower by more than this many standard deviations is left out (not of a median)."""
+    high: float = 3.0
+    """The same of what is higher."""
+    iterations: int = 1
+    """Times that this is done at most."""
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether the level of a row depends on other rows."""
+        return self.method in ("legendre", "chebyshev", "spline")
+
+
+@dataclass(frozen=True, slots=True)
 class ProductRecipe:
     """One stanza of a configuration: how products of one kind are grouped, made and finished."""
 
@@ -144,7 +165,9 @@ class ProductRecipe:
     divide_flat: bool = True
     """Divide by the flat, where there is one (science)."""
     subtract_overscan: bool = True
-    """Take the overscan's row median off and trim, where the sections are known."""
+    """Take the overscan's level off and trim, where the sections are known."""
+    overscan: OverscanModel = field(default_factory=OverscanModel)
+    """How that level is found."""
     adjust: Adjustment = field(default_factory=Adjustment)
     """How frames are brought to one level, and how much each counts."""
     normalize: bool = False

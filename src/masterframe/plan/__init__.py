@@ -207,7 +207,7 @@ def _key(group: Group) -> str:
     """Return what tells a product from all others, in the same words in every run."""
     if group.recipe.kind == "science":
         return group.first.path
-    images = tuple((image.trim, image.overscan) for image in group.first.images)
+    images = tuple((image.trim, image.overscans) for image in group.first.images)
     return repr(
         (
             *(group.recipe.name, group.shared, group.first.applied, images),

@@ -52,7 +52,7 @@ class Group:
     def overscan(self) -> bool:
         """Whether an overscan is taken off."""
         images = self.first.images
-        return self.recipe.subtract_overscan and any(image.overscan for image in images)
+        return self.recipe.subtract_overscan and any(image.overscans for image in images)
 
     @property
     def trims(self) -> tuple[Section | None, ...]:
@@ -94,7 +94,7 @@ def groups_of(recipe: ProductRecipe, exposures: Sequence[Exposure], config: Conf
         return [Group(recipe, (item,), _shared(item, recipe, config)) for item in exposures]
     apart: dict[tuple[object, ...], list[Exposure]] = defaultdict(list)
     for item in exposures:
-        sections = tuple((image.trim, image.overscan) for image in item.images)
+        sections = tuple((image.trim, image.overscans) for image in item.images)
         apart[_shared(item, recipe, config), sections, item.applied].append(item)
     groups = []
     for members in apart.values():

@@ -190,11 +190,19 @@ def _read_noise(bias: Master) -> float:
     variances = [value for value in frame_variances(bias.rows) if math.isfinite(value)]
     if not variances:
         return math.nan
-    section = bias.record.overscan
-    share = MEDIAN_EFFICIENCY / section.shape[1] if section else 0.0
+    share = _level_share(bias)
     step = bias.record.recipe.noise.step
     variance = statistics.median(variances) / (1 + share) - step**2 / 12
     return math.sqrt(max(variance, 0.0))
+
+
+def _level_share(master: Master) -> float:
+    """Return the variance of the level of a row over that of a pixel: of a median or a mean."""
+    record = master.record
+    if not record.overscans or record.overscan_model.is_curve:
+        return 0.0
+    columns = min(section.shape[1] for section in record.overscans)
+    return (1.0 if record.overscan_model.method == "mean" else MEDIAN_EFFICIENCY) / columns
 
 
 def _overscan_noise(masters: Sequence[Master]) -> float:
@@ -223,8 +231,7 @@ def _gain(points: Sequence[Point], floor: float, flats: Sequence[Master]) -> flo
     """
     if not points:
         return None
-    section = flats[0].record.overscan
-    share = MEDIAN_EFFICIENCY / section.shape[1] if section else 0.0
+    share = _level_share(flats[0])
     read = floor**2 * (1 + share) if math.isfinite(floor) else 0.0
     step = flats[0].record.recipe.noise.step
     inverse = [(point.variance - read - step**2 / 12) / point.signal for point in points]

@@ -7,6 +7,7 @@ that are cut where they are far off, so that a cosmic ray counts for little.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +82,7 @@ def sketch_frame(
         If the file cannot be read or has changed since its scan.
     """
     trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
-    height, width = trim.shape
+    height, width = calibration.kept_shape(frame.shape)
     step = max(1, height // max(ROWS, -(-PIXELS // width)))
     raw = fits.read_rows(frame, trim.y0, trim.y1, step)
     values = calibrate.apply(raw[np.newaxis], 0, calibration, recipe, step=step)[0]
@@ -101,7 +102,7 @@ def sketch_frame(
         cell_pixels=max(1, values.size // CELLS**2),
         row_pixels=thin.shape[1],
         width=width,
-        overscan_noise=_overscan_noise(raw, calibration.overscan),
+        overscan_noise=_overscan_noise(raw, calibration.overscans),
     )
 
 
@@ -146,12 +147,16 @@ def _binned(values: NDArray[Any], bins: int) -> NDArray[np.float64]:
     return means
 
 
-def _overscan_noise(raw: NDArray[Any], section: Section | None) -> float:
-    """Return the standard deviation along the rows of the overscan, without values far off."""
-    if section is None or section.x1 - section.x0 < 3:
-        return math.nan
-    strip = raw[:, section.x0 : section.x1].astype(np.float64)
-    strip -= strip.mean(axis=1, keepdims=True)
-    strip *= math.sqrt(strip.shape[1] / (strip.shape[1] - 1))
-    good = strip[np.abs(strip) <= 5 * strip.std()]
-    return float(good.std())
+def _overscan_noise(raw: NDArray[Any], sections: Sequence[Section]) -> float:
+    """Return the standard deviation along the rows of the overscan, without values far off.
+
+    Of several amplifiers the median.
+    """
+    found = []
+    for section in sections:
+        if section.shape[1] > 2:
+            strip = raw[:, section.x0 : section.x1].astype(np.float64)
+            strip -= strip.mean(axis=1, keepdims=True)
+            strip *= math.sqrt(strip.shape[1] / (strip.shape[1] - 1))
+            found.append(float(strip[np.abs(strip) <= 5 * strip.std()].std()))
+    return float(np.median(found)) if found else math.nan

@@ -231,13 +231,23 @@ def _methods(masters: Sequence[Master], record: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
+_OVERSCAN = {
+    "median": "median of the overscan",
+    "mean": "clipped mean of the overscan",
+    "legendre": "Legendre polynomial through the overscan",
+    "chebyshev": "Chebyshev polynomial through the overscan",
+    "spline": "cubic spline through the overscan",
+}
+"""What was taken off, in words, by the method of `masterframe.model.OverscanModel`."""
+
+
 def _methods_of(kind: str, masters: Sequence[Master]) -> str:
     counts = sorted({master.record.frames for master in masters})
     frames = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     record = masters[0].record
     steps = []
-    if record.overscan:
-        steps.append("the median of the overscan was subtracted row by row")
+    if record.overscans:
+        steps.append(f"the {_OVERSCAN[record.overscan_model.method]} was subtracted row by row")
     taken = [name for name in ("bias", "dark") if getattr(record, name)]
     if taken:
         steps.append(

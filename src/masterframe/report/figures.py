@@ -216,7 +216,7 @@ def _histogram(master: Master, sample: NDArray[Any]) -> Figure | None:
 def _quantum(master: Master) -> float:
     """Return the smallest difference of two values of the master; 0 where it has none."""
     noise, n = master.record.recipe.noise, master.record.frames
-    share = 0.5 if master.record.overscan else 1.0  # the median of an even number of columns
+    share = 0.5 if master.record.overscans else 1.0  # the median of an even number of columns
     return share * noise.step / n / max(master.numbers.get("norm", 1.0), 1e-300)
 
 

@@ -247,8 +247,7 @@ def _planes(file: write.ImageFile, image: jobs.ImageJob) -> finish.MasterPlanes:
 
 def _shape(image: jobs.ImageJob) -> tuple[int, int]:
     """Return rows and columns of an image in the file."""
-    trim = image.calibration.trim
-    return trim.shape if trim else image.images[0].frame.shape
+    return image.calibration.kept_shape(image.images[0].frame.shape)
 
 
 def _finish(

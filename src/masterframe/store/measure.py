@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -69,11 +68,7 @@ def _measured(
     """Call a function with each frame and its calibration, without scale and zero."""
     (job,) = unpack([job], resources)
     frames = [image.frame for image in job.images]
-    ratios = job.calibration.dark_ratio or (None,) * len(frames)
-    alone = [
-        replace(job.calibration, dark_ratio=() if ratio is None else (ratio,), scale=(), zero=())
-        for ratio in ratios
-    ]
+    alone = [job.calibration.of_frame(index) for index in range(len(frames))]
     token = dask.base.tokenize(measure, frames, job.recipe, job.calibration, options)
     tasks = (
         dask.delayed(measure)(

@@ -100,7 +100,7 @@ def _work_of(job: jobs.ImageJob, n_masters: int) -> tiling.Work:
     if job.changed is not None:
         whole = whole or "values that a program changed come in whole rows"
         itemsize *= 2  # what a graph of others' makes is not known: one copy on the way
-    columns = calibration.overscan.shape[1] if calibration.overscan else 0
+    columns = sum(section.shape[1] for section in calibration.overscans)
     marks = count * width * (1 + 6 * math.floor(recipe.rejection.grow or 0))
     return tiling.Work(
         n_frames=count,

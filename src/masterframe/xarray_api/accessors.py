@@ -171,7 +171,7 @@ class StackAccessor:
         fitted = combine.fit_calibration(stack, calibration)
         raw = combine.trim_rows(da.asarray(stack.data), fitted)
         raw = raw.rechunk({0: -1, 1: combine.even_chunks(raw.chunks[1]), 2: -1})
-        width = fitted.trim.shape[1] if fitted.trim else raw.shape[2]
+        width = fitted.kept_shape((stack.shape[1], stack.shape[2]))[1]
         work = kernels.work_type(raw.dtype, recipe.dtype)
         values = raw.map_blocks(
             _calibrate_block,
@@ -191,7 +191,7 @@ class StackAccessor:
             dims=stack.dims,
             coords={
                 **coords,
-                **stacks.places(stack, fitted.trim),
+                **stacks.places(stack, fitted),
                 "scale": (frame, np.asarray(scale, float)),
                 "step": _lazy_number(step),
             },
