@@ -190,6 +190,10 @@ def _product_lines(product: Product, forecast: Forecast) -> list[str]:
         f"    {clean(Path(item.path).name)}: {clean(item.rule)}" for item in product.exposures
     ]
     lines += [f"  {use.role}: {use.product} ({clean(use.reason)})" for use in product.uses]
+    lines += [
+        f"  not {clean(one.product)} as {one.role}: {clean(one.reason)}"
+        for one in product.passed_over
+    ]
     lines += [f"  note: {clean(note)}" for note in product.notes]
     if forecast.bytes_read:
         lines.append(f"  {forecast.reading}")

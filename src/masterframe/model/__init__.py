@@ -41,7 +41,7 @@ from masterframe.model.instruments import (
     TypeRule,
 )
 from masterframe.model.limits import FrameLimits, MasterLimits, Quality, Tolerances
-from masterframe.model.plans import Association, Plan, Product
+from masterframe.model.plans import Association, Candidate, Plan, Product
 from masterframe.model.recipes import (
     ALGORITHM_VERSION,
     Adjustment,
@@ -66,6 +66,7 @@ __all__ = [
     "Association",
     "BandResult",
     "Calibration",
+    "Candidate",
     "Center",
     "Certificates",
     "ClusterSpec",

@@ -28,6 +28,18 @@ class Association:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A master that a product might have taken, and why it does not."""
+
+    role: Literal["bias", "dark", "flat"]
+    """What it would have been taken for."""
+    product: str
+    """`Product.name` of the master."""
+    reason: str
+    """Why not, in words."""
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """One file to be made: a master of N exposures, or one calibrated science frame."""
 
@@ -43,6 +55,8 @@ class Product:
     """What the exposures have in common, by field."""
     uses: tuple[Association, ...] = ()
     """The masters that it takes."""
+    passed_over: tuple[Candidate, ...] = ()
+    """The nearest of those that it does not take, by role."""
     dark_time: float | None = None
     """Time over which its dark current was collected (s); the median of its frames."""
     reason: str = ""
@@ -98,6 +112,7 @@ def _product_dict(product: Product) -> dict[str, Any]:
             for item in product.exposures
         ],
         "uses": [asdict(use) for use in product.uses],
+        "passed_over": [asdict(one) for one in product.passed_over],
         "dark_time": product.dark_time,
         "reason": product.reason,
         "notes": list(product.notes),

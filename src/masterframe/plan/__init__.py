@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from masterframe.kernels.small import MIN_TRUSTED, few_frames
 from masterframe.matching import text
 from masterframe.model import Config, Exposure, Plan, Problem, Product
-from masterframe.plan import names
+from masterframe.plan import lacking, names
 from masterframe.plan.associate import Choice, Shelf
 from masterframe.plan.groups import MADE, Group, groups_of, sort_out
 
@@ -46,6 +46,7 @@ def make_plan(exposures: Iterable[Exposure], problems: Iterable[Problem], config
     ['bias', 'flat']
     """
     taken, left_out = sort_out(exposures, config)
+    used = [item for members in taken.values() for item in members]
     shelf = Shelf(config.tolerances, {recipe.kind for recipe in config.recipes.values()})
     products: list[Product] = []
     for kind in MADE:
@@ -69,7 +70,7 @@ def make_plan(exposures: Iterable[Exposure], problems: Iterable[Problem], config
         products=tuple(products),
         left_out=tuple(sorted(left_out, key=lambda problem: problem.path)),
         problems=tuple(problems),
-        notes=_summary(products),
+        notes=(*lacking.without(products), *lacking.untold(used), *lacking.possible(products)),
     )
 
 
@@ -83,6 +84,7 @@ def _product(name: str, group: Group, choice: Choice) -> Product:
         output=f"{name}.fits",
         group=group.shared,
         uses=tuple(choice.uses),
+        passed_over=tuple(choice.passed_over),
         dark_time=group.dark_time,
         reason=_reason(group),
         notes=(*notes, *_offset_note(group, choice), *_frame_notes(group)),
@@ -98,9 +100,9 @@ def _blocked(group: Group, choice: Choice) -> str:
         have.add("bias")
     if group.overscan:
         have.add("overscan")
-    lacking = [step for step in recipe.require if step not in have]
-    if lacking:
-        return f"recipe {recipe.name!r} requires {', '.join(lacking)}"
+    required = [step for step in recipe.require if step not in have]
+    if required:
+        return f"recipe {recipe.name!r} requires {', '.join(required)}"
     trimmed = any(group.trims)
     if recipe.kind == "science" and not (choice.uses or group.overscan or trimmed):
         return "there is nothing to calibrate it with"
@@ -182,7 +184,7 @@ def _name(group: Group) -> str:
 def _names(groups: Sequence[Group]) -> list[str]:
     """Return names that all differ: by layout or temperature where that helps, else by hash."""
     plain = [_name(group) for group in groups]
-    for detail in (_layout, _warmth):
+    for detail in (_light, _layout, _warmth):
         times = Counter(name.casefold() for name in plain)
         longer = [
             f"{name}_{detail(group)}" if times[name.casefold()] > 1 and detail(group) else name
@@ -191,6 +193,10 @@ def _names(groups: Sequence[Group]) -> list[str]:
         if len(set(longer)) > len(set(plain)):
             plain = longer
     return names.unique(plain, [_key(group) for group in groups])
+
+
+def _light(group: Group) -> str:
+    return group.first.light if group.recipe.kind == "flat" else ""
 
 
 def _layout(group: Group) -> str:
@@ -213,17 +219,4 @@ def _key(group: Group) -> str:
             *(group.recipe.name, group.shared, group.first.applied, images),
             *(group.dark_time, group.temperature),
         )
-    )
-
-
-def _summary(products: Sequence[Product]) -> tuple[str, ...]:
-    """Return what is missing for what, each lack once."""
-    lacks: Counter[tuple[str, str]] = Counter()
-    for product in products:
-        for note in product.notes:
-            if note.startswith(("no bias:", "no dark:", "no flat:")):
-                lacks[product.kind, note] += 1
-    return tuple(
-        f"{count} {kind} product{'s' if count > 1 else ''} without {note.removeprefix('no ')}"
-        for (kind, note), count in lacks.items()
     )

@@ -5,32 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
 
-from masterframe.model import Association, Scalar, Tolerances
+from masterframe.model import Association, Candidate, Scalar, Tolerances
+from masterframe.plan import rivals
 from masterframe.plan.groups import Group
-
-Role = Literal["bias", "dark", "flat"]
-
-MOST_STRETCH = 3.0
-"""A dark is scaled up to this many times its own time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Master:
-    """A master that can be made, for others to take."""
-
-    name: str
-    """`Product.name`."""
-    group: Group
-    """What it is made of."""
-    holds_bias: bool = False
-    """True for a dark from which no bias was taken."""
-    dark_time: float = 0.0
-    """Median dark time of its frames (s)."""
-    time: float | None = None
-    """Mean start of its frames (s)."""
+from masterframe.plan.masters import MOST_STRETCH, Master, Role, age, mean_time, nearness
 
 
 @dataclass
@@ -39,6 +18,8 @@ class Choice:
 
     uses: list[Association] = field(default_factory=list)
     """Masters taken."""
+    passed_over: list[Candidate] = field(default_factory=list)
+    """Masters not taken."""
     notes: list[str] = field(default_factory=list)
     """What an observer should know."""
     missing: dict[Role, str] = field(default_factory=dict)
@@ -61,6 +42,7 @@ class Shelf:
         self._kinds = kinds
         self._masters: dict[str, list[Master]] = defaultdict(list)
         self._fitting: dict[tuple[object, ...], tuple[list[Master], str]] = {}
+        self._explained: dict[tuple[object, ...], tuple[Candidate, ...]] = {}
 
     def add(self, name: str, group: Group, choice: Choice) -> None:
         """Put a master on the shelf."""
@@ -68,9 +50,10 @@ class Shelf:
             use.role == "bias" for use in choice.uses
         )
         self._masters[group.recipe.kind].append(
-            Master(name, group, holds_bias, group.dark_time or 0.0, mean_time(group))
+            Master(name, _role(group), group, holds_bias, group.dark_time or 0.0, mean_time(group))
         )
         self._fitting.clear()
+        self._explained.clear()
 
     def choose(self, group: Group) -> Choice:
         """Return the masters that a group takes."""
@@ -88,8 +71,14 @@ class Shelf:
                 choice.missing.pop("bias", None) if dark.holds_bias else None
         if bias is not None:
             choice.uses.insert(0, bias)
+        wanted: list[Role] = ["bias"] if wants_bias else []
+        if recipe.kind in ("flat", "science") and recipe.subtract_dark and "dark" not in done:
+            wanted.append("dark")
         if recipe.kind == "science" and recipe.divide_flat and "flat" not in done:
             self._flat(group, choice)
+            wanted.append("flat")
+        for role in wanted:
+            choice.passed_over += self._passed_over(role, group, choice, with_bias=bias is not None)
         choice.missing = {role: why for role, why in choice.missing.items() if role in self._kinds}
         return choice
 
@@ -105,8 +94,10 @@ class Shelf:
         """Take the nearest flat of the same filter and optics."""
         fitting, why_not = self._fit("flat", group)
         if fitting:
+            flat = _nearest(fitting, group)
+            light = flat.group.first.light
             words = f"same set-up, filter {group.first.filter or 'none'}"
-            named = _named(_nearest(fitting, group), group, words)
+            named = _named(flat, group, words + f", {light} flat" * bool(light))
             choice.uses.append(Association("flat", *named))
         else:
             choice.missing["flat"] = why_not
@@ -120,8 +111,9 @@ class Shelf:
         elif not fitting:
             choice.missing["dark"] = why_not
         else:
-            own = [dark for dark in fitting if dark.group.first.night == group.first.night]
-            for darks in (own, fitting):
+            made = [dark for dark in fitting if not dark.library]
+            own = [dark for dark in made if dark.night == group.first.night]
+            for darks in (own, made, fitting):
                 found = self._exact(darks, group, known, bias) or _scaled(darks, group, known, bias)
                 if found is not None:
                     choice.notes += _stretched(found)
@@ -173,16 +165,36 @@ class Shelf:
             self._fitting[key] = fitting, why_not if reasons else f"none was taken with {camera}"
         return self._fitting[key]
 
+    def _passed_over(
+        self, role: Role, group: Group, choice: Choice, *, with_bias: bool
+    ) -> tuple[Candidate, ...]:
+        """Return the nearest masters of a camera that a group does not take, and why not."""
+        taken = next((use for use in choice.uses if use.role == role), None)
+        times = tuple(sorted({item.dark_time or 0.0 for item in group.exposures}))
+        shared = (group.shared, group.temperature, group.trims, group.overscan, times)
+        key = (role, shared, taken and taken.product, with_bias)
+        if key not in self._explained:
 
-def mean_time(group: Group) -> float | None:
-    """Return the mean start of a group (s); None where no start is known."""
-    starts = [_start(item.date_obs) for item in group.exposures if item.date_obs]
-    return sum(starts) / len(starts) if starts else None
+            def better(one: Master, chosen: Master | None) -> str:
+                if role == "dark":
+                    return rivals.other_dark(one, chosen, times, with_bias=with_bias)
+                return rivals.farther(one, chosen, group)
+
+            camera = group.first.instrument
+            self._explained[key] = rivals.passed_over(
+                taken,
+                [one for one in self._masters[role] if one.group.first.instrument == camera],
+                group,
+                lambda one: _why_not(role, one.group, group, self._tolerances),
+                better,
+            )
+        return self._explained[key]
 
 
-def _start(date: str) -> float:
-    """Return a start in UTC as seconds."""
-    return datetime.fromisoformat(f"{date}+00:00").timestamp()
+def _role(group: Group) -> Role:
+    """Return what a master of a group is taken for."""
+    roles: dict[str, Role] = {"bias": "bias", "dark": "dark", "flat": "flat"}
+    return roles[group.recipe.kind]
 
 
 def _scaled(
@@ -230,21 +242,16 @@ def _range(times: Sequence[float]) -> str:
 
 def _named(master: Master, group: Group, words: str) -> tuple[str, str]:
     """Return the name of a master and why it was taken."""
-    if master.group.first.night != group.first.night:
-        words += f"; from {master.group.first.night}, the nearest night that has one"
+    if master.library:
+        words += f"; from the library, {age(master, group)}"
+    elif master.night != group.first.night:
+        words += f"; from {master.night}, the nearest night that has one"
     return master.name, words
 
 
 def _nearest(masters: Iterable[Master], group: Group) -> Master:
-    """Return the master of the same night, then of the nearest time, then of the first name."""
-    now = mean_time(group)
-
-    def distance(master: Master) -> tuple[bool, float, str]:
-        known = now is not None and master.time is not None
-        apart = abs(master.time - now) if known else float("inf")  # type: ignore[operator]
-        return master.group.first.night != group.first.night, apart, master.name
-
-    return min(masters, key=distance)
+    """Return the master of the same night, then by light and time, then of the first name."""
+    return min(masters, key=lambda master: nearness(master, group))
 
 
 def _why_not(role: Role, master: Group, group: Group, tolerances: Tolerances) -> str:

@@ -141,6 +141,8 @@ def _shared(
     if recipe.kind in ("flat", "science"):
         shared += [("filter", exposure.filter), ("technique", exposure.technique)]
         shared += exposure.optics
+    if recipe.kind == "flat":
+        shared.append(("light", exposure.light))
     lookup = exposure_lookup(exposure)
     names = {name for name, _ in shared}
     shared += [(key, text(lookup(key))) for key in recipe.group_by if key not in names]

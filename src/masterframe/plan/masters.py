@@ -1,0 +1,90 @@
+"""Masters as others may take them: what they are made of, and how near they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from masterframe.plan.groups import Group
+
+Role = Literal["bias", "dark", "flat"]
+
+MOST_STRETCH = 3.0
+"""A dark is scaled up to this many times its own time."""
+LIGHTS = ("twilight", "sky", "dome", "", "lamp")
+"""Lights of a flat, the one most like that of the sky first; '' is not known."""
+DAY = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    """A master that is there or can be made, for others to take."""
+
+    name: str
+    """`Product.name`, or the path of its file where it is from a library."""
+    role: Role
+    """What it is taken for."""
+    group: Group
+    """What it is made of; of one from a library the master itself, as if it were an exposure."""
+    holds_bias: bool = False
+    """True for a dark from which no bias was taken."""
+    dark_time: float = 0.0
+    """Median dark time of its frames (s)."""
+    time: float | None = None
+    """Mean start of its frames (s)."""
+    library: bool = False
+    """Whether it is from a library."""
+
+    @property
+    def night(self) -> str:
+        """Night of its frames; '' for one from a library."""
+        return "" if self.library else self.group.first.night
+
+    @property
+    def few(self) -> bool:
+        """Whether it is made of fewer frames than its recipe wants."""
+        return not self.library and len(self.group.exposures) < self.group.recipe.min_frames
+
+
+def mean_time(group: Group) -> float | None:
+    """Return the mean start of a group (s); None where no start is known."""
+    starts = [_start(item.date_obs) for item in group.exposures if item.date_obs]
+    return sum(starts) / len(starts) if starts else None
+
+
+def apart(master: Master, group: Group) -> float:
+    """Return the time between a master and a group (s); infinite where it is not known."""
+    now = mean_time(group)
+    return float("inf") if now is None or master.time is None else abs(master.time - now)
+
+
+def light_rank(master: Master) -> int:
+    """Return the place of the light of a flat in `LIGHTS`."""
+    return LIGHTS.index(master.group.first.light)
+
+
+def nearness(master: Master, group: Group) -> tuple[bool, bool, bool, int, float, str]:
+    """Return by what masters that fit are ranked, the least first."""
+    return (
+        master.library,
+        master.night != group.first.night,
+        master.few,
+        light_rank(master),
+        apart(master, group),
+        master.name,
+    )
+
+
+def age(master: Master, group: Group) -> str:
+    """Return how old a master is, seen from a group: ``3.2 days older``; '' where not known."""
+    now = mean_time(group)
+    if now is None or master.time is None:
+        return "of unknown age"
+    days = (now - master.time) / DAY
+    return f"{abs(days):.1f} days {'older' if days > 0 else 'younger'}"
+
+
+def _start(date: str) -> float:
+    """Return a start in UTC as seconds."""
+    return datetime.fromisoformat(f"{date}+00:00").timestamp()
