@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -66,6 +67,10 @@ Set = Annotated[
 Exclude = Annotated[
     list[str] | None,
     typer.Option(metavar="PATTERN", help="Leave out files whose name or path fits."),
+]
+Library = Annotated[
+    Path | None,
+    typer.Option("--library", metavar="FOLDER", help="Masters for what the night has none for."),
 ]
 Output = Annotated[
     Path | None, typer.Option("-o", "--output", metavar="FOLDER", help="Folder for the products.")
@@ -361,6 +366,7 @@ def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its p
     output: Output = None,
     override: Set = None,
     exclude: Exclude = None,
+    library: Library = None,
     workers: Workers = None,
     memory: Memory = None,
     as_json: AsJson = False,
@@ -369,7 +375,7 @@ def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its p
     _say(as_json, f"masterframe {__version__}: planning {_listed(nights)}")
     from masterframe import forecast, listing, run
 
-    settings = _settings(config, override, exclude)
+    settings = _settings(config, override, exclude, library)
     plan = run.plan_nights(nights, settings)
     out = run.output_folder(settings, output)
     ahead = forecast.foresee(plan, settings, out, workers=workers, memory=_memory(memory))
@@ -387,6 +393,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     output: Output = None,
     override: Set = None,
     exclude: Exclude = None,
+    library: Library = None,
     force: Annotated[bool, typer.Option("--force", help="Make what is up to date, too.")] = False,
     scheduler: Scheduler = None,
     workers: Workers = None,
@@ -400,7 +407,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     _say(as_json, f"masterframe {__version__}: reducing {_listed(nights)}")
     from masterframe import listing, run
 
-    settings = _settings(config, override, exclude)
+    settings = _settings(config, override, exclude, library)
     where = where or _join(_address_for_dask() or settings.scheduler, insecure)
     out = run.output_folder(settings, output)
     run.check_folders(nights, out)
@@ -611,10 +618,16 @@ def report_command(out: Folder, as_json: AsJson = False) -> None:
     _finish(as_json, {"report": str(written)}, f"{written} is written; open it in a browser")
 
 
-def _settings(config: Path | None, override: list[str] | None, exclude: list[str] | None) -> Any:
+def _settings(
+    config: Path | None,
+    override: list[str] | None,
+    exclude: list[str] | None,
+    library: Path | None = None,
+) -> Any:
     from masterframe.config import load_config
 
-    return load_config(config, override or (), exclude or ())
+    settings = load_config(config, override or (), exclude or ())
+    return replace(settings, library=str(library)) if library else settings
 
 
 def _listed(paths: list[Path]) -> str:

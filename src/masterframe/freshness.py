@@ -123,7 +123,7 @@ def product_token(
     ]
     limits = config.quality.frames
     judged = product.kind != "science" and limits.action == "leave-out"
-    bad = _bad_pixel_sum(config.bad_pixels) if config.bad_pixels else None
+    bad = _sum_of_images(config.bad_pixels) if config.bad_pixels else None
     record = {
         "recipe": recipe,
         "detectors": str(detectors),
@@ -135,20 +135,21 @@ def product_token(
     return journal.product_token(record, masters, list(datasums))
 
 
-def _bad_pixel_sum(path: str) -> int | list[tuple[str, int]]:
-    """Return what tells a bad-pixel file from another one."""
+def _sum_of_images(path: str) -> int | list[tuple[str, int]]:
+    """Return what tells a file of images from another one."""
     sums = [(name, fits.datasum(image.data)) for name, image in masters.open_master(path).items()]
     return sums[0][1] if len(sums) == 1 else sums
 
 
 def master_tokens(product: Product, out: Path) -> dict[str, str]:
     """Return the token of each master that a product takes, by its role."""
-    return {
-        use.role: str(
-            fits.scan_file(out / f"{use.product}.fits").hdus[0].header.get("MFTOKEN") or ""
-        )
-        for use in product.uses
-    }
+    return {use.role: _token(use.file(out)) for use in product.uses}
+
+
+def _token(path: Path) -> str:
+    """Return what tells a master from another one: its token, or its sums where it has none."""
+    found = str(fits.scan_file(path).hdus[0].header.get("MFTOKEN") or "")
+    return found or str(_sum_of_images(str(path)))
 
 
 def _datasum(frame: Frame, row: tables.InputRow | None) -> int:

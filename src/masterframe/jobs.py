@@ -108,6 +108,8 @@ class MasterJob:
     """bias, dark or flat; '' where it is not known."""
     unit: str = "adu"
     """Unit of its values; '' for a normalised flat."""
+    temperature: float | None = None
+    """Median temperature of the detector (degrees C), where it is known."""
     left_out: tuple[LeftOut, ...] = ()
     """Inputs that were found unfit on the way."""
     flags: tuple[str, ...] = ()

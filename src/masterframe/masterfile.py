@@ -119,6 +119,7 @@ def facts_of(job: MasterJob) -> headers.MasterFacts:
         recipe=recipe,
         kind=job.kind,
         unit=job.unit,
+        temperature=job.temperature,
         bias_subtracted=bool(calibration.bias) and not calibration.dark_holds_bias,
         uncertainty="propagated" if propagated else "empirical",
         version=__version__,

@@ -77,6 +77,7 @@ def master_job(
         inputs=inputs,
         rank=rank,
         kind=product.kind,
+        temperature=_temperature(exposures),
         unit="" if product.recipe.normalize else "adu",
         left_out=tuple(unfit),
         flags=tuple(reasons.get(exposure.path, "") for exposure in exposures),
@@ -88,6 +89,11 @@ def master_job(
         part=journal.place_of_part(out, product.output),
         verify=config.verify_checksums != "never",
     )
+
+
+def _temperature(exposures: Sequence[Exposure]) -> float | None:
+    known = [item.temperature for item in exposures if item.temperature is not None]
+    return round(statistics.median(known), 3) if known else None
 
 
 def resolve_recipes(
@@ -231,7 +237,7 @@ def _bad_pixels(path: str, name: str, image: Image, *, trimmed: bool) -> MasterI
 
 
 def _master(use: Association, out: Path, name: str, image: Image) -> MasterImage:
-    path = out / f"{use.product}.fits"
+    path = use.file(out)
     images = masters.open_master(path)
     if name not in images:
         raise PlanError(f"{path}: no image {name or 'in the primary HDU'} to serve as {use.role}")

@@ -249,7 +249,10 @@ def plan_nights(nights: Sequence[Path], config: Config) -> Plan:
     """
     _check_nights(nights)
     exposures, problems = inventory.scan_night(nights, config)
-    return make_plan(exposures, problems, config)
+    if not config.library:
+        return make_plan(exposures, problems, config)
+    library, unfit = inventory.scan_library(config.library, config)
+    return make_plan(exposures, (*problems, *unfit), config, library)
 
 
 def _check_nights(nights: Sequence[Path]) -> None:
@@ -310,7 +313,7 @@ class _Walk:
         lacking = [
             use.product
             for use in product.uses
-            if self._known[use.product].state in ("failed", "blocked")
+            if not use.library and self._known[use.product].state in ("failed", "blocked")
         ]
         if lacking:
             return _outcome(product, self._out, "blocked", f"needs {', '.join(lacking)}")

@@ -94,6 +94,7 @@ def load_config(
         quality=convert.quality(model.quality),
         nights=model.nights,
         report=model.report,
+        library=_beside(model.library, folder) if path else model.library,
         output=model.output,
         memory=to_model.memory(model.resources.memory),
         workers=model.resources.workers,

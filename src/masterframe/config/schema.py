@@ -319,6 +319,9 @@ class ConfigModel(Model):
         description="stanzas by name; a kind that none names has its default; null is none",
     )
     report: bool = Field(default=True, description="write OUT/report/ at the end of a run")
+    library: str = Field(
+        default="", description="folder of masters that are taken where a night has none"
+    )
     output: str = Field(default="", description="folder that the products go to")
     resources: ResourcesModel = ResourcesModel()
 

@@ -121,6 +121,8 @@ class MasterFacts:
     """Whether a bias was taken off."""
     uncertainty: str = ""
     """What its UNCERT holds: empirical, propagated."""
+    temperature: float | None = None
+    """Median temperature of the detector (degrees C)."""
     token: str = ""
     """The product's token, by which a later run knows whether it is up to date."""
     version: str = ""
@@ -287,6 +289,7 @@ def master_cards(facts: MasterFacts, kept: Sequence[int] | None = None) -> dict[
         "NFLOOR": (recipe.noise.floor, "least sigma of the rejection"),
         "BIASSUB": (facts.bias_subtracted, "a bias was taken off"),
         "UNCTYPE": (facts.uncertainty or None, "what UNCERT holds"),
+        "MFTEMP": (facts.temperature, "[deg C] median temperature of the detector"),
         **_time_cards(facts, used, kept),
         "DATE": (facts.created[:19] or None, "when the file was made (UTC)"),
         "MFVERS": (facts.version or None, "version of masterframe"),

@@ -20,11 +20,12 @@ from masterframe.inventory import kinds
 from masterframe.inventory.describe import Describer
 from masterframe.inventory.files import Found, find_files, first_of_each
 from masterframe.inventory.kinds import Attempt
+from masterframe.inventory.library import scan_library
 from masterframe.matching import describe as in_words
 from masterframe.matching import exposure_lookup
 from masterframe.model import AppliedRule, Config, Exposure, Problem, Verify
 
-__all__ = ["Attempt", "explain_kinds", "find_files", "scan_night"]
+__all__ = ["Attempt", "explain_kinds", "find_files", "scan_library", "scan_night"]
 
 _SCAN_THREADS = 8  # a header is one small read: threads hide the latency of a disk or a network
 

@@ -53,15 +53,15 @@ class Describer:
         self._detected: dict[tuple[Scalar, ...], Instrument | None] = {}
         self._historical = {one.name for one in config.instruments if _asks_history(one)}
 
-    def describe(self, scan: fits.FileScan, night: str) -> Described:
-        """Return the exposure in a scanned file.
+    def describe(self, scan: fits.FileScan, night: str, *, masters: bool = False) -> Described:
+        """Return the exposure in a scanned file, or with `masters` a master as if it were one.
 
         Raises
         ------
         FrameError
             Where the file holds no image or a master, or where no instrument matches.
         """
-        plain, found = _plain(scan, night)
+        plain, found = _plain(scan, night, masters)
         instrument = self._detect(plain)
         if instrument is None:
             raise FrameError(scan.path, "none of the configured instruments matches its header")
@@ -120,7 +120,7 @@ def detect(instruments: Sequence[Instrument], exposure: Exposure) -> Instrument 
     return next((one for one in instruments if any(selects(m, lookup) for m in one.match)), None)
 
 
-def _plain(scan: fits.FileScan, night: str) -> tuple[Exposure, list[fits.HduScan]]:
+def _plain(scan: fits.FileScan, night: str, masters: bool) -> tuple[Exposure, list[fits.HduScan]]:
     """Return an exposure of which only the header is known, and the HDUs with an image.
 
     Where none can be used, the first whose pixels are no plane, or that has none: it is typed all
@@ -134,9 +134,9 @@ def _plain(scan: fits.FileScan, night: str) -> tuple[Exposure, list[fits.HduScan
             reasons = "; ".join(dict.fromkeys(hdu.reason for hdu in odd))
             raise FrameError(scan.path, f"no image: {reasons}")
     header = {**scan.hdus[0].header, **found[0].header}
-    if text(header.get("ISMASTER")) == "T":
+    if text(header.get("ISMASTER")) == "T" and not masters:
         raise FrameError(scan.path, "a master, not a raw exposure: ISMASTER = T")
-    if text(header.get("MFVERS")):
+    if text(header.get("MFVERS")) and not masters:
         raise FrameError(scan.path, "calibrated by masterframe already, not a raw exposure: MFVERS")
     return Exposure(scan.path, (), None, False, "", header, night=night), found
 

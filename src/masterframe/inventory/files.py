@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from masterframe.model import Problem
 
 SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fz")
 COMPRESSIONS = ("", ".gz", ".bz2", ".xz")
+_DATE = re.compile(r"(?<!\d)(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
+"""A date in the name of a folder: 2026-11-28, 20261128; below a folder of many nights it is one."""
 STATE_FOLDER = ".masterframe"
 """A folder that holds one of this name is the output of an earlier run."""
 
@@ -127,13 +130,19 @@ def _walk(root: Path, night: str, problems: list[Problem]) -> Iterator[Found]:
             path = os.path.join(folder, name)  # noqa: PTH118
             if os.path.islink(path):  # noqa: PTH114
                 problems.append(Problem(path, "a link to a folder: not followed, name it to scan"))
-            elif _looks_like_fits(name):
+            elif looks_like_fits(name):
                 problems.append(Problem(path, "not a regular file: a folder"))
                 folders.remove(name)
         folders[:] = sorted(name for name in folders if name != STATE_FOLDER)
+        own = _dated(folder[len(top) :]) or night
         for name in names:
-            if _looks_like_fits(name):
-                yield Found(os.path.join(folder, name), night)  # noqa: PTH118
+            if looks_like_fits(name):
+                yield Found(os.path.join(folder, name), own)  # noqa: PTH118
+
+
+def _dated(folder: str) -> str:
+    """Return the part of a path below the folder of many nights that is called after a date."""
+    return next((part for part in Path(folder).parts if _DATE.search(part)), "")
 
 
 def _absolute(path: Path) -> str:
@@ -141,7 +150,7 @@ def _absolute(path: Path) -> str:
     return os.path.abspath(path)  # noqa: PTH100  resolve() would follow links
 
 
-def _looks_like_fits(name: str) -> bool:
+def looks_like_fits(name: str) -> bool:
     """Return whether the suffix of a name is one of FITS."""
     lower = name.lower()
     return lower.endswith(tuple(s + c for s in SUFFIXES for c in COMPRESSIONS))

@@ -8,7 +8,7 @@ flat divides them.
 
 from masterframe.model.calibrations import Calibration, MasterImage
 from masterframe.model.configuration import Certificates, ClusterSpec, Config
-from masterframe.model.exposures import Exposure, Problem
+from masterframe.model.exposures import Exposure, MasterRole, Problem, StoredMaster
 from masterframe.model.frames import (
     Amplifier,
     Frame,
@@ -89,6 +89,7 @@ __all__ = [
     "MaskBit",
     "MasterImage",
     "MasterLimits",
+    "MasterRole",
     "Noise",
     "OverscanModel",
     "Packing",
@@ -105,6 +106,7 @@ __all__ = [
     "SectionRule",
     "Selection",
     "Step",
+    "StoredMaster",
     "Tiles",
     "Tolerances",
     "TypeRule",

@@ -72,6 +72,8 @@ class Config:
     """Whether exposures of different nights go into one product."""
     report: bool = True
     """Whether a run ends with a report."""
+    library: str = ""
+    """Folder of masters that are taken where a night has none; '' for none."""
     output: str = ""
     """Folder that the products go to; '' where it is not given here."""
     memory: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from masterframe.model.frames import Header, Image, Scalar
 from masterframe.model.instruments import Kind, Light, Step
@@ -70,3 +71,22 @@ class Problem:
     """The file."""
     reason: str
     """What is wrong or missing, in words for an observer."""
+
+
+MasterRole = Literal["bias", "dark", "flat"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMaster:
+    """A master that is there already, in a library."""
+
+    exposure: Exposure
+    """Its header and images, as if it were one exposure."""
+    role: MasterRole
+    """What it can be taken for."""
+    holds_bias: bool = False
+    """True for a dark from which no bias was taken, as far as its cards tell."""
+    overscan_taken: bool = False
+    """Whether an overscan was taken off its frames, as far as its cards tell."""
+    unfit: str = ""
+    """Why it cannot be used; '' where it can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from masterframe.model.exposures import Exposure, Problem
@@ -25,6 +26,12 @@ class Association:
     """Dark time of each frame over the master's; empty for 1."""
     holds_bias: bool = False
     """True for a dark from which no bias was taken: it is subtracted instead of a bias."""
+    library: str = ""
+    """Path of its file where it is from a library; '' where it is a product of the plan."""
+
+    def file(self, out: Path) -> Path:
+        """Return where the master is, or will be below an output folder."""
+        return Path(self.library) if self.library else out / f"{self.product}.fits"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from masterframe.kernels.small import MIN_TRUSTED, few_frames
 from masterframe.matching import text
-from masterframe.model import Config, Exposure, Plan, Problem, Product
+from masterframe.model import Config, Exposure, Plan, Problem, Product, StoredMaster
 from masterframe.plan import lacking, names
 from masterframe.plan.associate import Choice, Shelf
 from masterframe.plan.groups import MADE, Group, groups_of, sort_out
@@ -19,7 +19,12 @@ from masterframe.plan.groups import MADE, Group, groups_of, sort_out
 __all__ = ["make_plan"]
 
 
-def make_plan(exposures: Iterable[Exposure], problems: Iterable[Problem], config: Config) -> Plan:
+def make_plan(
+    exposures: Iterable[Exposure],
+    problems: Iterable[Problem],
+    config: Config,
+    library: Iterable[StoredMaster] = (),
+) -> Plan:
     """Decide what is made of a night, from what, and with which masters.
 
     Parameters
@@ -30,6 +35,8 @@ def make_plan(exposures: Iterable[Exposure], problems: Iterable[Problem], config
         Files that it refused; they are handed on.
     config : Config
         Stanzas, selections and tolerances.
+    library : iterable of StoredMaster, optional
+        Masters that are taken where the night has none, from `masterframe.inventory.scan_library`.
 
     Returns
     -------
@@ -47,7 +54,8 @@ def make_plan(exposures: Iterable[Exposure], problems: Iterable[Problem], config
     """
     taken, left_out = sort_out(exposures, config)
     used = [item for members in taken.values() for item in members]
-    shelf = Shelf(config.tolerances, {recipe.kind for recipe in config.recipes.values()})
+    kinds = {recipe.kind for recipe in config.recipes.values()}
+    shelf = Shelf(config.tolerances, kinds, library)
     products: list[Product] = []
     for kind in MADE:
         groups = [

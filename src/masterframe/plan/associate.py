@@ -6,10 +6,18 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from masterframe.model import Association, Candidate, Scalar, Tolerances
+from masterframe.model import Association, Candidate, Image, Scalar, StoredMaster, Tolerances
 from masterframe.plan import rivals
 from masterframe.plan.groups import Group
-from masterframe.plan.masters import MOST_STRETCH, Master, Role, age, mean_time, nearness
+from masterframe.plan.masters import (
+    MOST_STRETCH,
+    Master,
+    Role,
+    age,
+    from_library,
+    mean_time,
+    nearness,
+)
 
 
 @dataclass
@@ -35,14 +43,20 @@ class Shelf:
         How far two exposures may differ and still belong together.
     kinds : set of str
         Kinds that masters are made of at all; of others none is missed.
+    library : iterable of StoredMaster, optional
+        Masters that are taken where a plan makes none that fits.
     """
 
-    def __init__(self, tolerances: Tolerances, kinds: Collection[str]) -> None:
+    def __init__(
+        self, tolerances: Tolerances, kinds: Collection[str], library: Iterable[StoredMaster] = ()
+    ) -> None:
         self._tolerances = tolerances
         self._kinds = kinds
         self._masters: dict[str, list[Master]] = defaultdict(list)
         self._fitting: dict[tuple[object, ...], tuple[list[Master], str]] = {}
         self._explained: dict[tuple[object, ...], tuple[Candidate, ...]] = {}
+        for stored in library:
+            self._masters[stored.role].append(from_library(stored))
 
     def add(self, name: str, group: Group, choice: Choice) -> None:
         """Put a master on the shelf."""
@@ -62,7 +76,7 @@ class Shelf:
         for step in sorted(done):
             choice.notes.append(f"the camera has done this already: {step}")
         wants_bias = recipe.kind != "bias" and recipe.subtract_bias and not done & {"bias", "dark"}
-        bias = self._bias(group, choice) if wants_bias else None
+        bias = found = self._bias(group, choice) if wants_bias else None
         if recipe.kind in ("flat", "science") and recipe.subtract_dark and "dark" not in done:
             dark = self._dark(group, bias, choice)
             if dark is not None:
@@ -78,7 +92,9 @@ class Shelf:
             self._flat(group, choice)
             wanted.append("flat")
         for role in wanted:
-            choice.passed_over += self._passed_over(role, group, choice, with_bias=bias is not None)
+            choice.passed_over += self._passed_over(
+                role, group, choice, with_bias=found is not None
+            )
         choice.missing = {role: why for role, why in choice.missing.items() if role in self._kinds}
         return choice
 
@@ -88,7 +104,7 @@ class Shelf:
         if not fitting:
             choice.missing["bias"] = why_not
             return None
-        return Association("bias", *_named(_nearest(fitting, group), group, "same set-up"))
+        return _taken("bias", _nearest(fitting, group), group, "same set-up")
 
     def _flat(self, group: Group, choice: Choice) -> None:
         """Take the nearest flat of the same filter and optics."""
@@ -97,8 +113,8 @@ class Shelf:
             flat = _nearest(fitting, group)
             light = flat.group.first.light
             words = f"same set-up, filter {group.first.filter or 'none'}"
-            named = _named(flat, group, words + f", {light} flat" * bool(light))
-            choice.uses.append(Association("flat", *named))
+            words += f", {light} flat" * bool(light)
+            choice.uses.append(_taken("flat", flat, group, words))
         else:
             choice.missing["flat"] = why_not
 
@@ -146,7 +162,7 @@ class Shelf:
         dark = _nearest([dark for dark in alike if not dark.holds_bias] or alike, group)
         words = f"same dark time, {dark.dark_time:.4g} s, unscaled"
         words += "; it holds the bias" if dark.holds_bias else ""
-        return Association("dark", *_named(dark, group, words), holds_bias=dark.holds_bias)
+        return _taken("dark", dark, group, words)
 
     def _fit(self, role: Role, group: Group) -> tuple[list[Master], str]:
         """Return the masters of a role that fit a group, or why each of its camera does not."""
@@ -155,7 +171,7 @@ class Shelf:
             fitting, reasons = [], []
             camera = group.first.instrument
             for master in self._masters[role]:
-                reason = _why_not(role, master.group, group, self._tolerances)
+                reason = _why_not(master, group, self._tolerances)
                 if not reason:
                     fitting.append(master)
                 elif master.group.first.instrument == camera:
@@ -185,7 +201,7 @@ class Shelf:
                 taken,
                 [one for one in self._masters[role] if one.group.first.instrument == camera],
                 group,
-                lambda one: _why_not(role, one.group, group, self._tolerances),
+                lambda one: _why_not(one, group, self._tolerances),
                 better,
             )
         return self._explained[key]
@@ -211,7 +227,7 @@ def _scaled(
     dark = _nearest([dark for dark in scalable if dark.dark_time == time], group)
     words = f"{time:.4g} s, scaled to {_range(times)}"
     ratio = tuple(value / time for value in times)
-    return Association("dark", *_named(dark, group, words), ratio=ratio)
+    return _taken("dark", dark, group, words, ratio)
 
 
 def _stretched(dark: Association) -> list[str]:
@@ -240,13 +256,16 @@ def _range(times: Sequence[float]) -> str:
     return f"{low} s" if low == high else f"{low} to {high} s"
 
 
-def _named(master: Master, group: Group, words: str) -> tuple[str, str]:
-    """Return the name of a master and why it was taken."""
+def _taken(
+    role: Role, master: Master, group: Group, words: str, ratio: tuple[float, ...] = ()
+) -> Association:
+    """Return a master that is taken, and why it was."""
     if master.library:
         words += f"; from the library, {age(master, group)}"
     elif master.night != group.first.night:
         words += f"; from {master.night}, the nearest night that has one"
-    return master.name, words
+    path = master.name if master.library else ""
+    return Association(role, master.name, words, ratio, master.holds_bias, path)
 
 
 def _nearest(masters: Iterable[Master], group: Group) -> Master:
@@ -254,25 +273,50 @@ def _nearest(masters: Iterable[Master], group: Group) -> Master:
     return min(masters, key=lambda master: nearness(master, group))
 
 
-def _why_not(role: Role, master: Group, group: Group, tolerances: Tolerances) -> str:
+def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:
     """Return in words what makes a master unfit; '' where nothing does."""
-    mine, wanted = master.first, group.first
-    found = _difference(dict(mine.setup), dict(wanted.setup))
+    mine, wanted = master.group.first, group.first
+    setup = dict(mine.setup)
+    if master.stored:  # trimmed already, so that its layout is not that of raw frames
+        del setup["layout"]
+    found = _difference(setup, dict(wanted.setup)) or _other_layout(master, group)
     if found:
         return found
-    if master.trims != group.trims:
-        return "other sections"
-    if role != "flat":
-        if master.overscan != group.overscan:
-            return "its overscan taken off" if master.overscan else "its overscan left on"
-        ours, theirs = master.temperature, group.temperature
-        if ours is not None and theirs is not None and abs(ours - theirs) > tolerances.temperature:
-            return f"temperature {ours:.1f}, wanted {theirs:.1f} within {tolerances.temperature:g}"
-        return ""
-    optics = {"filter": mine.filter, "technique": mine.technique, **dict(mine.optics)}
-    return _difference(
-        optics, {"filter": wanted.filter, "technique": wanted.technique, **dict(wanted.optics)}
+    if master.role == "flat":
+        optics = {"filter": mine.filter, "technique": mine.technique, **dict(mine.optics)}
+        return _difference(
+            optics, {"filter": wanted.filter, "technique": wanted.technique, **dict(wanted.optics)}
+        )
+    taken = master.stored.overscan_taken if master.stored else master.group.overscan
+    if taken != group.overscan:
+        return "its overscan taken off" if taken else "its overscan left on"
+    ours, theirs = master.group.temperature, group.temperature
+    if ours is not None and theirs is not None and abs(ours - theirs) > tolerances.temperature:
+        return f"temperature {ours:.1f}, wanted {theirs:.1f} within {tolerances.temperature:g}"
+    return ""
+
+
+def _other_layout(master: Master, group: Group) -> str:
+    """Return what is wrong with the images of a master, in words; '' where nothing is."""
+    if master.stored is None:
+        return "other sections" if master.group.trims != group.trims else ""
+    if master.stored.unfit:
+        return master.stored.unfit
+    mine, wanted = (
+        [image.frame.shape for image in master.group.first.images],
+        [_kept(image, group) for image in group.first.images],
     )
+    if mine != wanted:
+        return f"{_shapes(mine)} pixels, wanted {_shapes(wanted)}"
+    return ""
+
+
+def _kept(image: Image, group: Group) -> tuple[int, int]:
+    return image.shape if group.recipe.subtract_overscan else image.frame.shape
+
+
+def _shapes(shapes: Sequence[tuple[int, int]]) -> str:
+    return "+".join(dict.fromkeys(f"{columns}x{rows}" for rows, columns in shapes))
 
 
 def _difference(mine: dict[str, Scalar], wanted: dict[str, Scalar]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
+from masterframe.model import MasterRole, ProductRecipe, StoredMaster
 from masterframe.plan.groups import Group
 
-Role = Literal["bias", "dark", "flat"]
+Role = MasterRole
 
 MOST_STRETCH = 3.0
 """A dark is scaled up to this many times its own time."""
@@ -33,8 +33,13 @@ class Master:
     """Median dark time of its frames (s)."""
     time: float | None = None
     """Mean start of its frames (s)."""
-    library: bool = False
-    """Whether it is from a library."""
+    stored: StoredMaster | None = None
+    """The file that it is in, where it is from a library."""
+
+    @property
+    def library(self) -> bool:
+        """Whether it is from a library."""
+        return self.stored is not None
 
     @property
     def night(self) -> str:
@@ -45,6 +50,21 @@ class Master:
     def few(self) -> bool:
         """Whether it is made of fewer frames than its recipe wants."""
         return not self.library and len(self.group.exposures) < self.group.recipe.min_frames
+
+
+def from_library(stored: StoredMaster) -> Master:
+    """Return a master of a library, for others to take."""
+    exposure = stored.exposure
+    group = Group(ProductRecipe(stored.role), (exposure,), exposure.setup)
+    return Master(
+        exposure.path,
+        stored.role,
+        group,
+        stored.holds_bias,
+        group.dark_time or 0.0,
+        mean_time(group),
+        stored,
+    )
 
 
 def mean_time(group: Group) -> float | None:
