@@ -78,6 +78,35 @@ def test_other_pixels_in_an_input_remake_what_rests_on_it(night, out):
     }
 
 
+def test_the_plan_foretells_what_one_pixel_of_one_dark_remakes(tmp_path):
+    night = nights.night(tmp_path / "night", bias=3, dark=3, flat=3, science=2)
+    short = [raw(night / f"short_{k}.fits", "dark", 90 + k, EXPTIME=5.0) for k in range(3)]
+    out = tmp_path / "out"
+    reduce_night(night, out)
+
+    def foretold():
+        config, plan = make_plan(night)
+        ahead = foresee(plan, config, out, workers=2, memory=1 << 30)
+        return {name.rpartition("/")[2] for name, own in ahead.items() if not own.current}
+
+    def made():
+        found = states(reduce_night(night, out))
+        return {name for name, state in found.items() if state == "made"}
+
+    os.utime(night / "dark_1.fits")
+    assert foretold() == made() == set()
+    with fits.open(night / "dark_1.fits", mode="update") as hdus:
+        hdus[0].data[3, 4] += 1
+    rests = {"master_dark_30s_bin1x1", "science_0", "science_1"}
+    assert foretold() == rests
+    assert made() == rests
+    with fits.open(short[0], mode="update") as hdus:
+        hdus[0].data[3, 4] += 1
+    rests = {"master_dark_5s_bin1x1", FLAT, "science_0", "science_1"}
+    assert foretold() == rests
+    assert made() == rests
+
+
 def test_one_more_input_remakes_what_rests_on_it(night, out):
     raw(night / "bias_9.fits", "bias", 9)
     assert reasons(night, out)[BIAS] == "its inputs have changed: 3 frames then, 4 now"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,23 @@ def _sum_of_images(path: str) -> int | list[tuple[str, int]]:
 
 def master_tokens(product: Product, out: Path) -> dict[str, str]:
     """Return the token of each master that a product takes, by its role."""
-    return {use.role: _token(use.file(out)) for use in product.uses}
+    found: dict[str, str] = {}
+    for use in product.uses:
+        path = use.file(out)
+        try:
+            about = path.stat()
+        except OSError as error:
+            raise FrameError(str(path), f"cannot be read ({error.strerror})") from None
+        found[use.role] = _token(path, about.st_size, about.st_mtime_ns, about.st_ino)
+    return found
 
 
-def _token(path: Path) -> str:
-    """Return what tells a master from another one: its token, or its sums where it has none."""
+@lru_cache(maxsize=1024)
+def _token(path: Path, *_: int) -> str:
+    """Return what tells a master from another one: its token, or its sums where it has none.
+
+    Size, time and inode tell whether it is the file that was looked at before.
+    """
     found = str(fits.scan_file(path).hdus[0].header.get("MFTOKEN") or "")
     return found or str(_sum_of_images(str(path)))
 

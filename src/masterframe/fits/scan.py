@@ -51,7 +51,7 @@ _OFFSET_INTEGERS = {
 standard 4.0, table 11)."""
 _FLOATS = {-32: "float32", -64: "float64"}
 
-_COMMENTED = (
+_COMMENTED = {
     *("GAIN", "EXPTIME", "EXPOSURE", "ITIME", "EXP_TIME", "EXPTIM"),
     *("RDNOISE", "READNOIS", "RON", "ENOISE"),
     *(
@@ -59,7 +59,7 @@ _COMMENTED = (
         for key in ("GAIN", "GTGAIN", "RDNOISE", "READNOI", "RON", "GTRON")
         for ending in (*"ABCD1234", "11", "12", "21", "22")
     ),
-)
+}
 """Cards whose unit only their comment tells."""
 
 _OF_TABLE = re.compile(
@@ -272,7 +272,7 @@ def _hdu(path: str, raw: RawHdu, about: os.stat_result) -> HduScan:
             frames = (first,) if planes == 1 else _planes_of(first, planes)
     except UnfitError as error:
         raise named(path, raw.index, error) from None
-    comments = read_comments(raw.header, _COMMENTED)
+    comments = read_comments(raw.header, _COMMENTED & raw.cards.keys())
     history = read_history(raw.header)
     return HduScan(raw.index, extname, cards, frames, reason, comments, history)
 

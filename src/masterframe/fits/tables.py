@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any, TypeVar
@@ -18,10 +19,13 @@ from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
 from astropy.io import fits
+from numpy.typing import NDArray
 
 from masterframe.errors import FrameError
+from masterframe.fits.layout import walk
 from masterframe.fits.legal import ascii_text
 from masterframe.fits.records import ImageRecord, write_records
+from masterframe.fits.source import open_source
 
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _NO_DATASUM = -1
@@ -183,18 +187,54 @@ def _encode(name: str, kind: str, values: Sequence[Any]) -> Any:
 
 def _rows(path: str | os.PathLike[str], name: str, kind: type[Row]) -> list[Row]:
     try:
-        with fits.open(path, memmap=False) as hdus:
-            data = hdus[name].data
-            columns = [_decode(field.name, str(field.type)) for field in fields(kind)]
-            arrays = [data[field.name].tolist() for field in fields(kind)]
-    except KeyError as error:
+        data = _read_table(os.fspath(path), name)
+        columns = [_decode(field.name, str(field.type)) for field in fields(kind)]
+        arrays = [_plain(data[field.name]) for field in fields(kind)]
+    except (KeyError, ValueError) as error:
         raise FrameError(os.fspath(path), f"has no table {name} of masterframe ({error})") from None
-    except OSError as error:
-        raise FrameError(os.fspath(path), f"cannot be read ({error})") from None
     return [
         kind(*(decode(value) for decode, value in zip(columns, row, strict=True)))
         for row in zip(*arrays, strict=True)
     ]
+
+
+def _read_table(path: str, name: str) -> NDArray[Any]:
+    """Return the rows of a table of text, whole and real numbers, as they are stored.
+
+    A run reads one of every product there is: astropy takes ten times as long to open it.
+
+    Raises
+    ------
+    KeyError
+        If there is no such table, or it does not name its columns.
+    ValueError
+        If it has columns of another format.
+    """
+    with open_source(path) as (source, _):
+        for raw in walk(path, source):
+            if (raw.cards.get("XTENSION"), raw.cards.get("EXTNAME")) == ("BINTABLE", name):
+                count = int(str(raw.cards["TFIELDS"]))
+                columns = [
+                    (str(raw.cards[f"TTYPE{i}"]), _stored(str(raw.cards[f"TFORM{i}"])))
+                    for i in range(1, count + 1)
+                ]
+                return np.frombuffer(source.read(raw.start, raw.end - raw.start), columns)
+    raise KeyError(name)
+
+
+def _stored(form: str) -> str:
+    """Return the numpy type of a column by its format (FITS standard 4.0, table 18)."""
+    found = re.fullmatch(r"(\d*)([AKD])", form.strip())
+    if found is None or (found[2] != "A" and found[1] not in ("", "1")):
+        raise ValueError(f"a column of format {form}")
+    return {"A": f"S{found[1] or 1}", "K": ">i8", "D": ">f8"}[found[2]]
+
+
+def _plain(column: NDArray[Any]) -> list[Any]:
+    """Return the values of a column in the types of Python, text without blanks at its end."""
+    if column.dtype.kind != "S":
+        return list(column.tolist())
+    return [value.decode("ascii").rstrip(" ") for value in column.tolist()]
 
 
 def _decode(name: str, kind: str) -> Callable[[Any], Any]:
