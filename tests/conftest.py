@@ -1,6 +1,8 @@
 """What holds for every test: its environment, hypothesis profiles, and that nothing is skipped."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import settings
@@ -36,3 +38,24 @@ def pytest_runtest_makereport():
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report():
     return refuse_skip((yield))
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from masterframe import journal
+with journal.lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Return a process that holds the output folder until it is killed."""
+
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"locked\n"
+        yield process
+        process.kill()

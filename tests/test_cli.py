@@ -26,6 +26,7 @@ COMMANDS = (
     "explain",
     "verify",
     "report",
+    "status",
 )
 HELP_SECONDS = 0.35
 FIRST_LINE_SECONDS = 1.0

@@ -26,7 +26,7 @@ def test_cleaned_text_is_printable_and_as_long(text):
 def test_plain_lines_tell_of_begin_and_notes():
     stream = io.StringIO()
     reporter = console.PlainReporter(stream)
-    reporter.begin("bias", 3_000_000)
+    reporter.begin("bias", 3_000_000, 3)
     reporter.advance(1_000_000)
     reporter.note("a\x1b[31mb")
     reporter.close()
@@ -38,7 +38,7 @@ def test_plain_progress_has_rate_and_time_left(monkeypatch):
     monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
     stream = io.StringIO()
     reporter = console.PlainReporter(stream)
-    reporter.begin("bias", 4000)
+    reporter.begin("bias", 4000, 4)
     reporter.advance(500)  # too early for a line
     reporter.advance(500)
     assert stream.getvalue().splitlines()[1:] == ["bias: 25%, 25 B/s, 120 s left"]
@@ -46,7 +46,7 @@ def test_plain_progress_has_rate_and_time_left(monkeypatch):
 
 def test_progress_of_nothing_divides_by_nothing():
     reporter = console.PlainReporter(io.StringIO())
-    reporter.begin("empty", 0)
+    reporter.begin("empty", 0, 0)
     reporter.advance(0)
 
 
@@ -64,11 +64,11 @@ SHOW = """
 import time
 from masterframe.console import open_reporter
 with open_reporter() as reporter:
-    reporter.begin("master_[bold]bias", 4_000_000)
+    reporter.begin("master_[bold]bias", 4_000_000, 4)
     for _ in range(4):
         reporter.advance(1_000_000)
         time.sleep(0.15)
-    reporter.begin("master_dark", 5_000_000)
+    reporter.begin("master_dark", 5_000_000, 5)
     reporter.advance(2_000_000)
     reporter.note("a note")
 """

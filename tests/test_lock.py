@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -18,27 +16,6 @@ from nights import call, finish, start
 @pytest.fixture
 def night(tmp_path):
     return nights.night(tmp_path / "night", bias=3, flat=0, science=0)
-
-
-HOLD = """
-import sys, time
-from pathlib import Path
-from masterframe import journal
-with journal.lock(Path(sys.argv[1])):
-    print("locked", flush=True)
-    time.sleep(600)
-"""
-
-
-@pytest.fixture
-def holder(tmp_path):
-    """Return a process that holds the output folder until it is killed."""
-
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"locked\n"
-        yield process
-        process.kill()
 
 
 def test_a_second_run_ends_at_once_and_names_the_first(

@@ -358,7 +358,7 @@ def test_a_run_that_ends_before_its_master_has_its_name_reads_nothing_again(
     reads = []
 
     class Listener(store.Silent):
-        def begin(self, name, total_bytes):
+        def begin(self, name, total_bytes, steps):
             reads.append((name, total_bytes))
 
     nights.reduce_night(night, tmp_path / "out", "report=false", reporter=Listener())

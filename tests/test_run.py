@@ -20,7 +20,7 @@ class Notes:
     def __init__(self):
         self.notes, self.begun, self.bytes = [], [], 0
 
-    def begin(self, name, total_bytes):
+    def begin(self, name, total_bytes, steps):
         self.begun.append((name, total_bytes))
 
     def advance(self, done_bytes):

@@ -618,6 +618,19 @@ def report_command(out: Folder, as_json: AsJson = False) -> None:
     _finish(as_json, {"report": str(written)}, f"{written} is written; open it in a browser")
 
 
+@app.command("status", short_help="Show what a run is doing, or what became of it.")
+def status_command(out: Folder, as_json: AsJson = False) -> None:
+    """Show what the last run in an output folder is doing, from any terminal.
+
+    The exit code is 0 while it works, then that of the run; 1 if it died.
+    """
+    from masterframe import status
+
+    found = status.read_status(out)
+    _finish(as_json, found.as_dict(), status.as_text(found))
+    raise typer.Exit(status.exit_code(found))
+
+
 def _settings(
     config: Path | None,
     override: list[str] | None,

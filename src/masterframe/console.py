@@ -29,7 +29,7 @@ class PlainReporter:
         self._name, self._total, self._done = "", 0, 0
         self._began = self._last = 0.0
 
-    def begin(self, name: str, total_bytes: int) -> None:
+    def begin(self, name: str, total_bytes: int, steps: int) -> None:
         """Print what begins."""
         self._name, self._total, self._done = name, total_bytes, 0
         self._began = self._last = time.monotonic()
@@ -96,7 +96,7 @@ class BarReporter:
         self._task: Any = None
         self._progress.start()
 
-    def begin(self, name: str, total_bytes: int) -> None:
+    def begin(self, name: str, total_bytes: int, steps: int) -> None:
         """Start a bar in the place of the last one, which leaves a line."""
         self._finish()
         self._task = self._progress.add_task(clean(name), total=total_bytes)

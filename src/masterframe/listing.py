@@ -17,8 +17,9 @@ from masterframe.model import Exposure, Plan, Problem, Product
 from masterframe.quality.archive import Verified
 from masterframe.quality.verdicts import worst
 from masterframe.request import Parameter
-from masterframe.run import Outcome, Report
+from masterframe.run import Report
 from masterframe.tiling import format_bytes
+from masterframe.walk import Outcome
 
 ONE_BY_ONE = 5
 """Files left out for one reason that the closing table names; more are counted."""

@@ -103,6 +103,19 @@ def try_lock(descriptor: int) -> bool | None:
     return None
 
 
+def is_locked(descriptor: int) -> bool | None:
+    """Return whether another process has locked a file; None where nobody knows."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            return False
+    return None
+
+
 def wait_for_lock(descriptor: int) -> None:
     """Lock a file for this thread alone, once whoever holds it lets go, where there are locks."""
     if fcntl is not None:

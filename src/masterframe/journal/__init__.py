@@ -3,6 +3,7 @@
 from masterframe.journal.bands import BandJournal, Claim, read_claim
 from masterframe.journal.folders import (
     STATE_FOLDER,
+    is_locked,
     lock,
     make_folder,
     place_of_part,
@@ -15,6 +16,7 @@ __all__ = [
     "STATE_FOLDER",
     "BandJournal",
     "Claim",
+    "is_locked",
     "lock",
     "make_folder",
     "place_of_part",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from masterframe.fits import portable
 STATE_FOLDER = ".masterframe"
 """Folder of an output folder that holds the lock, the journal and scratch files (0700)."""
 
+LOOK = 0.01
+"""Time (s) after which who looks at a lock has let go of it."""
 PARTS = "parts"
 """Folder in it for products that are not whole yet, with their journals."""
 
@@ -89,8 +92,13 @@ def sweep_parts(out: Path) -> None:
 
 
 @contextmanager
-def lock(out: Path) -> Iterator[None]:
+def lock(out: Path) -> Iterator[str]:
     """Hold an output folder for one run; the lock goes with the process, however that ends.
+
+    Yields
+    ------
+    str
+        The owner as others see it: host, process and start.
 
     Raises
     ------
@@ -104,17 +112,42 @@ def lock(out: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(out, error) from None
     try:
-        if portable.try_lock(descriptor) is False:
+        if not _take(descriptor):
             owner = os.pread(descriptor, 4096, 0).decode(errors="replace").strip()
             raise LockedError(f"{out} is in use by another run ({owner or 'owner unknown'})")
-        started = datetime.now(UTC).isoformat(timespec="seconds")
+        owner = f"{socket.gethostname()}, process {os.getpid()}, since {_now()}"
         os.ftruncate(descriptor, 0)
-        os.pwrite(
-            descriptor,
-            f"{socket.gethostname()}, process {os.getpid()}, since {started}\n".encode(),
-            0,
-        )
-        yield
+        os.pwrite(descriptor, f"{owner}\n".encode(), 0)
+        yield owner
         os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    """Lock a file, also where somebody is just looking whether it is locked."""
+    for _ in range(3):
+        if portable.try_lock(descriptor) is not False:
+            return True
+        time.sleep(LOOK)
+    return False
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def is_locked(out: Path) -> bool:
+    """Return whether a run works in an output folder; where locks are unknown, whether it says so.
+
+    Nothing is changed.
+    """
+    try:
+        descriptor = os.open(out / STATE_FOLDER / "lock", portable.READ_FLAGS)
+    except OSError:
+        return False
+    try:
+        locked = portable.is_locked(descriptor)
+        return bool(os.fstat(descriptor).st_size) if locked is None else locked
     finally:
         os.close(descriptor)

@@ -5,18 +5,13 @@ order of their rows: memory is bounded, sums over rows do not depend on who was 
 sees one contiguous write after the other.
 """
 
+from masterframe.progress import Reporter, Silent
 from masterframe.store.copies import unpack
 from masterframe.store.frames import write_all_calibrated
 from masterframe.store.made import Made
 from masterframe.store.master import make_master
 from masterframe.store.measure import frame_facts, measure_frames, sketch_frames
-from masterframe.store.resources import (
-    Reporter,
-    Resources,
-    Silent,
-    open_resources,
-    use_resources,
-)
+from masterframe.store.resources import Resources, open_resources, use_resources
 from masterframe.store.room import Room, plan_bands
 
 __all__ = [

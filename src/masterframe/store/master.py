@@ -20,11 +20,12 @@ from masterframe import ahead, cluster, combine, finish, jobs, masterfile, stack
 from masterframe.errors import TaskLostError
 from masterframe.fits import headers, masters, write
 from masterframe.model import BandResult, Frame
+from masterframe.progress import Reporter
 from masterframe.quality.verdicts import Check
 from masterframe.store.copies import unpack
 from masterframe.store.made import Made
 from masterframe.store.output import Finished, Output, Progress, open_output
-from masterframe.store.resources import Reporter, Resources
+from masterframe.store.resources import Resources
 from masterframe.store.room import plan_image, room_of
 from masterframe.store.tasks import band_tasks, run_in_order
 from masterframe.tiling import Tiling, format_bytes
@@ -93,7 +94,7 @@ def _make_master(
         left = total - _read_before(output.start, job, tilings)
         if left < total:
             resources.reporter.note(f"{job.path.name}: {_resumed(output.start, len(job.images))}")
-        resources.reporter.begin(job.path.name, left)
+        resources.reporter.begin(job.path.name, left, _steps(output.start, job, tilings))
         following = _Followed(resources.reporter, walker, total - left, total)
         in_flight = room.footprint.machines * min(tiling.in_flight for tiling in tilings)
         done = _make_images(output, job, tilings, replace(resources, reporter=following), in_flight)
@@ -118,6 +119,16 @@ def _read_before(start: Progress, job: jobs.MasterJob, tilings: Sequence[Tiling]
         return whole
     index = len(start.finished)
     return whole + tilings[index].read_bytes * start.row // _shape(job.images[index])[0]
+
+
+def _steps(start: Progress, job: jobs.MasterJob, tilings: Sequence[Tiling]) -> int:
+    """Return the cells that are still to be combined."""
+    first = len(start.finished)
+    rows = [start.row, *[0] * len(job.images)]
+    return sum(
+        -(-(_shape(image)[0] - row) // tiling.rows) * tiling.parts
+        for image, tiling, row in zip(job.images[first:], tilings[first:], rows, strict=False)
+    )
 
 
 def _resumed(start: Progress, count: int) -> str:

@@ -6,37 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from masterframe import cluster
 from masterframe.model import ClusterSpec
+from masterframe.progress import Reporter, Silent
 from masterframe.tiling import format_bytes
-
-
-class Reporter(Protocol):
-    """Is told how the work goes; the command line draws it, tests count it."""
-
-    def begin(self, name: str, total_bytes: int) -> None:
-        """Start a product that will read so many bytes."""
-
-    def advance(self, done_bytes: int) -> None:
-        """So many bytes more have been read and combined."""
-
-    def note(self, text: str) -> None:
-        """Something that the observer should know."""
-
-
-class Silent:
-    """A reporter that tells nobody."""
-
-    def begin(self, name: str, total_bytes: int) -> None:
-        """Say nothing."""
-
-    def advance(self, done_bytes: int) -> None:
-        """Say nothing."""
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,215 @@
+"""One pass over a plan: each product is made, kept, failed or blocked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from masterframe import events, freshness, journal, store
+from masterframe.errors import ClusterLostError, LockedError, MasterframeError, StorageError
+from masterframe.fits import scratch
+from masterframe.model import Config, Plan, Product
+from masterframe.products import calibrated_job, master_job
+from masterframe.quality.verdicts import Check
+from masterframe.runlog import log
+
+CALIBRATED = "calibrated frames"
+"""What the calibration of all science frames is called while it goes on."""
+
+State = Literal["made", "up to date", "failed", "blocked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one product."""
+
+    name: str
+    """`Product.name`."""
+    kind: str
+    """Kind of the exposures that went in."""
+    state: State
+    """made, up to date, failed or blocked."""
+    output: str
+    """The file."""
+    n_frames: int
+    """Frames that went in."""
+    reason: str = ""
+    """Why it failed or is blocked."""
+    notes: tuple[str, ...] = ()
+    """What an observer should know."""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    """Numbers of the QUALITY table."""
+    tests: tuple[Check, ...] = ()
+    """What the master was tested for, where it was made."""
+    seconds: float = 0.0
+    """Wall time."""
+    bytes_read: int = 0
+    """Bytes of pixels that were combined."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it in the types of JSON; numbers that are none become null."""
+        numbers = {k: v if math.isfinite(v) else None for k, v in self.numbers.items()}
+        tests = [item.as_dict() for item in self.tests]
+        return {**asdict(self), "numbers": numbers, "tests": tests}
+
+
+class Walk:
+    """One pass over a plan; remembers what has become of each product."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: Config,
+        out: Path,
+        resources: store.Resources,
+        force: bool,
+        noted: events.EventLog,
+    ) -> None:
+        self._plan = plan
+        self._config = config
+        self._out = out
+        self._resources = resources
+        self._force = force
+        self._noted = noted
+        self._scratch = resources.scratch or journal.state_folder(out)
+        self._known: dict[str, Outcome] = {}
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Make all masters, then all calibrated frames."""
+        for product in self._plan.products:
+            if product.kind != "science":
+                self._known[product.name] = self._settle(product) or self._master(product)
+                self._tell(product)
+        self._calibrate([item for item in self._plan.products if item.kind == "science"])
+        return tuple(self._known[product.name] for product in self._plan.products)
+
+    def _settle(self, product: Product) -> Outcome | None:
+        """Return the outcome of a product that is not to be made; None where it is."""
+        if product.blocked:
+            return _outcome(product, self._out, "blocked", product.blocked)
+        lacking = [
+            use.product
+            for use in product.uses
+            if not use.library and self._known[use.product].state in ("failed", "blocked")
+        ]
+        if lacking:
+            return _outcome(product, self._out, "blocked", f"needs {', '.join(lacking)}")
+        try:
+            return self._kept(product)
+        except MasterframeError as error:  # a file that it is compared with cannot be read
+            return _outcome(product, self._out, "failed", str(error))
+
+    def _kept(self, product: Product) -> Outcome | None:
+        """Return the outcome of a product whose file is up to date, or not ours to replace."""
+        obstacle = freshness.in_the_way(
+            self._out / product.output, force=self._force, thoroughly=product.kind != "science"
+        )
+        if obstacle:
+            return _outcome(product, self._out, "failed", obstacle)
+        if self._force:
+            return None
+        remade = {name for name, outcome in self._known.items() if outcome.state == "made"}
+        state = freshness.check(product, self._config, self._out, remade)
+        if state.current:
+            return _outcome(product, self._out, "up to date")
+        log.info("%s: to be made, %s", product.name, state.reason)
+        return None
+
+    def _tell(self, product: Product) -> None:
+        outcome = self._known[product.name]
+        text = f"{product.name}: {outcome.state}" + (f", {outcome.reason}" * bool(outcome.reason))
+        if outcome.state in ("failed", "blocked"):
+            log.error(text)
+            self._resources.reporter.note(text)
+        else:
+            log.info(text)
+        self._noted.write(
+            events.PRODUCT_ENDED,
+            product=product.name,
+            state=outcome.state,
+            reason=outcome.reason,
+            seconds=outcome.seconds,
+            bytes=outcome.bytes_read,
+        )
+        for note in outcome.notes:
+            log.warning("%s: %s", product.name, note)
+
+    def _master(self, product: Product) -> Outcome:
+        try:
+            with scratch.open_folder(self._scratch) as folder:
+                resources = replace(
+                    self._resources, scratch=folder, reporter=self._reporter(product.name)
+                )
+                job = master_job(product, self._config, self._out, resources)
+                for item in job.left_out:
+                    self._noted.write(
+                        events.FRAME_LEFT_OUT,
+                        product=product.name,
+                        path=item.source.path,
+                        reason=item.reason,
+                    )
+                made = store.make_master(job, resources)
+        except (StorageError, LockedError, ClusterLostError):
+            raise  # nothing else could be made or written either
+        except MasterframeError as error:
+            return _outcome(product, self._out, "failed", str(error))
+        notes = tuple(f"left out {item.source.path}: {item.reason}" for item in job.left_out)
+        return replace(
+            _outcome(product, self._out, "made", notes=(*job.history, *notes)),
+            n_frames=made.n_frames,
+            numbers=made.numbers,
+            tests=made.tests,
+            bytes_read=made.bytes_read,
+            seconds=made.seconds,
+        )
+
+    def _reporter(self, product: str) -> store.Reporter:
+        """Return who is told how a product goes on."""
+        return events.NotingReporter(self._resources.reporter, self._noted, product)
+
+    def _calibrate(self, products: Sequence[Product]) -> None:
+        """Calibrate science frames, each in a task of its own, several at a time."""
+        waiting = []
+        for product in products:
+            outcome = self._settle(product)
+            if outcome is None:
+                try:
+                    job = calibrated_job(product, self._config, self._out)
+                    waiting.append((product, job))
+                    continue
+                except MasterframeError as error:
+                    outcome = _outcome(product, self._out, "failed", str(error))
+            self._known[product.name] = outcome
+            self._tell(product)
+        sizes = [sum(item.image.frame.size for item in job.images) for _, job in waiting]
+        reporter = self._reporter(CALIBRATED)
+        if waiting:
+            reporter.begin(CALIBRATED, sum(sizes), len(sizes))
+        results = store.write_all_calibrated([job for _, job in waiting], self._resources)
+        for (product, _), size, result in zip(waiting, sizes, results, strict=True):
+            if isinstance(result, MasterframeError):
+                self._known[product.name] = _outcome(product, self._out, "failed", str(result))
+            else:
+                made = _outcome(product, self._out, "made")
+                self._known[product.name] = replace(made, seconds=result)
+            reporter.advance(size)
+            self._tell(product)
+        if waiting:
+            self._noted.write(events.PRODUCT_ENDED, product=CALIBRATED)
+
+
+def _outcome(
+    product: Product, out: Path, state: State, reason: str = "", notes: tuple[str, ...] = ()
+) -> Outcome:
+    return Outcome(
+        name=product.name,
+        kind=product.kind,
+        state=state,
+        output=str(out / product.output),
+        n_frames=len(product.exposures),
+        reason=reason,
+        notes=tuple(dict.fromkeys((*product.notes, *notes))),
+    )
