@@ -43,8 +43,8 @@ format: $(STAMP) ## mend what can be mended by itself
 docs: $(STAMP) ## build the documentation into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 
-bench: $(STAMP) ## compare with other programs on simulated frames
-	$(PY) benchmarks/combine.py
+bench: $(STAMP) ## compare with the other programs that are installed; takes hours, AXES=base minutes
+	$(PY) benchmarks/suite.py $(AXES)
 
 notebooks: $(STAMP) ## run the notebooks and keep their outputs beside them
 	$(VENV)/bin/jupytext --quiet --to ipynb --execute notebooks/*.py

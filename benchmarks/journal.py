@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from combine import HERE, make_frames
+from suite import Case, make_frames
 
 WAYS = {"none": "1e9", "as it is": "bands.SECONDS", "always": "0.0"}
 """Seconds between two claims."""
@@ -36,13 +36,14 @@ def main() -> int:
     parser.add_argument("--cold", action="store_true", help="put the frames out of the page cache")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        paths = make_frames(Path(folder), options.frames, (options.size, options.size))
+        case = Case("", "", frames=options.frames, size=options.size)
+        paths = make_frames(Path(folder), case)
         combine = ["combine", *map(str, paths), "-o", "{scratch}/master.fits"]
         commands = []
         for name, seconds in WAYS.items():
             command = [sys.executable, "-c", RUN.format(seconds=seconds), *combine]
             commands.append(f"{name}={shlex.join(command)}")
-        compare = [sys.executable, str(HERE / "compare.py"), f"--rounds={options.rounds}"]
+        compare = [sys.executable, str(Path(__file__).with_name("compare.py")), f"--rounds={options.rounds}"]
         compare += [*["--cold"] * options.cold, *commands, "--data", *map(str, paths)]
         print(f"{options.frames} frames of {options.size} x {options.size} uint16", flush=True)
         return subprocess.run(compare, check=False).returncode

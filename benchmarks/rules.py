@@ -15,7 +15,6 @@ large enough that it does not decide.
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
 import sys
 import tempfile
@@ -28,6 +27,7 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+import programs
 from compare import Command, CommandError, Run, compare, warm
 from masterframe import dialects
 from masterframe.kernels import Floor, FrameTerms, LoadTerms, combine_block
@@ -95,36 +95,15 @@ def make_frames(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint16]
         frame[:] = pixels.clip(0, 65535).round()
     for index, frame in enumerate(values, 1):
         fits.writeto(folder / f"in_{index:05d}.fits", frame)
-    names = sorted(str(path) for path in folder.glob("in_*.fits"))
-    (folder / "frames.lis").write_text("\n".join(names) + "\n")
+    programs.list_frames(folder)
     return values
 
 
-def ours(folder: Path, pair: Pair) -> Command:
-    """The command of ours."""
-    program = Path(sys.executable).with_name("masterframe")
-    text = f"{program} combine @{folder}/frames.lis -o {{scratch}}/out.fits --workers 1"
-    return Command("masterframe", tuple(shlex.split(f"{text} {pair.options}")))
-
-
-def theirs(folder: Path, program: str, words: str) -> Command:
-    """The command of another program, which must leave an output: both may fail without a word."""
+def theirs(folder: Path, program: str, words: str, name: str) -> Command:
+    """The command of another program, on one thread."""
     if program == "irafcl":
-        lines = [
-            "images",
-            "immatch",
-            "unlearn imcombine",
-            f'imcombine ("@{folder}/frames.lis","out.fits",{words},offsets="none",logfile="log")',
-            "logout",
-        ]
-        run = "irafcl -f script </dev/null"
-    else:
-        settings = ["requires 1.0.0", "setext fits", "setcpu 1", "set32bits", f"cd {folder}"]
-        lines = [*settings, f"stack in_ {words} -nonorm -out={{scratch}}/out"]
-        run = "siril-cli -s script </dev/null"
-    script = shlex.quote("\n".join(lines) + "\n")
-    line = f"cd {{scratch}} && printf %s {script} >script && HOME={{scratch}} {run}"
-    return Command(words, ("sh", "-c", f"{line} && test -s out.fits"))
+        return programs.iraf(folder, words, name)
+    return programs.siril(folder, words, ["setcpu 1"], name)
 
 
 def kernel_time(values: NDArray[np.uint16], pair: Pair) -> float:
@@ -152,8 +131,11 @@ def median_cpu(runs: Sequence[Run]) -> float:
 
 def measure(folder: Path, values: NDArray[np.uint16], pair: Pair, rounds: int) -> str:
     """Return the row of a rule."""
-    plain = Command("plain", theirs(folder, pair.program, PLAIN[pair.program]).arguments)
-    commands = [ours(folder, pair), theirs(folder, pair.program, pair.words), plain]
+    commands = [
+        programs.masterframe(folder, f"--workers 1 {pair.options}"),
+        theirs(folder, pair.program, pair.words, "theirs"),
+        theirs(folder, pair.program, PLAIN[pair.program], "plain"),
+    ]
     files = sorted(folder.glob("in_*.fits"))
     we, they, average = compare(commands, rounds, prepare=lambda: warm(files)).values()
     kernel = kernel_time(values, pair)

@@ -12,7 +12,7 @@ from astropy.io import fits
 from support import ROOT, program
 
 COMPARE = ROOT / "benchmarks" / "compare.py"
-COMBINE = ROOT / "benchmarks" / "combine.py"
+SUITE = ROOT / "benchmarks" / "suite.py"
 MB = 1_000_000
 
 
@@ -120,16 +120,22 @@ def test_peers_agree_with_brute_force(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_combine_runs():
+@pytest.mark.system
+def test_the_suite_runs(tmp_path):
+    """Every program combines the same frames, plain and compressed; a table, a plot, a document."""
+    for name in ("irafcl", "siril-cli", "astarithmetic"):
+        program(name)
+    command = [sys.executable, SUITE, "base", "form", "--shrink=64", "--rounds=1"]
     result = subprocess.run(
-        [sys.executable, COMBINE, "--frames=5", "--size=40", "--rounds=1"],
-        check=False,
-        capture_output=True,
-        text=True,
+        [*command, f"--output={tmp_path}"], check=False, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr
-    names = [line.split()[0] for line in result.stdout.splitlines()[2:]]
-    assert names == ["masterframe", "astropy_in_memory", "ccdproc_combine", "cat"]
+    runs = json.loads((tmp_path / "runs.json").read_text())
+    every = ["masterframe", "Siril", "IRAF", "gnuastro", "ccdproc", "astropy", "cat"]
+    assert [item["program"] for item in runs if item["case"] == "60 x 4k uint16"] == every
+    assert {item["case"] for item in runs} == {"60 x 4k uint16", "gz", "fz"}
+    assert (tmp_path / "table.md").read_text() == result.stdout
+    assert "<svg" in (tmp_path / "throughput.svg").read_text()
 
 
 @pytest.mark.slow
@@ -151,7 +157,7 @@ def test_the_benchmark_of_rules_runs():
     program("siril-cli")
     sizes = ["--frames=5", "--rows=20", "--columns=30", "--rounds=1"]
     result = subprocess.run(
-        [sys.executable, COMBINE.parent / "rules.py", *sizes, "iraf-minmax", "siril-percentile"],
+        [sys.executable, SUITE.parent / "rules.py", *sizes, "iraf-minmax", "siril-percentile"],
         check=False,
         capture_output=True,
         text=True,
