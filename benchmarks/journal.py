@@ -43,7 +43,8 @@ def main() -> int:
         for name, seconds in WAYS.items():
             command = [sys.executable, "-c", RUN.format(seconds=seconds), *combine]
             commands.append(f"{name}={shlex.join(command)}")
-        compare = [sys.executable, str(Path(__file__).with_name("compare.py")), f"--rounds={options.rounds}"]
+        script = Path(__file__).with_name("compare.py")
+        compare = [sys.executable, str(script), f"--rounds={options.rounds}"]
         compare += [*["--cold"] * options.cold, *commands, "--data", *map(str, paths)]
         print(f"{options.frames} frames of {options.size} x {options.size} uint16", flush=True)
         return subprocess.run(compare, check=False).returncode
