@@ -90,7 +90,8 @@ def _cut(calibration: Calibration, part: Section) -> Calibration:
 
     def cover(master: MasterImage | None) -> MasterImage | None:
         of_raw = master and trim and master.shape != calibration.kept_shape((0, 0))
-        return master and replace(master, part=part if of_raw else inside)
+        own = part if of_raw else inside
+        return master and replace(master, part=own.of(master.part) if master.part else own)
 
     return replace(
         calibration,

@@ -128,7 +128,10 @@ def product_token(
     record = {
         "recipe": recipe,
         "detectors": str(detectors),
-        "uses": [(use.role, use.ratio, use.holds_bias) for use in product.uses],
+        "uses": [
+            (use.role, use.ratio, use.holds_bias, *([str(use.part)] if use.part else ()))
+            for use in product.uses
+        ],
         "bad_pixels": bad,
         "cards": cards if any(cards) else None,
         "frames": asdict(limits) if judged else None,

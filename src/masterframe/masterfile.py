@@ -284,6 +284,7 @@ def _operand(master: MasterImage | None) -> records.Operand | None:
         datasum=fits.datasum(master.data),
         uncert=master.uncert.hdu if master.uncert else None,
         mask=master.mask.hdu if master.mask else None,
+        part=master.part,
     )
 
 

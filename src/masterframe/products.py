@@ -241,10 +241,10 @@ def _master(use: Association, out: Path, name: str, image: Image) -> MasterImage
     images = masters.open_master(path)
     if name not in images:
         raise PlanError(f"{path}: no image {name or 'in the primary HDU'} to serve as {use.role}")
-    found = images[name]
-    if found.data.shape != image.shape:
+    found = replace(images[name], part=use.part)
+    if found.shape != image.shape:
         raise PlanError(
-            f"{path}: {found.data.shape[0]} x {found.data.shape[1]} (rows x columns) do not fit "
+            f"{path}: {found.shape[0]} x {found.shape[1]} (rows x columns) do not fit "
             f"{image.frame.path} with {image.shape[0]} x {image.shape[1]} after trimming"
         )
     return found

@@ -289,6 +289,7 @@ def _master(operand: records.Operand, frame: Frame) -> MasterImage:
         frame,
         None if operand.uncert is None else _frame(scan, operand.uncert),
         None if operand.mask is None else _frame(scan, operand.mask),
+        operand.part,
     )
 
 

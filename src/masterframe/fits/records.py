@@ -46,6 +46,8 @@ class Operand:
     """HDU of their standard deviation."""
     mask: int | None = None
     """HDU of its mask."""
+    part: Section | None = None
+    """The part of it that was used, where the frames are of a smaller window."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,12 @@ class Section:
         y1, x1 = max(y0, min(self.y1, other.y1)), max(x0, min(self.x1, other.x1))
         return Section(y0 - other.y0, y1 - other.y0, x0 - other.x0, x1 - other.x0)
 
+    def of(self, other: Section) -> Section:
+        """Return it as it is counted where another one is, from which it counts itself."""
+        return Section(
+            self.y0 + other.y0, self.y1 + other.y0, self.x0 + other.x0, self.x1 + other.x0
+        )
+
     def to_fits(self) -> str:
         """Return the section as FITS writes it: 1-based, inclusive, x before y."""
         return f"[{self.x0 + 1}:{self.x1},{self.y0 + 1}:{self.y1}]"

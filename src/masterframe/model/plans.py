@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from masterframe.model.exposures import Exposure, Problem
-from masterframe.model.frames import Scalar
+from masterframe.model.frames import Scalar, Section
 from masterframe.model.instruments import Kind
 from masterframe.model.recipes import ProductRecipe
 
@@ -28,6 +28,8 @@ class Association:
     """True for a dark from which no bias was taken: it is subtracted instead of a bias."""
     library: str = ""
     """Path of its file where it is from a library; '' where it is a product of the plan."""
+    part: Section | None = None
+    """The part of it that is taken, where the exposures are of a smaller window."""
 
     def file(self, out: Path) -> Path:
         """Return where the master is, or will be below an output folder."""

@@ -18,6 +18,7 @@ from masterframe.plan.masters import (
     mean_time,
     nearness,
 )
+from masterframe.plan.windows import PLACE, part_of
 
 
 @dataclass
@@ -264,8 +265,11 @@ def _taken(
         words += f"; from the library, {age(master, group)}"
     elif master.night != group.first.night:
         words += f"; from {master.night}, the nearest night that has one"
+    part = part_of(master.group.first, group.first)
+    if part is not None:
+        words += f"; cut to the window, {part.to_fits()} of it"
     path = master.name if master.library else ""
-    return Association(role, master.name, words, ratio, master.holds_bias, path)
+    return Association(role, master.name, words, ratio, master.holds_bias, path, part)
 
 
 def _nearest(masters: Iterable[Master], group: Group) -> Master:
@@ -277,7 +281,10 @@ def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:
     """Return in words what makes a master unfit; '' where nothing does."""
     mine, wanted = master.group.first, group.first
     setup = dict(mine.setup)
-    if master.stored:  # trimmed already, so that its layout is not that of raw frames
+    cut = part_of(mine, wanted) is not None
+    if cut:
+        setup = {name: value for name, value in setup.items() if name not in PLACE}
+    elif master.stored:  # trimmed already, so that its layout is not that of raw frames
         del setup["layout"]
     found = _difference(setup, dict(wanted.setup)) or _other_layout(master, group)
     if found:
@@ -306,7 +313,7 @@ def _other_layout(master: Master, group: Group) -> str:
         [image.frame.shape for image in master.group.first.images],
         [_kept(image, group) for image in group.first.images],
     )
-    if mine != wanted:
+    if mine != wanted and part_of(master.group.first, group.first) is None:
         return f"{_shapes(mine)} pixels, wanted {_shapes(wanted)}"
     return ""
 

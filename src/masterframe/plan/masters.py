@@ -7,6 +7,7 @@ from datetime import datetime
 
 from masterframe.model import MasterRole, ProductRecipe, StoredMaster
 from masterframe.plan.groups import Group
+from masterframe.plan.windows import part_of
 
 Role = MasterRole
 
@@ -84,10 +85,11 @@ def light_rank(master: Master) -> int:
     return LIGHTS.index(master.group.first.light)
 
 
-def nearness(master: Master, group: Group) -> tuple[bool, bool, bool, int, float, str]:
+def nearness(master: Master, group: Group) -> tuple[bool, bool, bool, bool, int, float, str]:
     """Return by what masters that fit are ranked, the least first."""
     return (
         master.library,
+        part_of(master.group.first, group.first) is not None,
         master.night != group.first.night,
         master.few,
         light_rank(master),
