@@ -5,7 +5,7 @@
  *   stale-open=N  the first N opens fail with ESTALE
  *   stale-read=N  the first N reads of pixels (positioned, into a buffer) fail with ESTALE
  *   eio           every read of pixels fails with EIO
- *   slow=MS       every read of pixels takes so many milliseconds more
+ *   slow=MS       every read of 1000 bytes of pixels or more takes so many milliseconds more
  *
  * KILL=CALL:N:before or KILL=CALL:N:after ends the process as kill -9 does, before or after the N-th
  * CALL (pwrite, fdatasync, fsync, rename, unlink) on a file whose path ends with KILL_PATH.
@@ -79,7 +79,7 @@ ssize_t preadv64v2(int descriptor, const struct iovec *parts, int count, off_t o
     if (!wanted_file(descriptor)) return real(descriptor, parts, count, offset, flags);
     if (times("stale-read") >= 0 && fails("stale-read", ESTALE)) return -1;
     if (times("eio") >= 0 && fails("eio", EIO)) return -1;
-    if (times("slow") >= 0) usleep(1000 * times("slow"));
+    if (times("slow") >= 0 && parts[0].iov_len >= 1000) usleep(1000 * times("slow"));
     if (times("short") < 0) return real(descriptor, parts, count, offset, flags);
     if (__sync_fetch_and_add(&calls, 1) % 3 == 0) {
         errno = EINTR;

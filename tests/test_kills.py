@@ -1,16 +1,24 @@
 """kill -9 at every step that matters: the next run goes on, and nothing is wrong or left behind."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
+from astropy.io import fits
 
 import nights
+from clusters import dask_cluster
 from masterframe import journal
+from nights import call
 from stacks import pixels_and_tables
 from support import program
 
@@ -129,4 +137,145 @@ def test_a_kill_at_a_step(night, whole, tmp_path, shim, point):
     assert pixels_and_tables(out / MASTER) == whole
     row_bytes = FRAMES * SHAPE[1] * 2
     assert bytes_read(second) == (0 if published else row_bytes * (SHAPE[0] - rows))
+    assert_nothing_is_left(out)
+
+
+# --- at random moments, of driver, worker and scheduler -------------------------------------------
+
+CCDS = 16
+TALL = 4, 96, 64
+SLOW = {"FAULT": "slow=100", "FAULT_PATH": "/mosaic_"}
+"""Reads of bands that take so long that two workers need seven seconds."""
+MOSAIC = "night/master_bias_bin1x1.fits"
+
+
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory):
+    """A night of frames with several images, which have many bands together."""
+    folder = tmp_path_factory.mktemp("mosaics") / "night"
+    folder.mkdir()
+    rng = np.random.default_rng(8)
+    for number in range(TALL[0]):
+        hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(name=f"CCD{n}") for n in range(CCDS))]
+        cards = {"IMAGETYP": "bias", "EXPTIME": 0.0, "DATE-OBS": f"2026-01-02T03:04:0{number}"}
+        hdus[0].header.update({"INSTRUME": "TinyCam", **cards})
+        for hdu in hdus[1:]:
+            hdu.data = rng.integers(90, 110, TALL[1:]).astype(np.uint16)
+        fits.HDUList(hdus).writeto(folder / f"mosaic_{number}.fits")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole_mosaic(mosaics, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole-mosaic")
+    assert finish(start(mosaics, out)) == 0
+    return pixels_and_tables(out / MOSAIC)
+
+
+def wait_until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def claim_of(out):
+    """Return how far the only product has come: whole images, and rows of the next."""
+    path = out / ".masterframe/parts" / f"{MOSAIC}.journal"
+    if not path.exists():
+        return (0, 0)
+    progress = json.loads(path.read_text().partition(" ")[2])["progress"]
+    return len(progress["finished"]), progress["row"]
+
+
+def bands_came(out, since, process):
+    """Wait until a run has come further than it was."""
+    wait_until(lambda: claim_of(out) > since or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+
+
+def test_kills_of_the_driver_at_random_moments(
+    mosaics, whole_mosaic, tmp_path, shim, capsys, monkeypatch
+):
+    out, moments, claim = tmp_path / "out", random.Random(3), (0, 0)
+    for number in range(8):
+        process = start(mosaics, out, "--workers", "2", LD_PRELOAD=shim, **SLOW)
+        bands_came(out, claim, process)
+        if not number:
+            assert call(capsys, monkeypatch, "status", out)[1].startswith("running: ")
+        time.sleep(moments.uniform(0, 0.2))
+        process.kill()
+        assert finish(process) == -signal.SIGKILL
+        assert not nights.files_in(out)
+        assert claim_of(out) > claim
+        claim = claim_of(out)
+    code, told, _ = call(capsys, monkeypatch, "status", out)
+    assert code == 1
+    assert told.startswith("dead: last heard of at ")
+    last = start(mosaics, out)
+    assert finish(last) == 0, last.errors
+    done = claim[0] * TALL[1] + claim[1]
+    assert bytes_read(last) == TALL[0] * TALL[2] * 2 * (CCDS * TALL[1] - done)
+    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+    assert_nothing_is_left(out)
+
+
+def workers_of(process):
+    """Return the worker processes of a run."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "spawn_main" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def test_kills_of_workers_at_random_moments(mosaics, whole_mosaic, tmp_path, shim):
+    out, moments, claim = tmp_path / "out", random.Random(4), (0, 0)
+    process = start(
+        mosaics, out, "--scheduler", "processes", "--workers", "2", LD_PRELOAD=shim, **SLOW
+    )
+    for _ in range(10):
+        bands_came(out, claim, process)
+        claim = claim_of(out)
+        time.sleep(moments.uniform(0, 0.3))
+        moments.choice(workers_of(process)).kill()
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    assert finish(process) == 0, process.errors
+    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+    assert_nothing_is_left(out)
+    assert not psutil.wait_procs(helpers, timeout=10)[1]
+
+
+def test_a_kill_of_the_driver_takes_its_workers_along(mosaics, whole_mosaic, tmp_path, shim):
+    out = tmp_path / "out"
+    where = ["--scheduler", "processes", "--workers", "2"]
+    process = start(mosaics, out, *where, LD_PRELOAD=shim, **SLOW)
+    bands_came(out, (0, 0), process)
+    helpers = psutil.Process(process.pid).children(recursive=True)
+    assert len(helpers) >= 2
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(helpers, timeout=20)[1]
+    assert claim_of(out) > (0, 0)
+    assert finish(start(mosaics, out, *where)) == 0
+    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+
+
+def test_kills_of_the_scheduler_at_random_moments(mosaics, whole_mosaic, tmp_path, shim):
+    out, moments, claim = tmp_path / "out", random.Random(5), (0, 0)
+    for number in range(2):
+        with dask_cluster(tmp_path / str(number), LD_PRELOAD=shim, **SLOW) as cluster:
+            process = start(mosaics, out, "--scheduler", cluster.address)
+            bands_came(out, claim, process)
+            time.sleep(moments.uniform(0, 0.2))
+            cluster.scheduler.kill()
+            assert finish(process) == 5, process.errors
+            assert "a second run goes on with what is not done" in process.errors
+            assert len(process.errors.splitlines()) < 12, process.errors
+        assert not nights.files_in(out)
+        assert claim_of(out) > claim
+        claim = claim_of(out)
+    assert finish(start(mosaics, out)) == 0
+    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
     assert_nothing_is_left(out)

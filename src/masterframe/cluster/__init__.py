@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ PROCESS_BYTES = 280 * 10**6
 """Resident memory of one process with its kernels loaded, before it reads a pixel."""
 SHARE_BYTES = 32 * 10**6
 """What is left for pixels, at least, of each worker process."""
+CONNECT_SECONDS = 10
+"""Time in which a scheduler is to answer."""
+SAME = ("masterframe", "numpy", "numba", "dask", "distributed")
+"""Packages whose versions are the same here and on all workers."""
 COPIES = 4
 """Times that a result is in memory on its way from a worker process: there, serialized, received,
 and as it is used."""
@@ -167,10 +172,10 @@ class _SentTask:
                 f"{error.allowed_failures + 1} workers that took this task have died; the machine "
                 "may have ended them for want of memory: give less --memory, or fewer workers"
             ) from None
-        except (CancelledError, CommClosedError) as error:
+        except (CancelledError, CommClosedError):
             raise ClusterLostError(
-                f"the scheduler at {self._address} is lost ({error}); a second run goes on with "
-                "what is not done"
+                f"the scheduler at {self._address} is lost; a second run goes on with what is not "
+                "done"
             ) from None
 
 
@@ -306,7 +311,8 @@ def open_runner(
     if isinstance(scheduler, ClusterSpec):
         processes = int(scheduler.options.get("processes", 1))
         expected = 0 if scheduler.address else scheduler.jobs * processes
-        with _cluster_client(scheduler, insecure) as client:
+        with _quiet_client(), _cluster_client(scheduler, insecure) as client:
+            check_versions(client)
             yield ClientRunner(client, expected=expected)
     elif scheduler == "threads" and not dashboard:
         runner = ThreadRunner(count)
@@ -321,6 +327,7 @@ def open_runner(
             yield ClientRunner(client, local=True)
     elif "://" in scheduler:
         with _remote_client(ClusterSpec(address=scheduler), insecure) as client:
+            check_versions(client)
             yield ClientRunner(client)
     else:
         raise UsageError(
@@ -388,13 +395,60 @@ def _remote_client(spec: ClusterSpec, insecure: bool) -> Iterator[Any]:
     if isinstance(spec.tls, Certificates):  # else those of Dask's own configuration
         given = {"security": security.security_of(spec, Path())}
     try:
-        client = Client(spec.address, timeout="10s", **given)
+        client = Client(spec.address, timeout=CONNECT_SECONDS, **given)
     except (OSError, ValueError, TypeError) as error:
         raise ClusterLostError(
             f"the scheduler at {spec.address} cannot be reached: {error}"
         ) from None
-    with client:
+    with _quiet_client(), client:
         yield client
+
+
+def check_versions(client: Any) -> None:
+    """Refuse workers that run another program than this one: their results could differ.
+
+    Raises
+    ------
+    UsageError
+        With the worker, and both versions.
+    """
+    compare_versions(client.get_versions(packages=list(SAME)))
+
+
+def compare_versions(found: Mapping[str, Any]) -> None:
+    """Compare the versions of all workers with those of the client.
+
+    Parameters
+    ----------
+    found : mapping
+        What `distributed.Client.get_versions` gave.
+
+    Raises
+    ------
+    UsageError
+        If any of `SAME`, or Python, differs.
+    """
+    ours = found["client"]["packages"]
+    for address, worker in found["workers"].items():
+        for name in (*SAME, "python"):
+            theirs = worker["packages"].get(name)
+            if theirs != ours.get(name):
+                raise UsageError(
+                    f"the worker at {address} has {name} {theirs or '(none)'}, this program "
+                    f"{ours.get(name)}: install the same on both"
+                )
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    """Keep tracebacks of a lost connection off the screen: what it means is said in one line."""
+    log = logging.getLogger("distributed.client")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def active_runner() -> Runner | None:

@@ -1,0 +1,185 @@
+"""Schedulers that run already, who may talk to them, and who listens where."""
+
+import contextlib
+import os
+
+import dask
+import numpy as np
+import psutil
+import pytest
+from distributed import Client, Security
+
+import masterframe as mf
+import nights
+from clusters import dask_cluster
+from masterframe import cluster, store
+from masterframe.cluster import security
+from masterframe.config import load_cluster
+from masterframe.errors import ClusterLostError, UsageError
+from nights import call
+from stacks import pixels_and_tables, raw_frames, write_frames
+
+MASTER = "night/master_bias_bin1x1.fits"
+
+
+def listeners():
+    """Return the addresses at which this process and those below it listen."""
+    me = psutil.Process()
+    found = set()
+    for process in [me, *me.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {
+                (process.pid, *item.laddr)
+                for item in process.net_connections(kind="inet")
+                if item.status == psutil.CONN_LISTEN
+            }
+    return found
+
+
+@pytest.mark.parametrize("dashboard", [False, True], ids=["plain", "dashboard"])
+@pytest.mark.parametrize("scheduler", ["threads", "processes"])
+def test_whoever_listens_does_so_on_loopback(scheduler, dashboard, tmp_path):
+    frames = write_frames(tmp_path, raw_frames((5, 24, 36)))
+    before = listeners()
+    with store.open_resources(scheduler, workers=2, dashboard=dashboard) as resources:
+        mf.write_master(tmp_path / "m.fits", mf.open_stack(frames), resources=resources)
+        opened = listeners() - before
+    assert bool(opened) == (scheduler == "processes" or dashboard)
+    assert {host for _, host, _ in opened} <= {security.LOOPBACK}
+    assert not listeners() - before
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """Certificates of one authority, as files."""
+    return write_certificates(tmp_path_factory.mktemp("tls"))
+
+
+def write_certificates(folder):
+    made = Security.temporary()
+    texts = {
+        "ca": made.tls_ca_file,
+        "cert": made.tls_scheduler_cert,
+        "key": made.tls_scheduler_key,
+    }
+    for name, text in texts.items():
+        path = folder / f"{name}.pem"
+        path.touch(0o600)
+        path.write_text(text)
+    return {name: str(folder / f"{name}.pem") for name in texts}
+
+
+def as_security(files):
+    roles = {
+        f"tls_{role}_{part}": files[part]
+        for role in ("client", "scheduler", "worker")
+        for part in ("cert", "key")
+    }
+    return Security(tls_ca_file=files["ca"], require_encryption=True, **roles)
+
+
+def as_yaml(path, address, files):
+    lines = [f"address: {address}", "tls:", *(f"  {name}: {file}" for name, file in files.items())]
+    path.write_text("\n".join(lines))
+    return path
+
+
+@pytest.fixture(scope="module")
+def secured(certificates, tmp_path_factory):
+    """A cluster that asks for certificates."""
+    options = [f"--tls-{name}={certificates[name]}" for name in ("cert", "key")]
+    options += [f"--tls-ca-file={certificates['ca']}", "--protocol=tls"]
+    with dask_cluster(
+        tmp_path_factory.mktemp("secured"),
+        *options,
+        DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION="true",
+    ) as found:
+        yield found
+
+
+@pytest.mark.slow
+def test_a_cluster_with_certificates_serves_a_run(
+    secured, certificates, tmp_path, capsys, monkeypatch
+):
+    night = nights.night(tmp_path / "night", bias=5, flat=0, science=0)
+    where = as_yaml(tmp_path / "cluster.yaml", secured.address, certificates)
+    assert secured.address.startswith("tls://127.0.0.1:")
+    code, _, err = call(
+        capsys, monkeypatch, "run", night, "-o", tmp_path / "out", "--scheduler", where
+    )
+    assert code == 0, err
+    assert call(capsys, monkeypatch, "run", night, "-o", tmp_path / "threads")[0] == 0
+    assert pixels_and_tables(tmp_path / "out" / MASTER) == (
+        pixels_and_tables(tmp_path / "threads" / MASTER)
+    )
+    for process in (secured.scheduler, *secured.workers):
+        found = psutil.Process(process.pid).net_connections(kind="inet")
+        hosts = {item.laddr.ip for item in found if item.status == psutil.CONN_LISTEN}
+        assert hosts == {security.LOOPBACK}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::ResourceWarning")
+def test_a_cluster_with_certificates_refuses_who_has_none_or_others(secured, tmp_path):
+    (tmp_path / "foreign").mkdir()
+    foreign = write_certificates(tmp_path / "foreign")
+    for address, given in (
+        (secured.address.replace("tls://", "tcp://"), {}),
+        (secured.address, {"security": as_security(foreign)}),
+    ):
+        with pytest.raises(OSError, match=r"imed out|losed|ertificate|SSL|connect"):
+            Client(address, timeout="2s", **given)
+    spec = load_cluster(as_yaml(tmp_path / "foreign.yaml", secured.address, foreign))
+    with (
+        pytest.raises(ClusterLostError, match="cannot be reached"),
+        cluster.open_runner(spec),
+    ):
+        pass
+
+
+def test_an_address_that_others_could_reach_needs_certificates():
+    with (
+        pytest.raises(UsageError, match="--insecure"),
+        cluster.open_runner("tcp://192.0.2.7:8786"),
+    ):
+        pass
+
+
+def test_a_scheduler_that_is_not_there_is_said(capsys, monkeypatch, tmp_path):
+    night = nights.night(tmp_path / "night", bias=3, flat=0, science=0)
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    code, _, err = call(
+        *(capsys, monkeypatch, "run", night, "-o", tmp_path / "out"),
+        *("--scheduler", "tcp://127.0.0.1:9"),
+    )
+    assert code == 5
+    assert "the scheduler at tcp://127.0.0.1:9 cannot be reached" in err
+
+
+def killer(number):
+    """End the worker that takes this task, as a damaged library would."""
+    os.kill(os.getpid(), 9)
+    return np.full(number, 0)
+
+
+@pytest.mark.slow
+def test_a_task_that_ends_every_worker_is_said():
+    task = dask.delayed(killer)(3, dask_key_name="mf-kill")
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 1}),
+        store.open_resources("processes", workers=1, memory=1 << 30) as resources,
+        pytest.raises(cluster.TaskLostError, match="2 workers that took this task have died"),
+    ):
+        resources.runner.submit(task).result()
+
+
+@pytest.mark.parametrize("name", ["masterframe", "numba", "python"])
+def test_workers_of_another_program_are_refused(name):
+    with store.open_resources("processes", workers=1, memory=1 << 30) as resources:
+        client = resources.runner._client
+        cluster.check_versions(client)
+        found = client.get_versions(packages=list(cluster.SAME))
+        (worker,) = found["workers"].values()
+        worker["packages"][name] = "0.0.1"
+        with pytest.raises(UsageError, match=f"{name} 0.0.1"):
+            cluster.compare_versions(found)
