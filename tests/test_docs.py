@@ -1,41 +1,46 @@
-"""The documentation is true: its commands run, its tables are the program's, and it builds."""
+"""The documentation is true: its blocks run, its tables are the program's, and it builds.
+
+Blocks of a page run in their order, in one folder that holds what pages name. ``bash`` and
+``python`` are executed, ``yaml`` is loaded as what it is, and ``text`` is for what cannot run in a
+test.
+"""
 
 from __future__ import annotations
 
 import ast
+import glob
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from astropy.io import fits
 
 import nights
 from masterframe import dialects, request
+from masterframe.config import json_schema, load_cluster, load_config, load_instrument, schema
 from masterframe.kernels import RULES, least_values
 from masterframe.model import Rejection
+from masterframe.simulate import Camera, NightSpec, simulate_night
 from support import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.md"))
+README = ROOT / "README.md"
+PAGES = sorted(DOCS.rglob("*.md"))
+BLOCK = re.compile(r"^```(\S*) *\n(.*?)^```", re.DOTALL | re.MULTILINE)
 KINDS = {
     **dict.fromkeys(("ddof", "nlow", "nhigh", "nkeep"), int),
     **dict.fromkeys(("pclip", "fraction", "alpha", "snoise"), float),
 }
 """Options of the command line that are no text."""
-
-
-def blocks(kind):
-    """Return the fenced blocks of a kind, as (page, text)."""
-    return [
-        (page.name, text)
-        for page in PAGES
-        for text in re.findall(rf"```{kind}\n(.*?)```", page.read_text(), re.DOTALL)
-    ]
 
 
 def rows(page, title):
@@ -47,40 +52,83 @@ def rows(page, title):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """A folder with the files that the pages name."""
+    folder = tmp_path_factory.mktemp("pages")
     rng = np.random.default_rng(8)
     for kind, level in (("bias", 300), ("flat", 9000)):
         for index in range(1, 13):
             hdu = fits.PrimaryHDU(rng.normal(level, 9, (24, 31)).round().astype(np.uint16))
             hdu.header["EXPTIME"] = 0.0 if kind == "bias" else 5.0
             hdu.header["DATE-OBS"] = f"2024-01-02T03:{index:02}:00"
-            hdu.writeto(tmp_path / f"{kind}_{index:02}.fits")
+            hdu.writeto(folder / f"{kind}_{index:02}.fits")
     names = "".join(f"flat_{index:02}.fits\n" for index in range(1, 13))
-    (tmp_path / "frames.lis").write_text(names)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (folder / "frames.lis").write_text(names)
+    camera = Camera(shape=(60, 64), overscan=8)
+    spec = NightSpec(camera, bias=10, darks={120.0: 10}, flats={"V": 10}, science={"V": 2}, seed=4)
+    simulate_night(folder, spec)
+    return folder
 
 
-def test_every_command_runs(folder, capsys, monkeypatch):
-    commands = [
-        (page, line)
-        for page, text in blocks("bash")
-        for line in text.splitlines()
-        if line.startswith("masterframe ")
+@pytest.mark.parametrize(
+    "page", [README, *PAGES], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_every_block_of_a_page_runs(page, files, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "here"
+    shutil.copytree(files, folder)
+    monkeypatch.chdir(folder)
+    names = {}
+    for kind, text in BLOCK.findall(page.read_text()):
+        if kind == "bash":
+            for line in text.splitlines():
+                _run_command(line, capsys, monkeypatch)
+        elif kind == "python":
+            exec(compile(text, page.name, "exec"), names)
+        elif kind == "yaml":
+            _load(text)
+        else:
+            assert kind == "text", f"a block of {page.name} is {kind or 'without a kind'}"
+            assert not re.search(r"^>>>|^(from|import) ", text, re.MULTILINE), text
+
+
+def _run_command(line, capsys, monkeypatch):
+    """Run a command as a shell would, in this process."""
+    program, *words = shlex.split(line, comments=True)
+    assert program == "masterframe", line
+    arguments = [name for word in words for name in sorted(glob.glob(word)) or [word]]
+    code, _, err = nights.call(capsys, monkeypatch, *arguments)
+    assert code == 0, (line, err)
+
+
+def _load(text):
+    """Load a block of YAML as a configuration, a camera or a cluster; keep it if it has a name."""
+    named = re.match(r"# (\S+\.yaml)\n", text)
+    path = Path(named[1] if named else "block.yaml")
+    path.write_text(text)
+    keys = set(yaml.safe_load(text))
+    if keys & {"cluster", "address"}:
+        load_cluster(path)
+    elif keys & {"base", "match"}:
+        load_instrument(path.name, path.parent)
+    else:
+        load_config(path)
+
+
+def test_every_setting_says_what_it_is():
+    """The page of settings is made of these descriptions."""
+    models = [
+        json_schema(),
+        *json_schema()["$defs"].values(),
+        schema.ClusterModel.model_json_schema(),
     ]
-    assert len(commands) > 8
-    for page, line in commands:
-        code, _, err = nights.call(capsys, monkeypatch, *shlex.split(line)[1:])
-        assert code == 0, (page, line, err)
-
-
-def test_every_piece_of_python_runs(folder):
-    pieces = blocks("python")
-    assert pieces
-    for _, text in pieces:
-        exec(compile(text, "docs", "exec"), {})
+    silent = [
+        (model.get("title"), name)
+        for model in models
+        for name, item in model["properties"].items()
+        if not item.get("description")
+    ]
+    assert silent == []
 
 
 def test_rules_are_listed_with_their_defaults():
@@ -126,7 +174,11 @@ def test_named_sets_are_what_the_table_says():
 
 
 def test_tests_that_pages_name_exist():
-    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (DOCS / "differences.md").read_text())
+    named = [
+        found
+        for page in PAGES
+        for found in re.findall(r"`(test_\w+\.py)::(test_\w+)`", page.read_text())
+    ]
     assert len(named) > 20
     for file, name in named:
         tree = ast.parse((ROOT / "tests" / file).read_text())
@@ -143,9 +195,12 @@ def test_every_difference_from_ccdproc_is_listed():
     assert [cells[0].replace("`", "") for cells in shown] == listed
 
 
-def test_the_pages_build_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The pages as mkdocs builds them."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=ROOT,
         env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},  # its theme's word on its own future
         capture_output=True,
@@ -154,6 +209,66 @@ def test_the_pages_build_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
+    return folder
+
+
+def test_the_pages_are_built(site):
     for page in PAGES:
-        name = "index.html" if page.stem == "index" else f"{page.stem}/index.html"
-        assert (tmp_path / "site" / name).exists()
+        place = page.relative_to(DOCS).with_suffix("")
+        name = "index.html" if place.name == "index" else f"{place}/index.html"
+        assert (site / name).exists()
+
+
+def test_pages_of_commands_and_settings_are_made_from_the_program(site):
+    commands = (site / "reference" / "commands" / "index.html").read_text()
+    for name in ("combine", "run", "explain", "verify"):
+        assert f'<h2 id="{name}">' in commands
+    assert "--noise-floor" in commands
+    settings = (site / "reference" / "configuration" / "index.html").read_text()
+    for name in json_schema()["properties"]:
+        assert f"<code>{name}</code>" in settings
+    api = (site / "reference" / "api" / "index.html").read_text()
+    for name in ("open_stack", "preview", "run_night", "Rejection", "MaskBit"):
+        assert f">{name}<" in api
+    assert not any(page.name == "generate.py" for page in site.rglob("*.py"))
+
+
+class _Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.ids, self.links, self.sources = set(), [], []
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids |= {found[key] for key in ("id", "name") if key in found}
+        if tag == "a" and "href" in found:
+            self.links.append(found["href"])
+        if tag in ("img", "script", "iframe") and "src" in found:
+            self.sources.append(found["src"])
+        if tag == "link" and found.get("rel") in ("stylesheet", "icon"):
+            self.sources.append(found["href"])
+
+
+def test_links_lead_somewhere_and_nothing_is_fetched_from_elsewhere(site):
+    pages = {}
+    for path in site.rglob("*.html"):
+        pages[path] = _Links()
+        pages[path].feed(path.read_text())
+    for path, found in pages.items():
+        if path.name == "404.html":
+            continue
+        for link in (*found.links, *found.sources):
+            if re.match(r"https?:|mailto:", link):
+                assert link in found.links, f"{path} fetches {link}"
+                continue
+            place, _, anchor = link.partition("#")
+            target = (path.parent / place).resolve() if place else path
+            target = target / "index.html" if target.is_dir() else target
+            assert target.exists(), (path, link)
+            if anchor and target in pages:
+                assert anchor in pages[target].ids, (path, link)
+
+
+def test_links_of_the_readme_lead_somewhere():
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text()):
+        assert (ROOT / link).exists(), link

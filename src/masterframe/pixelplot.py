@@ -29,6 +29,7 @@ STYLE: Any = {
     "grid.color": "#e8e6e1",
     "grid.linewidth": 0.8,
     "axes.axisbelow": True,
+    "date.converter": "concise",
     "svg.hashsalt": "masterframe",
 }
 
@@ -98,7 +99,12 @@ def plot_history(history: History) -> Any:
             figure.autofmt_xdate(rotation=0, ha="center")
         axes.set_title(_title(history), loc="left", fontsize=10.5, parse_math=False)
         axes.legend(
-            frameon=False, fontsize=8.5, ncols=4, loc="upper left", bbox_to_anchor=(0, -0.14)
+            frameon=False,
+            fontsize=8.5,
+            ncols=5,
+            columnspacing=1.4,
+            loc="upper left",
+            bbox_to_anchor=(0, -0.14),
         )
     return figure
 

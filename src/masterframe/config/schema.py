@@ -39,9 +39,7 @@ def _condition(value: Any) -> Any:
 Patterns = Annotated[list[Pattern], BeforeValidator(_listed, json_schema_input_type=Any)]
 When = dict[str, Patterns]
 SelectionModel = Annotated[When, BeforeValidator(_condition, json_schema_input_type=Any)]
-Selections = Annotated[
-    list[SelectionModel], BeforeValidator(_listed, json_schema_input_type=Any), Field(default=[])
-]
+Selections = Annotated[list[SelectionModel], BeforeValidator(_listed, json_schema_input_type=Any)]
 Off = Literal["off"]
 
 
@@ -54,11 +52,11 @@ class Model(BaseModel):
 class TypeRuleModel(Model):
     """A rule that types exposures."""
 
-    kind: Kind
-    when: SelectionModel
-    certain: bool = True
-    technique: str = ""
-    light: Light = ""
+    kind: Kind = Field(description="what the exposures are")
+    when: SelectionModel = Field(description="patterns by keyword or field, all of which must fit")
+    certain: bool = Field(default=True, description="false where the rule is a guess")
+    technique: str = Field(default="", description="image or spectrum, say")
+    light: Light = Field(default="", description="what lit a flat")
 
 
 class AmplifierModel(Model):
@@ -114,7 +112,7 @@ class ResourcesModel(Model):
     """What a run may take."""
 
     memory: str | PositiveInt | None = Field(default=None, description="bytes, or 2GB")
-    workers: PositiveInt | None = None
+    workers: PositiveInt | None = Field(default=None, description="one a processor by default")
     scheduler: str = Field(
         default="threads", description="threads, processes, an address, or a YAML file"
     )
@@ -194,15 +192,19 @@ class MasterLimitsModel(Model):
 class QualityModel(Model):
     """What is asked of frames before they are combined, and of masters afterwards."""
 
-    frames: FrameLimitsModel = FrameLimitsModel()
-    masters: MasterLimitsModel = MasterLimitsModel()
+    frames: FrameLimitsModel = Field(
+        default=FrameLimitsModel(), description="limits of frames before they are combined"
+    )
+    masters: MasterLimitsModel = Field(
+        default=MasterLimitsModel(), description="limits of masters when they are made"
+    )
 
 
 class StanzaModel(Model):
     """How products of one kind are made."""
 
     kind: MasterKind | None = Field(default=None, description="needed where the name is not a kind")
-    select: Selections
+    select: Selections = Field(default=[], description="exposures that fit one of these go in")
     group_by: list[str] = Field(
         default=[], description="fields or keywords that split groups further"
     )
@@ -243,7 +245,7 @@ class StanzaModel(Model):
         default=None, description="correct the MAD for few values (sigma)"
     )
     grow: NonNegativeFloat | None = Field(default=None, description="radius in pixels")
-    combine: Estimator = "mean"
+    combine: Estimator = Field(default="mean", description="what is made of the values kept")
     trim: Annotated[FiniteFloat, Field(ge=0, lt=0.5)] = Field(
         default=0.2, description="fraction that trimmed leaves out at each end"
     )
@@ -251,14 +253,20 @@ class StanzaModel(Model):
         default=None,
         description="least sigma that is believed; auto, for IRAF's and Siril's names 0",
     )
-    saturation: FiniteFloat | Literal["auto", "off"] = "auto"
-    min_kept: PositiveInt = 1
-    dtype: Literal["float32", "float64"] = "float32"
-    planes: list[Literal["rejlow", "rejhigh", "exposure", "propagated"]] = []
-    subtract_overscan: bool = True
-    subtract_bias: bool = True
-    subtract_dark: bool = True
-    divide_flat: bool = True
+    saturation: FiniteFloat | Literal["auto", "off"] = Field(
+        default="auto", description="raw adu from which values are left out; auto: the detector's"
+    )
+    min_kept: PositiveInt = Field(default=1, description="values; with fewer a pixel is masked")
+    dtype: Literal["float32", "float64"] = Field(
+        default="float32", description="type of the result, and of calibrated values"
+    )
+    planes: list[Literal["rejlow", "rejhigh", "exposure", "propagated"]] = Field(
+        default=[], description="planes beside data, uncertainty, mask and count"
+    )
+    subtract_overscan: bool = Field(default=True, description="the median of each row's overscan")
+    subtract_bias: bool = Field(default=True, description="where there is one that fits")
+    subtract_dark: bool = Field(default=True, description="where there is one that fits")
+    divide_flat: bool = Field(default=True, description="where there is one that fits")
     scale: str = Field(
         default="none",
         description="none, level, mode, median, mean, exposure, or a KEYWORD that multiplies",
@@ -273,9 +281,13 @@ class StanzaModel(Model):
     statsec: str = Field(
         default="", description="[x0:x1,y0:y1] of the trimmed image, where frames are measured"
     )
-    normalize: bool = False
-    flat_minimum: NonNegativeFloat = 0.2
-    hot_sigma: PositiveFloat | Off = "off"
+    normalize: bool = Field(default=False, description="divide the master by its median (flat)")
+    flat_minimum: NonNegativeFloat = Field(
+        default=0.2, description="sensitivity below which a pixel is masked (flat)"
+    )
+    hot_sigma: PositiveFloat | Off = Field(
+        default="off", description="noises above the median from which a pixel is hot (dark)"
+    )
     require: list[Step] = Field(default=[], description="steps without which nothing is made")
 
 
@@ -302,18 +314,28 @@ class ConfigModel(Model):
     types: list[TypeRuleModel] = Field(
         default=[], description="rules that go before the instrument's"
     )
-    select: Selections
-    exclude: Selections
-    detector: DetectorModel = DetectorModel()
-    overscan: OverscanModel = OverscanModel()
+    select: Selections = Field(default=[], description="only exposures that fit one of these")
+    exclude: Selections = Field(default=[], description="none that fits one of these")
+    detector: DetectorModel = Field(
+        default=DetectorModel(), description="what headers lack or have wrong"
+    )
+    overscan: OverscanModel = Field(
+        default=OverscanModel(), description="what is made of the overscan of each row"
+    )
     bad_pixels: str = Field(default="", description="FITS file whose non-zero pixels are left out")
     verify_checksums: Verify = Field(
         default="auto",
         description="auto: DATASUM of the pixels that are read; always: all sums, in the scan",
     )
-    tolerances: TolerancesModel = TolerancesModel()
-    quality: QualityModel = QualityModel()
-    nights: Literal["apart", "pooled"] = "apart"
+    tolerances: TolerancesModel = Field(
+        default=TolerancesModel(), description="how far frames may differ and still fit"
+    )
+    quality: QualityModel = Field(
+        default=QualityModel(), description="limits of frames and of masters"
+    )
+    nights: Literal["apart", "pooled"] = Field(
+        default="apart", description="pooled: frames of several folders go into one master"
+    )
     recipes: dict[str, StanzaModel | None] = Field(
         default={},
         description="stanzas by name; a kind that none names has its default; null is none",
@@ -323,7 +345,9 @@ class ConfigModel(Model):
         default="", description="folder of masters that are taken where a night has none"
     )
     output: str = Field(default="", description="folder that the products go to")
-    resources: ResourcesModel = ResourcesModel()
+    resources: ResourcesModel = Field(
+        default=ResourcesModel(), description="memory, workers, and where tasks run"
+    )
 
 
 class CertificatesModel(Model):
@@ -423,7 +447,7 @@ class InstrumentModel(Model):
     """One camera."""
 
     base: str = Field(default="", description="a shipped preset whose rules come after these")
-    match: Selections
+    match: Selections = []
     keywords: dict[HeaderField, KeywordList] = {}
     setup: dict[str, KeywordList] = {}
     optics: dict[str, KeywordList] = {}
@@ -432,7 +456,7 @@ class InstrumentModel(Model):
     sections: list[SectionRuleModel] = []
     amplifiers: AmplifierKeywordsModel = AmplifierKeywordsModel()
     applied: list[AppliedModel] = []
-    processed: Selections
+    processed: Selections = []
     detector: DetectorModel = DetectorModel()
     hdu: list[str | int] = []
     notes: str = ""
