@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -60,7 +61,9 @@ def test_the_closing_table_has_numbers_states_and_reasons():
     assert second.startswith("n/ngc?")
     assert second.endswith("needs a flat")
     assert "/n/a?.fits: arc" in text
-    assert text.splitlines()[-1] == "1 made, 1 blocked in 2.0 s"
+    assert text.splitlines()[-2:] == ["", "1 made, 1 blocked in 2.0 s"]
+    shown = listing.run_text(plan, replace(report, page="/out/report/index.html"))
+    assert shown.splitlines()[-2] == "report: /out/report/index.html"
     document = listing.run_document(plan, report)
     assert document["exit_code"] == 1
     assert document["products"][0]["numbers"]["noise"] is None

@@ -209,6 +209,7 @@ def run_document(plan: Plan, report: Report) -> dict[str, Any]:
         "products": [outcome.as_dict() for outcome in report.outcomes],
         "left_out": [asdict(problem) for problem in plan.left_out],
         "problems": [asdict(problem) for problem in plan.problems],
+        "report": report.page,
         "seconds": report.seconds,
         "exit_code": report.exit_code,
     }
@@ -222,7 +223,7 @@ def run_text(plan: Plan, report: Report) -> str:
             item.state,
             str(item.n_frames),
             _number(item.numbers.get("median")),
-            _number(item.numbers.get("noise")),
+            _number(item.numbers.get("noise"), 4),
             _percent(item.numbers),
             _tested(item),
             f"{item.seconds:.1f}" if item.seconds else "",
@@ -238,7 +239,8 @@ def run_text(plan: Plan, report: Report) -> str:
     lines += _problems(plan.problems)
     states = Counter(outcome.state for outcome in report.outcomes)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    return "\n".join([*lines, "", f"{counts or 'nothing to make'} in {report.seconds:.1f} s"])
+    lines += ["", f"report: {clean(report.page)}"] if report.page else [""]
+    return "\n".join([*lines, f"{counts or 'nothing to make'} in {report.seconds:.1f} s"])
 
 
 def _tested(outcome: Outcome) -> str:
@@ -375,8 +377,8 @@ def _named(reject: str | None) -> dialects.NamedSet | None:
     return dialects.find_set(reject) if reject else None
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+def _number(value: float | None, digits: int = 6) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.{digits}g}"
 
 
 def _percent(numbers: Mapping[str, float]) -> str:

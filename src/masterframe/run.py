@@ -51,6 +51,8 @@ class Report:
     """One a product, in the order of the plan."""
     seconds: float
     """Wall time."""
+    page: str = ""
+    """The HTML report that was written; '' for none."""
 
     @property
     def exit_code(self) -> int:
@@ -105,18 +107,18 @@ def run_plan(
         made = Report(outcomes, time.monotonic() - began)
         log.info("the run ends with exit code %d", made.exit_code)
         noted.write(events.RUN_ENDED, exit_code=made.exit_code, seconds=made.seconds)
-        _report(plan, config, out, resources, made)
-    return made
+        return replace(made, page=_report(plan, config, out, resources, made))
 
 
-def _report(
-    plan: Plan, config: Config, out: Path, resources: store.Resources, made: Report
-) -> None:
-    """Keep what the run did and write the report; whatever goes wrong, the products are there."""
+def _report(plan: Plan, config: Config, out: Path, resources: store.Resources, made: Report) -> str:
+    """Keep what the run did and write the report; whatever goes wrong, the products are there.
+
+    Returns the page that was written, '' for none.
+    """
     try:
         runlog.write_record(out, _record(plan, config, resources, made))
         if config.report:
-            report.write_report(out)
+            return str(report.write_report(out))
     except (
         MasterframeError,
         OSError,
@@ -128,6 +130,7 @@ def _report(
         text = f"no report: {str(error) or type(error).__name__}"
         log.warning(text)
         resources.reporter.note(text)
+    return ""
 
 
 def _run_facts(plan: Plan, resources: store.Resources, owner: str) -> dict[str, Any]:
