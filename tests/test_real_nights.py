@@ -94,7 +94,10 @@ def test_asi178(tmp_path):
     )
     agree(made["master_dark_30s_bin1x1"], read(folder / "Dark_ASIImg_30sec_frame0001.fit").data)
     flat = subtract_bias(read(folder / "Flat_ASIImg_frame0004.fit"), CCDData(bias, unit="adu"))
-    agree(made["master_flat_bin1x1"], flat_of([flat], lambda lit, _: lit[0].data))
+    expected = flat_of([flat], lambda lit, _: lit[0].data)
+    for y, x in np.ndindex(2, 2):  # a Bayer sensor: each filter by itself
+        expected[y::2, x::2] /= np.median(expected[y::2, x::2])
+    agree(made["master_flat_bin1x1"], expected)
 
 
 def test_st7(tmp_path):

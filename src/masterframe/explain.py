@@ -258,7 +258,7 @@ def explain_master(
         facts=_facts_of(origin),
         uncertainties=_uncertainties_of(origin),
     )
-    expected, norm = _finished(told.combined, origin.record, origin.numbers)
+    expected, norm = _finished(told.combined, origin.record, origin.numbers, (x, y))
     stored = _stored(origin.planes, x, y)
     different = list(_differences(expected, stored))
     blame = "the master or its inputs were changed: they give another pixel than it holds"
@@ -597,13 +597,17 @@ def _moment(text: str) -> np.datetime64:
 
 
 def _finished(
-    combined: PixelValue, record: ImageRecord, numbers: Mapping[str, float]
+    combined: PixelValue,
+    record: ImageRecord,
+    numbers: Mapping[str, float],
+    pixel: tuple[int, int],
 ) -> tuple[PixelValue, float | None]:
     """Return what a finished master holds for what was combined, and the norm of a flat."""
     values = np.array([combined.data, combined.uncert], record.recipe.dtype)
     mask, norm = combined.mask, None
     if record.normalize is not None:
-        norm = numbers.get("norm", math.nan)
+        x, y = pixel
+        norm = numbers.get(f"norm{y % 2}{x % 2}", numbers.get("norm", math.nan))
         values = (values / norm).astype(values.dtype) if norm > 0 else values
         if not (norm > 0 and values[0] >= record.normalize):
             mask |= MaskBit.FLAT_LOW

@@ -57,6 +57,17 @@ class MasterPlanes:
             self.read(plane, rows)[self.read("mask", rows) == 0] for rows in self.bands()
         )
 
+    def good_of_cell(self, place: tuple[int, int], cell: int) -> quantiles.Pieces:
+        """Return the unmasked data of one place (row, column) of all cells of so many pixels."""
+        y, x = place
+        return lambda: (
+            self.read("data", rows)[first::cell, x::cell][
+                self.read("mask", rows)[first::cell, x::cell] == 0
+            ]
+            for rows in self.bands()
+            for first in ((y - rows[0]) % cell,)
+        )
+
     def sampled(self, plane: str) -> NDArray[Any]:
         """Return a plane on every 16th row, NaN where it is masked."""
         parts = []
@@ -84,7 +95,7 @@ class MasterPlanes:
         return count
 
 
-def normalize_flat(planes: MasterPlanes, minimum: float) -> dict[str, float]:
+def normalize_flat(planes: MasterPlanes, minimum: float, cell: int = 1) -> dict[str, float]:
     """Divide a flat by the median of its good pixels and mask what is too insensitive.
 
     Parameters
@@ -93,21 +104,31 @@ def normalize_flat(planes: MasterPlanes, minimum: float) -> dict[str, float]:
         The flat; its data and uncert are rewritten.
     minimum : float
         Pixels below this after normalising, or not finite, get `MaskBit.FLAT_LOW`.
+    cell : int
+        Rows and columns of the cell of filters before the pixels, 2 of a Bayer sensor: pixels
+        behind each filter are divided by their own median.
 
     Returns
     -------
     dict
-        ``norm``: the median (unit before), and ``nflatlow``: pixels masked.
+        ``norm``: the median (unit before), and ``nflatlow``: pixels masked; of a cell of filters
+        ``norm01`` is the median of row 0 and column 1 of it.
     """
-    median = quantiles.exact_median(planes.good("data"))
-    if not median > 0:
-        return {"norm": median, "nflatlow": float(planes.flag(MaskBit.FLAT_LOW, _everywhere))}
+    places = [(y, x) for y in range(cell) for x in range(cell)]
+    medians = {place: quantiles.exact_median(planes.good_of_cell(place, cell)) for place in places}
+    norm = medians[0, 0] if cell == 1 else quantiles.exact_median(planes.good("data"))
+    if not all(median > 0 for median in medians.values()):
+        return {"norm": norm, "nflatlow": float(planes.flag(MaskBit.FLAT_LOW, _everywhere))}
     for rows in planes.bands():
         for plane in ("data", "uncert"):
             values = planes.read(plane, rows)
-            planes.write(plane, rows[0], (values / median).astype(values.dtype))
+            for (y, x), median in medians.items():
+                part = values[(y - rows[0]) % cell :: cell, x::cell]
+                part[...] = (part / median).astype(values.dtype)
+            planes.write(plane, rows[0], values)
     low = planes.flag(MaskBit.FLAT_LOW, lambda data: ~(data >= minimum))
-    return {"norm": median, "nflatlow": float(low)}
+    named = {f"norm{y}{x}": median for (y, x), median in medians.items()} if cell > 1 else {}
+    return {"norm": norm, **named, "nflatlow": float(low)}
 
 
 def flag_hot(planes: MasterPlanes, sigmas: float) -> dict[str, float]:

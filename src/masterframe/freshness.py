@@ -125,7 +125,7 @@ def product_token(
     limits = config.quality.frames
     judged = product.kind != "science" and limits.action == "leave-out"
     bad = _sum_of_images(config.bad_pixels) if config.bad_pixels else None
-    record = {
+    record: dict[str, Any] = {
         "recipe": recipe,
         "detectors": str(detectors),
         "uses": [
@@ -136,6 +136,8 @@ def product_token(
         "cards": cards if any(cards) else None,
         "frames": asdict(limits) if judged else None,
     }
+    if product.recipe.normalize and product.exposures[0].cell > 1:
+        record["cell"] = product.exposures[0].cell
     return journal.product_token(record, masters, list(datasums))
 
 

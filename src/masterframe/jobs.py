@@ -47,6 +47,8 @@ class ImageJob:
     them, or nobody asks."""
     normalize: float | None = None
     """Divide the master by its median and mask what is below this."""
+    cell: int = 1
+    """Rows and columns of the cell of filters before the pixels: 2 of a Bayer sensor."""
     hot_sigma: float | None = None
     """Mark pixels this many robust sigmas above the median as hot."""
     noises: tuple[float, ...] = ()

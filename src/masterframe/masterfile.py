@@ -340,6 +340,11 @@ QUALITY = {
     "nmasked": "masked pixels",
     "maskedfraction": "fraction of the pixels that is masked",
     "norm": "level by which the flat was divided (adu)",
+    **{
+        f"norm{y}{x}": f"the same of row {y}, column {x} of each cell of filters (adu)"
+        for y in range(2)
+        for x in range(2)
+    },
     "nflatlow": "pixels masked as too insensitive",
     "nhot": "pixels marked hot",
     "hotlevel": "bound above which a pixel is hot",
@@ -359,7 +364,7 @@ QUALITY = {
 }
 """Numbers of the QUALITY table and what they are."""
 _IN_UNIT = ("median", "scatter", "noise", "typical", "expected", "hotlevel", "mean")
-_ADU = ("norm", "framenoise", "oscnoise", "wander")
+_ADU = ("norm", "norm00", "norm01", "norm10", "norm11", "framenoise", "oscnoise", "wander")
 
 
 def quality(

@@ -166,6 +166,7 @@ def _image_job(
             [exposure.images[index].frame for exposure in exposures],
         ),
         normalize=product.recipe.flat_minimum if product.recipe.normalize else None,
+        cell=exposures[0].cell,
         hot_sigma=product.recipe.hot_sigma,
     )
 

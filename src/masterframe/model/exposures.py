@@ -8,6 +8,9 @@ from typing import Literal
 from masterframe.model.frames import Header, Image, Scalar
 from masterframe.model.instruments import Kind, Light, Step
 
+_CELL_CARDS = ("BAYERPAT", "CFAPAT", "CFA")
+"""Cards that name the filters before the pixels of a Bayer sensor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
@@ -61,6 +64,16 @@ class Exposure:
     """Steps that the camera's software has already done."""
     notes: tuple[str, ...] = ()
     """What was odd about its header and was not obeyed."""
+
+    @property
+    def cell(self) -> int:
+        """Rows and columns of the cell of filters before its pixels: 2 of a Bayer sensor, else 1.
+
+        Binning mixes the filters.
+        """
+        cards = [{**self.header, **image.header} for image in self.images]
+        told = any(str(c.get(key) or "").strip() for c in cards for key in _CELL_CARDS)
+        return 2 if told and self.binning == (1, 1) else 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,7 +270,7 @@ def _finish(
     """Do what needs a whole image, and return its numbers."""
     numbers: dict[str, float] = {}
     if image.normalize is not None:
-        numbers |= finish.normalize_flat(planes, image.normalize)
+        numbers |= finish.normalize_flat(planes, image.normalize, image.cell)
     if image.hot_sigma is not None:
         numbers |= finish.flag_hot(planes, image.hot_sigma)
     norm = numbers.get("norm", 1.0)
