@@ -17,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import fields
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from masterframe.kernels import RULES, least_values
 from masterframe.model import Rejection
 from masterframe.simulate import Camera, NightSpec, simulate_night
 from support import ROOT
+from test_layers import LAYER_OF
 
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
@@ -147,6 +149,22 @@ def _word(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def test_the_help_of_combine_names_every_rule(capsys, monkeypatch):
+    _, out, _ = nights.call(capsys, monkeypatch, "combine", "--help")
+    for name in RULES:
+        assert re.search(rf"\b{name}\b", out), name
+
+
+def test_the_picture_of_the_architecture_is_that_of_the_layers():
+    text = (DOCS / "contributing.md").read_text().partition("in one picture")[2]
+    picture = text.partition("```text\n")[2].partition("\n\n")[0]
+    rows = [re.split(r"\s{3,}", line.strip())[0].split() for line in picture.splitlines()]
+    layers = [[LAYER_OF[name] for name in row] for row in rows]
+    assert len(layers) > 8
+    for above, below in pairwise(layers):
+        assert min(above) > max(below)
 
 
 def test_named_sets_are_what_the_table_says():
