@@ -167,6 +167,16 @@ def test_the_picture_of_the_architecture_is_that_of_the_layers():
         assert min(above) > max(below)
 
 
+def test_figures_beside_other_programs_are_those_that_were_measured():
+    measured = (ROOT / "benchmarks" / "README.md").read_text()
+    table = [" | ".join(cells) for cells in rows("comparison.md", "## Speed and memory")]
+    assert len(table) == 4
+    for row in table:
+        assert f"| {row} |" in measured
+    ours = [cells[1].split()[0] for cells in rows("comparison.md", "## Speed and memory")]
+    assert f"| {' | '.join(ours)} |" in README.read_text()
+
+
 def test_named_sets_are_what_the_table_says():
     """The options that the table gives are what the name resolves to."""
     listed = set()
