@@ -78,7 +78,7 @@ def _help(*command: str) -> str:
         text=True,
         check=True,
     )
-    return done.stdout
+    return done.stdout.replace("python -m masterframe", "masterframe")
 
 
 def _table(title: str, model: dict[str, Any]) -> str:
