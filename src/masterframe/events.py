@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class EventLog:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
+        self._lock = threading.Lock()
 
     def write(self, event: str, **facts: Any) -> None:
         """Note an event with its time."""
@@ -49,7 +51,7 @@ class EventLog:
             return
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "event": event, **facts})
-        with contextlib.suppress(OSError):
+        with self._lock, contextlib.suppress(OSError):
             self._stream.write(line + "\n")
             self._stream.flush()
 

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from masterframe import events, freshness, journal, store
-from masterframe.errors import ClusterLostError, LockedError, MasterframeError, StorageError
+from masterframe import cluster, events, freshness, journal, store
+from masterframe.errors import (
+    ClusterLostError,
+    LockedError,
+    MasterframeError,
+    MemoryLimitError,
+    StorageError,
+)
 from masterframe.fits import scratch
 from masterframe.model import Config, Plan, Product
 from masterframe.products import calibrated_job, master_job
+from masterframe.progress import Shared, Sharing
 from masterframe.quality.verdicts import Check
 from masterframe.runlog import log
 
 CALIBRATED = "calibrated frames"
 """What the calibration of all science frames is called while it goes on."""
+
+LANE_BYTES = 512 << 20
+"""Memory (bytes) that a product has at least where several are made at the same time."""
+LANE_WORKERS = 2
+"""Workers that a product keeps busy; more products at the same time keep more of them busy."""
+MOST_LANES = 8
+"""Products that are made at the same time, at most: the driver writes them all."""
 
 State = Literal["made", "up to date", "failed", "blocked"]
 
@@ -56,6 +71,13 @@ class Outcome:
         return {**asdict(self), "numbers": numbers, "tests": tests}
 
 
+def lanes_of(resources: store.Resources) -> int:
+    """Return how many products are made at the same time."""
+    by_memory = (resources.memory - cluster.PROCESS_BYTES) // LANE_BYTES
+    by_workers = resources.runner.workers // LANE_WORKERS
+    return max(1, min(MOST_LANES, by_workers, by_memory))
+
+
 class Walk:
     """One pass over a plan; remembers what has become of each product."""
 
@@ -79,12 +101,51 @@ class Walk:
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Make all masters, then all calibrated frames."""
-        for product in self._plan.products:
-            if product.kind != "science":
-                self._known[product.name] = self._settle(product) or self._master(product)
-                self._tell(product)
+        masters = [item for item in self._plan.products if item.kind != "science"]
+        lanes = lanes_of(self._resources)
+        for product in masters if lanes == 1 else self._beside(masters, lanes):
+            self._conclude(product, self._settle(product) or self._master(product))
         self._calibrate([item for item in self._plan.products if item.kind == "science"])
         return tuple(self._known[product.name] for product in self._plan.products)
+
+    def _beside(self, products: Sequence[Product], lanes: int) -> list[Product]:
+        """Make products at the same time, each once the masters that it takes are there.
+
+        Returns
+        -------
+        list of Product
+            Those that need all of the memory, and what takes them.
+        """
+        waiting = list(products)
+        running: dict[Future[Outcome], Product] = {}
+        shared = Shared(self._resources.reporter)
+        with ThreadPoolExecutor(lanes, thread_name_prefix="masterframe-product") as pool:
+            try:
+                while running or any(map(self._is_ready, waiting)):
+                    for product in list(filter(self._is_ready, waiting))[: lanes - len(running)]:
+                        waiting.remove(product)
+                        outcome = self._settle(product)
+                        if outcome:
+                            self._conclude(product, outcome)
+                        else:
+                            own = replace(self._resources, lanes=lanes, reporter=Sharing(shared))
+                            running[pool.submit(self._master, product, own)] = product
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        product = running.pop(future)
+                        if not isinstance(future.exception(), MemoryLimitError):
+                            self._conclude(product, future.result())
+            except BaseException:
+                shared.end()
+                raise
+        return [item for item in products if item.name not in self._known]
+
+    def _is_ready(self, product: Product) -> bool:
+        """Return whether it is known what became of all masters that a product takes."""
+        return all(use.library or use.product in self._known for use in product.uses)
+
+    def _conclude(self, product: Product, outcome: Outcome) -> None:
+        self._known[product.name] = outcome
+        self._tell(product)
 
     def _settle(self, product: Product) -> Outcome | None:
         """Return the outcome of a product that is not to be made; None where it is."""
@@ -137,12 +198,12 @@ class Walk:
         for note in outcome.notes:
             log.warning("%s: %s", product.name, note)
 
-    def _master(self, product: Product) -> Outcome:
+    def _master(self, product: Product, given: store.Resources | None = None) -> Outcome:
+        given = given or self._resources
         try:
             with scratch.open_folder(self._scratch) as folder:
-                resources = replace(
-                    self._resources, scratch=folder, reporter=self._reporter(product.name)
-                )
+                reporter = self._reporter(product.name, given.reporter)
+                resources = replace(given, scratch=folder, reporter=reporter)
                 job = master_job(product, self._config, self._out, resources)
                 for item in job.left_out:
                     self._noted.write(
@@ -155,6 +216,8 @@ class Walk:
         except (StorageError, LockedError, ClusterLostError):
             raise  # nothing else could be made or written either
         except MasterframeError as error:
+            if given.lanes > 1 and isinstance(error, MemoryLimitError):
+                raise  # it will have all of the memory
             return _outcome(product, self._out, "failed", str(error))
         notes = tuple(f"left out {item.source.path}: {item.reason}" for item in job.left_out)
         return replace(
@@ -166,9 +229,9 @@ class Walk:
             seconds=made.seconds,
         )
 
-    def _reporter(self, product: str) -> store.Reporter:
+    def _reporter(self, product: str, reporter: store.Reporter) -> store.Reporter:
         """Return who is told how a product goes on."""
-        return events.NotingReporter(self._resources.reporter, self._noted, product)
+        return events.NotingReporter(reporter, self._noted, product)
 
     def _calibrate(self, products: Sequence[Product]) -> None:
         """Calibrate science frames, each in a task of its own, several at a time."""
@@ -185,7 +248,7 @@ class Walk:
             self._known[product.name] = outcome
             self._tell(product)
         sizes = [sum(item.image.frame.size for item in job.images) for _, job in waiting]
-        reporter = self._reporter(CALIBRATED)
+        reporter = self._reporter(CALIBRATED, self._resources.reporter)
         if waiting:
             reporter.begin(CALIBRATED, sum(sizes), len(sizes))
         results = store.write_all_calibrated([job for _, job in waiting], self._resources)

@@ -79,7 +79,8 @@ def _measured(
     )
     height, width = frames[0].shape
     each = len(sample_rows(height)) * width * SAMPLED
-    fitting = max(1, (resources.memory - cluster.resident_bytes()) // each)
+    free = (resources.memory - cluster.resident_bytes()) // resources.lanes
+    fitting = max(1, free // each)
     return run_in_order(tasks, resources.runner, min(fitting, 2 * resources.runner.workers))
 
 

@@ -23,6 +23,8 @@ class Resources:
     """Resident memory that the process may reach (bytes)."""
     reporter: Reporter = field(default_factory=Silent)
     """Who is told how the work goes."""
+    lanes: int = 1
+    """Products that are made at the same time, and share the memory."""
     scratch: Path | None = None
     """Folder for plain copies of compressed inputs; None: one that lasts as long as the process."""
 

@@ -32,6 +32,8 @@ class Room:
     """What is held before a pixel is read, and how many tasks share the rest."""
     images: int = 1
     """Images of about one size that go into one file, one after the other."""
+    lanes: int = 1
+    """Files that are made at the same time: each may take such a part of what is not held."""
 
 
 def room_of(images: Sequence[jobs.ImageJob], resources: Resources) -> Room:
@@ -46,7 +48,7 @@ def room_of(images: Sequence[jobs.ImageJob], resources: Resources) -> Room:
         first.recipe,
         calibrates=first.calibration != Calibration(bad_pixels=first.calibration.bad_pixels),
     )
-    return Room(resources.memory, resources.runner.footprint(ready), len(images))
+    return Room(resources.memory, resources.runner.footprint(ready), len(images), resources.lanes)
 
 
 def _values_of(job: jobs.ImageJob) -> np.dtype[Any]:
@@ -74,10 +76,11 @@ def plan_bands(job: jobs.ImageJob, n_masters: int, room: Room) -> tiling.Tiling:
         If not even one row of all frames fits, or a part of it where rows may be cut.
     """
     share = room.footprint
+    reserved = share.held + LOADED_LATER
     return tiling.plan_bands(
         replace(_work_of(job, n_masters), images=room.images),
-        memory=room.memory,
-        reserved=share.held + LOADED_LATER,
+        memory=reserved + (room.memory - reserved) // room.lanes,
+        reserved=reserved,
         workers=share.workers,
         copies=share.copies,
         divisible=share.divisible,
