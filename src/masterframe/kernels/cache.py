@@ -25,6 +25,9 @@ from typing import Any
 import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+from numba.experimental import function_type  # noqa: F401 - tells the type of functions passed on
 
 _fcntl: Any = None
 with contextlib.suppress(ImportError):  # not POSIX: first compilations by several may collide
@@ -108,23 +111,35 @@ def _hold() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="masterframe-kernels-", ignore_cleanup_errors=True)
 
 
+class _Kept(FunctionCache):  # type: ignore[misc]
+    """Compiled code on disk that is loaded as it is.
+
+    Numba first imports all that it could compile with, half a second. What is loaded is machine
+    code, which needs none of it; where nothing is there, the compiler imports it.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code for a signature, None where there is none."""
+        return self._load_overload(sig, target_context)
+
+
 def jit(function: Callable[..., Any]) -> Any:
     """Compile a function at its first call; the code is kept on disk, the GIL is released.
 
     The caller holds all arrays: none may be made or returned.
     """
-    with _cache_in_folder():
-        return numba.njit(cache=True, no_cfunc_wrapper=True, nogil=True, **_OPTIONS)(function)
+    dispatcher = numba.njit(no_cfunc_wrapper=True, nogil=True, **_OPTIONS)(function)
+    dispatcher._cache = _in_folder(function)
+    return dispatcher
 
 
-@contextlib.contextmanager
-def _cache_in_folder() -> Iterator[None]:
-    """Let what is decorated meanwhile keep its code in our folder."""
+def _in_folder(function: Callable[..., Any]) -> _Kept:
+    """Return where the code of a function is kept: in our folder, wherever numba's is."""
     with _decorating:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(folder())
         try:
-            yield
+            return _Kept(function)
         finally:
             numba.config.CACHE_DIR = before
 
@@ -140,8 +155,11 @@ def part(function: Callable[..., Any]) -> Any:
 
 def pointer(signature: Any, function: Callable[..., Any]) -> Any:
     """Compile a function for one signature, or load it; compiled code can call it by address."""
-    with _first_calls, _locked(folder() / "lock"), _cache_in_folder():
-        return numba.cfunc(signature, cache=True, **_OPTIONS)(function)
+    made: Any = CFunc(function, (signature.args, signature.return_type), {}, _OPTIONS)
+    made._cache = _in_folder(function)
+    with _first_calls, _locked(folder() / "lock"):
+        made.compile()
+    return made
 
 
 @contextlib.contextmanager
