@@ -172,7 +172,10 @@ def _table(name: str, kind: type[Row], rows: Sequence[Row]) -> fits.BinTableHDU:
                 array=array,
             )
         )
-    return fits.BinTableHDU.from_columns(columns, name=name)
+    table = fits.BinTableHDU(name=name)
+    table.data = fits.FITS_rec.from_columns(fits.ColDefs(columns))  # given at once, astropy.table
+    table.update_header()  # would be imported to see whether it is one of its tables
+    return table
 
 
 def _encode(name: str, kind: str, values: Sequence[Any]) -> Any:

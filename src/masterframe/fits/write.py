@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,8 +30,10 @@ from masterframe.tiling import format_bytes
 
 SPARE_CARDS = 36
 """Cards that each header can take late."""
-SUM_BYTES = 1 << 22
-"""Bytes read at a time for checksums."""
+SUM_BYTES = 1 << 20
+"""Bytes read at a time for checksums: few enough to be summed in the cache of the processor."""
+SUMMING = 2
+"""Planes that are summed at the same time."""
 
 __all__ = ["ImageFile", "PlaneSpec"]
 
@@ -51,6 +54,8 @@ class ImageFile:
         self._descriptor = descriptor
         self._planes = planes
         self._overwrite = overwrite
+        self._behind = ThreadPoolExecutor(1, thread_name_prefix="masterframe-settle")
+        self._settled: list[Future[None]] = []
 
     @classmethod
     def create(
@@ -242,6 +247,10 @@ class ImageFile:
         with _storage_errors(self.path):
             self._write(of.offset, of.header_bytes())
 
+    def settle(self) -> None:
+        """Begin to bring to the disk what was written, while the caller goes on."""
+        self._settled.append(self._behind.submit(os.fsync, self._descriptor))
+
     def publish(self, tables: Sequence[fits.BinTableHDU] = ()) -> None:
         """Add tables, compute all checksums, and give the file its name.
 
@@ -262,11 +271,14 @@ class ImageFile:
             end = self._size
             for table in tables:
                 end += self._write(end, _table_bytes(table))
-            sums = [self._datasum(plane) for plane in self._planes.values()]
+            with ThreadPoolExecutor(SUMMING) as pool:
+                sums = list(pool.map(self._datasum, self._planes.values()))
             first, *_ = self._planes.values()
             first.header["MFSEAL"] = str(sum(sums))  # who alters pixels rarely thinks of this card
             for plane, total in zip(self._planes.values(), sums, strict=True):
                 self._seal(plane, total)
+            for settled in self._settled:
+                settled.result()  # the system tells of a failure once, to the first who asks
             os.fsync(self._descriptor)
             self._rename()
             portable.sync_folder(self.path.parent)
@@ -321,15 +333,19 @@ class ImageFile:
 
     def _read(self, offset: int, size: int) -> bytearray:
         buffer = bytearray(size)
-        if portable.read_into(self._descriptor, memoryview(buffer), offset) < size:
-            raise OSError(errno.EIO, "the file has become shorter")
+        self._read_into(memoryview(buffer), offset)
         return buffer
+
+    def _read_into(self, view: memoryview, offset: int) -> None:
+        if portable.read_into(self._descriptor, view, offset) < len(view):
+            raise OSError(errno.EIO, "the file has become shorter")
 
     def _datasum(self, plane: Plane) -> int:
         """Return the checksum of the data of an HDU."""
-        total = 0
+        total, buffer = 0, memoryview(bytearray(SUM_BYTES))
         for start in range(plane.data_offset, plane.end, SUM_BYTES):
-            block = self._read(start, min(SUM_BYTES, plane.end - start))
+            block = buffer[: plane.end - start]
+            self._read_into(block, start)
             total = checksums.add_words(block, total)
         return total
 
@@ -360,6 +376,7 @@ class ImageFile:
                 self._part.unlink()
 
     def _close(self) -> None:
+        self._behind.shutdown()
         os.close(self._descriptor)
         self._descriptor = -1
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,6 +32,8 @@ AREAS = 8
 """Areas along each axis whose medians tell the change of level across a master."""
 LINES = 1024
 """Pixels of a row that tell its level."""
+AT_ONCE = 2
+"""Bands of a master that are measured at the same time."""
 MEDIAN_EFFICIENCY = math.pi / 2
 """Variance of the median of many values over that of their mean."""
 
@@ -168,12 +171,14 @@ def residual(profile: Array, neighbours: int = USUAL_NEIGHBOURS) -> Array:
 def _row_levels(planes: Planes) -> Array:
     """Return the level of every row, from some of its pixels."""
     step = max(1, planes.shape[1] // LINES)
-    levels = []
-    for rows in planes.bands():
+
+    def levels(rows: tuple[int, int]) -> Array:
         data = planes.read("data", rows)[:, ::step]
         mask = planes.read("mask", rows)[:, ::step]
-        levels.append(line_medians(np.where(mask == 0, data, np.nan), axis=1))
-    return np.concatenate(levels)
+        return line_medians(np.where(mask == 0, data, np.nan), axis=1)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return np.concatenate(list(pool.map(levels, planes.bands())))
 
 
 def _gradient(sample: Array) -> float:
