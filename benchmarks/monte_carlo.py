@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats  # type: ignore[import-untyped]
 
-from masterframe.combine import noise_floor, shared_rounding
+from masterframe.cell import noise_floor, shared_rounding
 from masterframe.kernels import RULES, FrameTerms, KernelResult, LoadTerms, combine_block
 from masterframe.kernels.small import COSTS
 from masterframe.model import Noise, Recipe, Rejection

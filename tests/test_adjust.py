@@ -11,6 +11,7 @@ from astropy.nddata import CCDData
 from astropy.stats import sigma_clip
 from ccdproc import Combiner
 
+import masterframe as mf
 import nights
 from masterframe import direct, jobs, products, store
 from masterframe.config import load_config
@@ -187,18 +188,18 @@ def test_measured_noise_weighs_after_scaling(tmp_path):
 
 def test_weights_stay_with_their_frames_and_are_recorded(tmp_path):
     paths = write_frames(tmp_path / "raw", lamp())
-    stack = direct.stacks.open_stack(paths[::-1])
+    stack = mf.open_stack(paths[::-1])
     weights = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
     recipe = Recipe(Rejection("none"))
     adjust = Adjustment("median", weight=weights)
-    direct.write_master(tmp_path / "m.fits", stack, recipe, adjust=adjust)
+    mf.write_master(tmp_path / "m.fits", stack, recipe, adjust=adjust)
     rows = tables.read_inputs(tmp_path / "m.fits")
     assert [row.weight for row in rows] == list(weights[::-1])
     assert [row.scale for row in rows] == [rows[0].level / row.level for row in rows]
     with pytest.raises(UsageError, match="values were changed are not measured: give numbers"):
-        direct.write_master(tmp_path / "n.fits", stack * 2, recipe, adjust=adjust)
+        mf.write_master(tmp_path / "n.fits", stack * 2, recipe, adjust=adjust)
     adjust = Adjustment((2.0,) * 6)
-    direct.write_master(tmp_path / "n.fits", stack * 2, recipe, adjust=adjust)
+    mf.write_master(tmp_path / "n.fits", stack * 2, recipe, adjust=adjust)
     with fits.open(tmp_path / "n.fits") as hdus:
         np.testing.assert_allclose(hdus[0].data, 4 * lamp().astype(float).mean(0), rtol=1e-6)
 

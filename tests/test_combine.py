@@ -16,7 +16,7 @@ from astropy.io import fits
 from dask.callbacks import Callback
 
 import masterframe as mf
-from masterframe import combine, direct, kernels, store
+from masterframe import cell, combine, direct, kernels, store
 from masterframe.errors import MemoryLimitError, StorageError, UsageError
 from masterframe.fits import masters
 from masterframe.kernels import Floor, LoadTerms
@@ -169,10 +169,10 @@ def test_scaled_integers_have_the_step_of_their_scale(tmp_path):
 
 def test_gain_and_read_noise_set_the_floor():
     noise = Noise(gain=2.0, read_noise=6.0)
-    assert combine.noise_floor(noise, 1.0) == Floor(MAD_TO_SIGMA / 2, 0.0, 9.0, 1.0)
-    scaled = combine.noise_floor(noise, 1.0, (0.1, 0.2, 0.6), above_bias=True)
+    assert cell.noise_floor(noise, 1.0) == Floor(MAD_TO_SIGMA / 2, 0.0, 9.0, 1.0)
+    scaled = cell.noise_floor(noise, 1.0, (0.1, 0.2, 0.6), above_bias=True)
     assert scaled == pytest.approx(Floor(MAD_TO_SIGMA * 0.1, 0.1, 0.36, 0.2))
-    given = combine.noise_floor(Noise(floor=3.0, gain=2.0, read_noise=6.0), 4.0)
+    given = cell.noise_floor(Noise(floor=3.0, gain=2.0, read_noise=6.0), 4.0)
     assert given == Floor(3.0, 0.0, 0.0, 4.0)
 
 

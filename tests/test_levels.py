@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from masterframe import levels, stack
+from masterframe import framestack, levels
 from masterframe.errors import UsageError
 from masterframe.fits import scan_file
 from masterframe.levels import measure_frame, mode_of, noise_of
@@ -105,7 +105,7 @@ def test_a_frame_is_opened_once_and_only_its_rows_are_read(tall, monkeypatch):
     assert opened == [frame.path]
     assert count.bytes == values[::16].nbytes
     opened.clear()
-    sampled = stack.FrameStack((frame, frame))[:, 3:2000:131]
+    sampled = framestack.FrameStack((frame, frame))[:, 3:2000:131]
     assert opened == [frame.path] * 2
     np.testing.assert_array_equal(sampled, [values[3:2000:131]] * 2)
 

@@ -26,7 +26,7 @@ _HOMES = {
     "open_stack": "xarray_api.accessors",  # which registers `stack.mf`
     "run_night": "run",
     "scan_night": "inventory",
-    "write_master": "direct",
+    "write_master": "fromstack",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - the keys are names

@@ -1,9 +1,9 @@
 # What `__getattr__` of the package finds, for type checkers and editors.
 from masterframe.combine import combine_stack
 from masterframe.config import load_config
-from masterframe.direct import write_master
 from masterframe.errors import MasterframeError
 from masterframe.fits.masters import open_master
+from masterframe.fromstack import write_master
 from masterframe.inventory import scan_night
 from masterframe.model import (
     Adjustment,

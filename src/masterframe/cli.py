@@ -6,6 +6,7 @@ before it loads what it works with.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -31,6 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+GARBAGE = 100_000
+"""Objects that are made before the first are searched for garbage: imports make many, and none."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
@@ -85,6 +88,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may hold what no encoding can
             stream.reconfigure(errors="backslashreplace")
+    gc.set_threshold(GARBAGE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, cleanly
     if "--traceback" in sys.argv:
         sys.argv.remove("--traceback")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,12 +10,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import xarray as xr
 
-from masterframe import combine, fits, jobs, scaling, store, unpacking
-from masterframe import stack as stacks
+from masterframe import cell, fits, jobs, scaling, store, unpacking
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions, masters, scratch, tables, write
+from masterframe.framestack import (
+    FLOAT_COORDINATES,
+    FrameStack,
+    first_value,
+    observation_time,
+    to_number,
+)
 from masterframe.kernels.small import few_frames
 from masterframe.model import (
     Adjustment,
@@ -69,9 +73,9 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
         if any(map(unpacking.is_compressed, images)):
             folder = stack.enter_context(scratch.open_folder(request.output.parent))
             resources = replace(resources, scratch=folder)
-        job = _job(request.output, images, sources, request.overwrite)
-        job = replace(_adjust(job, request.adjust, resources), verify=request.verify != "never")
-        made = _make(job, resources)
+        job = master_job(request.output, images, sources, request.overwrite)
+        job = replace(adjust_job(job, request.adjust, resources), verify=request.verify != "never")
+        made = make(job, resources)
     for line in (*_passed_over(scans[0], chosen[0], request.hdu), *_twins(shots, made.path)):
         resources.reporter.note(line)
     return made
@@ -106,14 +110,14 @@ def _shots(scan: fits.FileScan, chosen: extensions.Images) -> Iterator[_Shot]:
             )
     for index, frame in enumerate(first.frames):
         images = {own: Image(hdu.frames[index], headers[own]) for own, hdu in chosen.items()}
-        source = _describe(frame, headers[name])
+        source = describe(frame, headers[name])
         yield _Shot(replace(source, header=primary) if others else source, images)
 
 
 def _image_job(name: str, images: tuple[Image, ...], request: Request, count: int) -> jobs.ImageJob:
     """Return one of so many images of a request, with all that is looked up for it."""
     frames = tuple(image.frame for image in images)
-    stacks.FrameStack(frames)  # refuses unequal shapes
+    FrameStack(frames)  # refuses unequal shapes
     noise = replace(
         request.recipe.noise,
         gain=_look_up("gain", request.gain, images),
@@ -121,7 +125,7 @@ def _image_job(name: str, images: tuple[Image, ...], request: Request, count: in
     )
     recipe = replace(request.recipe, noise=noise)
     uncertainties = _uncertainties(recipe, frames)
-    combine.check_known(recipe, uncertainties=bool(uncertainties))
+    cell.check_known(recipe, uncertainties=bool(uncertainties))
     return jobs.ImageJob(
         "" if count == 1 else name,
         images,
@@ -181,108 +185,7 @@ def _place(source: jobs.Input) -> str:
     return source.path + (f", plane {source.plane}" if source.plane else "")
 
 
-def write_master(
-    path: str | os.PathLike[str],
-    stack: xr.DataArray,
-    recipe: Recipe | None = None,
-    calibration: Calibration | None = None,
-    *,
-    adjust: Adjustment | None = None,
-    overwrite: bool = False,
-    resources: store.Resources | None = None,
-) -> store.Made:
-    """Combine a stack into a master file.
-
-    Parameters
-    ----------
-    path : path
-        The file that is made; whole or absent.
-    stack : DataArray (frame, y, x)
-        From `masterframe.open_stack`, or what became of it: chosen frames, changed values. Its
-        coordinates ``path`` and ``hdu`` name the files for the header and tables; its ``step``,
-        where it was calibrated, is that of the raw values.
-    recipe : Recipe, optional
-        How; by default values beyond 5 sigma of the median are left out, the rest averaged.
-    calibration : Calibration, optional
-        What is taken from the values first.
-    adjust : Adjustment, optional
-        How frames are brought to one level first, and their weights in the weighted mean.
-    overwrite : bool
-        Replace a file that is there.
-    resources : store.Resources, optional
-        Where it runs; by default on the Dask client that is active, else on threads.
-
-    Returns
-    -------
-    store.Made
-        What came out.
-
-    Raises
-    ------
-    UsageError
-        If the stack does not tell its files, or is cut along y or x; if frames whose values were
-        changed are to be measured.
-    FrameError
-        If a file is no usable image any more.
-    StorageError
-        If the output cannot be written.
-
-    Examples
-    --------
-    >>> import masterframe as mf
-    >>> made = mf.write_master("master_bias.fits", mf.open_stack("night/bias_*.fits"))
-    >>> made.n_frames, made.path.name
-    (5, 'master_bias.fits')
-    """
-    stack = stacks.arranged(stack)
-    images = _images_of(stack)
-    frames = [image.frame for image in images]
-    if stack.shape[1:] != frames[0].shape:
-        raise UsageError(
-            f"the stack is {stack.shape[1]} x {stack.shape[2]} (rows x columns), its files "
-            f"{frames[0].shape[0]} x {frames[0].shape[1]}: give the whole one, and a calibration "
-            "that trims"
-        )
-    values = stack.data
-    as_stored = (
-        values.name == stacks.lazy_array(frames, values.chunks[1][0], values.chunks[2][0]).name
-    )
-    recipe = recipe or Recipe()
-    image = jobs.ImageJob(
-        "",
-        images,
-        recipe if as_stored else _with_step(recipe, stack),
-        calibration or Calibration(),
-        changed=None if as_stored else values,
-    )
-    inputs = [_describe(item.frame, item.header) for item in images]
-    with store.use_resources(resources) as used:
-        job = _job(Path(path).absolute(), [image], inputs, overwrite)
-        return _make(_adjust(job, adjust or Adjustment(), used), used)
-
-
-def _with_step(recipe: Recipe, stack: xr.DataArray) -> Recipe:
-    """Return a recipe with the step of values that are not those of the files, in their unit."""
-    if recipe.noise.step:
-        return recipe
-    step = combine.measured_step(stack) * float(np.median(combine.stack_scale(stack) or 1))
-    return replace(recipe, noise=replace(recipe.noise, step=step))
-
-
-def _images_of(stack: xr.DataArray) -> tuple[Image, ...]:
-    sources = stacks.sources_of(stack)
-    if not sources:
-        raise UsageError("the stack has no coordinates path and hdu, as open_stack gives them")
-    scans = {path: fits.scan_file(path) for path in dict.fromkeys(path for path, *_ in sources)}
-    found = []
-    for path, hdu, plane in sources:
-        frame = stacks.frame_at(scans[path], hdu, plane)
-        hdus = scans[path].hdus
-        found.append(Image(frame, {**hdus[0].header, **hdus[frame.hdu].header}))
-    return tuple(found)
-
-
-def _job(
+def master_job(
     path: Path, images: Sequence[jobs.ImageJob], inputs: Sequence[jobs.Input], overwrite: bool
 ) -> jobs.MasterJob:
     """Return the job of some images, in the order in which the first input holds them."""
@@ -298,7 +201,9 @@ def _job(
     )
 
 
-def _adjust(job: jobs.MasterJob, adjust: Adjustment, resources: store.Resources) -> jobs.MasterJob:
+def adjust_job(
+    job: jobs.MasterJob, adjust: Adjustment, resources: store.Resources
+) -> jobs.MasterJob:
     """Return a job whose frames are scaled, shifted and weighed as was asked for, by image."""
     if adjust == Adjustment():
         return job
@@ -319,7 +224,8 @@ def _adjust(job: jobs.MasterJob, adjust: Adjustment, resources: store.Resources)
     )
 
 
-def _make(job: jobs.MasterJob, resources: store.Resources) -> store.Made:
+def make(job: jobs.MasterJob, resources: store.Resources) -> store.Made:
+    """Make the master of a job, and say first what an observer should know."""
     lines = [warnings(image.recipe, len(image.images)) for image in job.images]
     for line in dict.fromkeys(line for own in lines for line in own):
         resources.reporter.note(line)
@@ -332,9 +238,10 @@ def warnings(recipe: Recipe, n_frames: int) -> list[str]:
     return few_frames(recipe.rejection, n_frames, floor=recipe.noise.floor, known=known)
 
 
-def _describe(frame: Frame, header: Header) -> jobs.Input:
-    number = stacks.to_number(stacks.first_value(header, stacks.FLOAT_COORDINATES["exptime"]))
-    moment = stacks.observation_time(header)
+def describe(frame: Frame, header: Header) -> jobs.Input:
+    """Return how tables and header name a frame, from what its header says."""
+    number = to_number(first_value(header, FLOAT_COORDINATES["exptime"]))
+    moment = observation_time(header)
     return jobs.Input(
         path=frame.path,
         header=header,
@@ -391,7 +298,7 @@ def _look_up(name: str, given: str | None, images: Sequence[Image]) -> float | N
     try:
         number = float(given)
     except ValueError:
-        values = {stacks.to_number(image.header.get(given.upper())) for image in images}
+        values = {to_number(image.header.get(given.upper())) for image in images}
         if len(values) > 1 or any(math.isnan(value) for value in values):
             shown = ", ".join(str(image.header.get(given.upper())) for image in images[:3])
             raise UsageError(

@@ -20,10 +20,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from masterframe import calibrate, combine, fits, kernels, pixelplot
+from masterframe import calibrate, cell, combine, fits, kernels, pixelplot
 from masterframe import stack as stacks
 from masterframe.errors import UsageError
 from masterframe.fits.records import ImageRecord
+from masterframe.framestack import observation_time
 from masterframe.model import Calibration, Frame, MaskBit, Noise, Recipe
 from masterframe.provenance import Provenance, open_provenance
 from masterframe.readout import kept_columns
@@ -167,7 +168,7 @@ def explain_stack(
     recipe: Recipe | None = None,
     calibration: Calibration | None = None,
     *,
-    facts: combine.FrameFacts | None = None,
+    facts: cell.FrameFacts | None = None,
     uncertainties: da.Array | None = None,
 ) -> PixelHistory:
     """Tell the history of one pixel of a combination.
@@ -289,7 +290,7 @@ def _resolved(recipe: Recipe, stack: xr.DataArray) -> Recipe:
     )
 
 
-_Known = tuple[combine.FrameFacts, da.Array | None]
+_Known = tuple[cell.FrameFacts, da.Array | None]
 """What is known of the frames, and the uncertainties of their values."""
 
 
@@ -354,7 +355,7 @@ def _open_window(
     strip, noise = _read_by(calibration, x, y, recipe.noise)
     block = np.asarray(stack[:, top + first : top + last, :].values)
     scale = calibration.scale or combine.stack_scale(stack)
-    above_bias = combine.is_above_bias(calibration) or bool(stack.attrs.get("above_bias"))
+    above_bias = cell.is_above_bias(calibration) or bool(stack.attrs.get("above_bias"))
     facts, uncertainties = known
     sigma = np.empty((0, 0, 0))
     if uncertainties is not None:
@@ -365,10 +366,10 @@ def _open_window(
         raw=calibrate.trim_columns(block, calibration)[:, :, strip],
         terms=calibrate.load_terms(block, first, calibration, recipe, columns=strip),
         at=(y - first, x - (strip.start or 0)),
-        floor=combine.noise_floor(noise, noise.step, scale, above_bias),
+        floor=cell.noise_floor(noise, noise.step, scale, above_bias),
         rank=np.asarray(facts.rank),
         variance=sigma**2,
-        noise=combine.noise_terms(
+        noise=cell.noise_terms(
             noise,
             len(block),
             scale,
@@ -579,10 +580,10 @@ def _stack_of(origin: Provenance) -> xr.DataArray:
     )
 
 
-def _facts_of(origin: Provenance) -> combine.FrameFacts:
+def _facts_of(origin: Provenance) -> cell.FrameFacts:
     weighted = origin.record.recipe.estimator == "weighted"
     by_frame = weighted and origin.record.recipe.weighting == "frames"
-    return combine.FrameFacts(
+    return cell.FrameFacts(
         rank=tuple(range(len(origin.frames))),
         weights=tuple(row.weight for row in origin.rows) if by_frame else (),
     )
@@ -593,7 +594,7 @@ def _uncertainties_of(origin: Provenance) -> da.Array | None:
 
 
 def _moment(text: str) -> np.datetime64:
-    return stacks.observation_time({"DATE-OBS": text})
+    return observation_time({"DATE-OBS": text})
 
 
 def _finished(

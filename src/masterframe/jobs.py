@@ -7,11 +7,13 @@ carries it out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from masterframe import __version__, scaling
 from masterframe.model import (
@@ -24,6 +26,30 @@ from masterframe.model import (
     MasterLimits,
     Recipe,
 )
+
+
+class Changed(Protocol):
+    """Values (N, y, x) that a program made of those of the frames, not computed yet."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Their type."""
+
+    def ordered(self, order: Sequence[int]) -> Changed:
+        """Return them in another order of the frames."""
+
+    def step(self, rows: int | tuple[int, ...]) -> Any:
+        """Return the quantisation step, found in bands of so many rows, or a task that finds it."""
+
+    def cells(
+        self,
+        recipe: Recipe,
+        calibration: Calibration,
+        facts: Any,
+        uncertainties: Sequence[Frame],
+        rows: int | tuple[int, ...],
+    ) -> Iterator[Any]:
+        """Yield the tasks that combine bands of so many rows."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +81,8 @@ class ImageJob:
     """Noise of one pixel of each frame (adu), where it was measured."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Numbers of the table QUALITY that were found before combining."""
-    changed: Any = None
-    """Dask array of lazy values (N, y, x) that stand for the stored ones of the frames."""
+    changed: Changed | None = None
+    """Values that stand for the stored ones of the frames."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +255,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
                 scale=sort(given.scale),
                 zero=sort(given.zero),
             ),
-            changed=None if image.changed is None else image.changed[order],
+            changed=None if image.changed is None else image.changed.ordered(order),
         )
 
     return replace(

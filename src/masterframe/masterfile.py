@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from masterframe import (
     __version__,
     calibrate,
-    combine,
+    cell,
     finish,
     fits,
     kernels,
@@ -154,7 +154,7 @@ def _image_header(image: ImageJob, base: Any) -> Any:
 
 
 def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpec]:
-    planes = combine.plane_names(image.recipe)
+    planes = cell.plane_names(image.recipe)
     frame = image.images[0].frame
     names = hdu_names(image.name, planes)
     labels = hdu_labels(image.name, planes, frame)
@@ -172,7 +172,7 @@ def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpe
 
 def stored_type(plane: str, image: ImageJob) -> np.dtype[Any]:
     """Return the type of a plane in the file: counts take two bytes where they fit."""
-    kind = combine.plane_type(plane, image.recipe)
+    kind = cell.plane_type(plane, image.recipe)
     few = kind == np.int32 and len(image.images) <= np.iinfo(np.int16).max
     return np.dtype(np.int16) if few else kind
 
@@ -420,7 +420,7 @@ def facts_of_image(image: ImageJob, job: MasterJob, totals: Totals) -> masters.F
         frames=len(job.inputs),
         left_out=len(job.left_out),
         overscan=width,
-        above_bias=combine.is_above_bias(calibration),
+        above_bias=cell.is_above_bias(calibration),
         levels=image.levels,
         scale=calibration.scale,
         residuals=tuple(totals.noise.tolist()),

@@ -22,6 +22,9 @@ MOST_MEMORY = 4 * 10**9
 """Memory (bytes) that a run takes at most where nobody says how much."""
 M_TRIM, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 """Options of mallopt (malloc.h of glibc)."""
+KEPT_BYTES = 8 << 20
+"""What an arena may keep of small arrays that were freed: with less, it gives back and clears the
+same pages for every band. `masterframe.tiling.ARENA_BYTES` counts it."""
 PROCESS_BYTES = 280 * 10**6
 """Resident memory of one process with its kernels loaded, before it reads a pixel."""
 SHARE_BYTES = 32 * 10**6
@@ -35,6 +38,16 @@ COPIES = 4
 and as it is used."""
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A task that needs no graph: a function of no arguments, as `functools.partial` makes it."""
+
+    key: str
+    """Its name, whose beginning (``mf-combine``) is the label on the dashboard."""
+    function: Callable[[], Any]
+    """What is called; it pickles."""
+
+
 class Task(Protocol):
     """A task on its way: a `concurrent.futures.Future` or a distributed one."""
 
@@ -43,7 +56,7 @@ class Task(Protocol):
 
 
 class Runner(Protocol):
-    """Runs Dask tasks somewhere."""
+    """Runs tasks somewhere."""
 
     workers: int
     """Tasks that run at the same time."""
@@ -51,7 +64,7 @@ class Runner(Protocol):
     """Address of the dashboard, '' without one."""
 
     def submit(self, task: Any) -> Task:
-        """Start one `dask.delayed` object whose graph is culled to it."""
+        """Start a `Call`, or a `dask.delayed` object whose graph is culled to it."""
 
     def footprint(self, ready: Callable[[], object]) -> Footprint:
         """Measure what the memory is shared with, once `ready` has been called everywhere."""
@@ -84,6 +97,8 @@ class ThreadRunner:
 
     def submit(self, task: Any) -> Task:
         """Start a task on the next free thread."""
+        if isinstance(task, Call):
+            return self._pool.submit(task.function)
         return self._pool.submit(task.compute, scheduler="synchronous", optimize_graph=False)
 
     def footprint(self, ready: Callable[[], object]) -> Footprint:
@@ -122,7 +137,10 @@ class ClientRunner:
 
     def submit(self, task: Any) -> Task:
         """Send a task to the scheduler."""
-        future = self._client.compute(task, optimize_graph=False, retries=2)
+        if isinstance(task, Call):
+            future = self._client.submit(task.function, key=task.key, pure=False, retries=2)
+        else:
+            future = self._client.compute(task, optimize_graph=False, retries=2)
         return _SentTask(future, self._client.scheduler.address)
 
     def footprint(self, ready: Callable[[], object]) -> Footprint:
@@ -256,7 +274,7 @@ def settle_allocator() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, 1 << 20), (M_TRIM, 1 << 20)):
+        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, 1 << 20), (M_TRIM, KEPT_BYTES)):
             mallopt(option, value)
 
 

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from masterframe import stack as stacks
-from masterframe.model import Calibration, Frame
-
-
-@dataclass(frozen=True)
-class FrameFacts:
-    """What is known of the N frames of a stack besides their pixels; empty where it is not."""
-
-    rank: tuple[int, ...] = ()
-    """Canonical place of each frame, which makes the result independent of the order given."""
-    sources: tuple[Frame, ...] = ()
-    """Where the frames are stored, for the partial DATASUM of the bytes read."""
-    weights: tuple[float, ...] = ()
-    """Weight of each frame for the estimator ``weighted``."""
-    exptimes: tuple[float, ...] = ()
-    """Exposure times (s) for the plane ``exposure``."""
+from masterframe.cell.facts import FrameFacts
 
 
 def facts_of(stack: xr.DataArray) -> FrameFacts:
@@ -60,8 +45,3 @@ def stack_scale(stack: xr.DataArray) -> tuple[float, ...]:
     """Return by what a stack was scaled frame by frame as it was calibrated; empty for 1."""
     scale = stacks.on_frames(stack, "scale")
     return () if scale is None else tuple(map(float, scale))
-
-
-def is_above_bias(calibration: Calibration) -> bool:
-    """Return whether calibrated values are counted from the bias, so that they are signal."""
-    return bool(calibration.overscans or calibration.bias or calibration.dark)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from masterframe import calibrate, kernels
 from masterframe import stack as stacks
-from masterframe.combine.band import BandJob, combine_band
-from masterframe.combine.cells import band_spans, banded, trim_rows, with_margins
-from masterframe.combine.facts import FrameFacts, facts_of, is_above_bias, stack_scale
+from masterframe.cell import BandJob, FrameFacts, band_job, check_known, combine_band
+from masterframe.combine.cells import banded, trim_rows, with_margins
+from masterframe.combine.facts import facts_of, stack_scale
 from masterframe.combine.result import Combined
 from masterframe.combine.steps import quantisation_step
 from masterframe.errors import UsageError
@@ -77,22 +78,19 @@ def combine_stack(
     facts = facts or facts_of(stack)
     recipe = replace(recipe, rejection=kernels.resolve_rejection(recipe.rejection))
     check_known(recipe, uncertainties=uncertainties is not None)
-    _check_facts(recipe, facts)
     data = banded(trim_rows(da.asarray(stack.data), calibration), recipe, calibration)
     row_chunks, column_chunks = data.chunks[1:]
     if calibration.trim:
         column_chunks = (calibration.kept_shape((0, 0))[1],)
-    spans = band_spans(row_chunks, math.floor(recipe.rejection.grow or 0))
-    job = BandJob(
-        recipe=recipe,
-        calibration=calibration,
-        facts=facts,
-        scale=calibration.scale or stack_scale(stack),
-        above_bias=is_above_bias(calibration) or bool(stack.attrs.get("above_bias")),
-        spans=spans,
-        columns=tuple(np.cumsum((0, *column_chunks)).tolist()),
+    job = band_job(
+        recipe,
+        calibration,
+        facts,
+        (row_chunks, column_chunks),
+        stack_scale(stack),
+        above_bias=bool(stack.attrs.get("above_bias")),
     )
-    blocks: list[da.Array | None] = [with_margins(data, spans)]
+    blocks: list[da.Array | None] = [with_margins(data, job.spans)]
     for name, other in (("masks", masks), ("uncertainties", uncertainties)):
         if other is None:
             blocks.append(None)
@@ -100,9 +98,9 @@ def combine_stack(
         if other.shape != stack.shape:
             raise UsageError(f"the {name} have shape {other.shape}, the stack {stack.shape}")
         rows = trim_rows(other, calibration).rechunk(data.chunks)
-        blocks.append(with_margins(rows, spans))
+        blocks.append(with_margins(rows, job.spans))
     bands = da.map_blocks(
-        partial(combine_band, job=job),  # Dask would look for arrays in every frame of an argument
+        partial(_boxed_band, job=job),  # Dask would look for arrays in every frame of an argument
         *blocks,
         step=recipe.noise.step or quantisation_step(stack, facts.sources),
         # No axis is dropped: Dask would copy every block on the way, to join what is whole already.
@@ -136,32 +134,17 @@ def fit_calibration(stack: xr.DataArray, calibration: Calibration) -> Calibratio
     return calibrate.fitted(calibration, stacks.whole_shape(stack), stacks.part_of(stack))
 
 
-def check_known(recipe: Recipe, *, uncertainties: bool = False) -> None:
-    """Refuse a recipe that needs the noise of values which nobody told.
-
-    Raises
-    ------
-    UsageError
-        If gain or read noise are missing, and there are no uncertainties in their place.
-    """
-    noise, rule = recipe.noise, recipe.rejection.rule
-    if uncertainties or (noise.gain and noise.read_noise is not None):
-        return
-    asking = {
-        f"the rule {rule}": kernels.RULES[rule].noise,
-        "the weight variance": recipe.weighting == "variance",
-        "the plane propagated": "propagated" in recipe.planes,
-    }
-    for what, needed in asking.items():
-        if needed:
-            raise UsageError(
-                f"{what} needs the noise of each value: give gain and read noise, or frames with "
-                "their uncertainties"
-            )
-
-
-def _check_facts(recipe: Recipe, facts: FrameFacts) -> None:
-    if "exposure" in recipe.planes and not facts.exptimes:
-        raise UsageError("the plane exposure needs the exposure time of every frame")
-    if recipe.estimator == "weighted" and recipe.weighting == "frames" and not facts.weights:
-        raise UsageError("the weighted mean needs the weight of every frame")
+def _boxed_band(
+    block: NDArray[Any],
+    mask: NDArray[Any] | None,
+    uncertainty: NDArray[Any] | None,
+    *,
+    job: BandJob,
+    step: float,
+    block_info: Any = None,
+) -> NDArray[Any]:
+    """Return the `BandResult` of a block as the only item of an array (1, 1, 1), as Dask wants."""
+    _, band, part = block_info[0]["chunk-location"]
+    boxed = np.empty((1, 1, 1), object)
+    boxed[0, 0, 0] = combine_band(block, mask, uncertainty, job, step, (band, part))
+    return boxed

@@ -11,10 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from masterframe.cell.planes import plane_names, plane_type
 from masterframe.model import MaskBit, Recipe
-
-PLANE_TYPES = {"mask": np.uint8, "count": np.int32, "rejlow": np.int32, "rejhigh": np.int32}
-"""Types of the planes that are no values; the others have the recipe's."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,6 @@ def even_chunks(rows: tuple[int, ...]) -> tuple[int, ...]:
         return rows
     band, total = max(rows), sum(rows)
     return tuple(min(band, total - row0) for row0 in range(0, total, band))
-
-
-def plane_names(recipe: Recipe) -> tuple[str, ...]:
-    """Return the planes that a recipe gives: the four standard ones and those asked for."""
-    return ("data", "uncert", "mask", "count", *recipe.planes)
-
-
-def plane_type(name: str, recipe: Recipe) -> np.dtype[Any]:
-    """Return the numpy type of a plane."""
-    return np.dtype(PLANE_TYPES.get(name, recipe.dtype))
 
 
 def _band_record(band: NDArray[Any], record: np.dtype[Any]) -> NDArray[Any]:

@@ -16,13 +16,9 @@ from numpy.typing import NDArray
 from masterframe import fits
 from masterframe.compat.refusals import ArgumentError, ArgumentTypeError
 from masterframe.fits.scan import FileScan, HduScan
+from masterframe.framestack import FrameStack, observation_time, tile_rows
 from masterframe.model import Frame, Header
-from masterframe.stack import (
-    FrameStack,
-    observation_time,
-    tile_rows,
-    with_copies,
-)
+from masterframe.stack import with_copies
 
 Array = NDArray[Any]
 Item: TypeAlias = CCDData | str | os.PathLike[str]

@@ -6,6 +6,7 @@ the array that it returns (and the stored rows of one frame, where those are sma
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -82,7 +83,12 @@ def read_rows(frame: Frame, y0: int, y1: int, step: int = 1) -> Array:
 
 
 def read_stack(
-    frames: Sequence[Frame], y0: int, y1: int, step: int = 1, columns: range | None = None
+    frames: Sequence[Frame],
+    y0: int,
+    y1: int,
+    step: int = 1,
+    columns: range | None = None,
+    buffer: Array | None = None,
 ) -> Array:
     """Read the same rows of several frames into one array.
 
@@ -96,6 +102,8 @@ def read_stack(
         Read every so-manieth row from y0 on.
     columns : range, optional
         Neighbouring columns that are read; by default all.
+    buffer : ndarray of uint8, optional
+        Memory that the result may take, contiguous, of as many bytes or more.
 
     Returns
     -------
@@ -116,7 +124,11 @@ def read_stack(
     dtype = np.result_type(*{frame.dtype for frame in frames})
     rows = range(y0, y1, step)
     columns = range(width) if columns is None else columns
-    out = np.empty((len(frames), len(rows), len(columns)), dtype)
+    shape = len(frames), len(rows), len(columns)
+    if buffer is None:
+        out = np.empty(shape, dtype)
+    else:
+        out = buffer[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
     for frame, place in zip(frames, out, strict=True):
         if frame.shape[1] != width:
             raise FrameError(

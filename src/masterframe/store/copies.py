@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from uuid import uuid4
 
-import dask
-
-from masterframe import jobs, unpacking
+from masterframe import cluster, jobs, unpacking
 from masterframe.fits import scratch
 from masterframe.store.resources import Resources
 from masterframe.store.tasks import run_in_order
@@ -46,7 +45,7 @@ def unpack(
     frames = scratch.lacking(frame for image in placed for frame in unpacking.frames_of(image))
     scratch.check_room(frames)
     tasks = (
-        dask.delayed(scratch.make_copy)(frame, dask_key_name=f"mf-unpack-{uuid4().hex}")
+        cluster.Call(f"mf-unpack-{uuid4().hex}", partial(scratch.make_copy, frame))
         for frame in frames
     )
     for _ in run_in_order(tasks, resources.runner):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from uuid import uuid4
 
-import dask
-
-from masterframe import calibrated, unpacking
+from masterframe import calibrated, cluster, unpacking
 from masterframe.errors import MasterframeError, StorageError
 from masterframe.fits import scratch
 from masterframe.store.resources import Resources
@@ -31,9 +30,9 @@ def write_all_calibrated(
     """
     folder = resources.scratch or scratch.lasting_folder()
     tasks = (
-        dask.delayed(_write_or_error)(
-            unpacking.calibrated_with_copies(job, folder),
-            dask_key_name=f"mf-calibrate-{uuid4().hex}",
+        cluster.Call(
+            f"mf-calibrate-{uuid4().hex}",
+            partial(_write_or_error, unpacking.calibrated_with_copies(job, folder)),
         )
         for job in jobs
     )

@@ -9,16 +9,14 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
+from uuid import uuid4
 
-import dask
-import dask.array as da
 import numpy as np
-import xarray as xr
-from dask.delayed import Delayed
 
-from masterframe import ahead, cluster, combine, finish, jobs, masterfile, stack
+from masterframe import ahead, calibrate, cell, cluster, finish, jobs, kernels, masterfile
 from masterframe.errors import TaskLostError
 from masterframe.fits import headers, masters, write
+from masterframe.framestack import FrameStack
 from masterframe.model import BandResult, Frame
 from masterframe.progress import Reporter
 from masterframe.quality.verdicts import Check
@@ -27,7 +25,7 @@ from masterframe.store.made import Made
 from masterframe.store.output import Finished, Output, Progress, open_output
 from masterframe.store.resources import Resources
 from masterframe.store.room import plan_image, room_of
-from masterframe.store.tasks import band_tasks, run_in_order
+from masterframe.store.tasks import run_in_order
 from masterframe.tiling import Tiling, format_bytes
 
 
@@ -200,7 +198,7 @@ def _make_images(
             resources.reporter.advance(pixel_bytes * band.planes["data"].size)
         if image.normalize is not None or image.hot_sigma is not None:
             output.withdraw(finished)
-        finished.append(Finished(totals, _finish(planes, image, job, totals)))
+        finished.append(Finished(totals, _finish(output.file, planes, image, job, totals)))
         output.settle(finished)
     return finished
 
@@ -209,9 +207,37 @@ def _tasks(image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling, row: int) 
     """Yield the tasks of an image from a row on."""
     if row == _shape(image)[0]:
         return
-    combined = _combined(image, job, tiling, row)
-    above = len(combined.column_chunks) if row else 0  # the rows that are there are one band
-    yield from islice(band_tasks(combined), above, None)
+    facts = cell.FrameFacts(job.rank, _sources(image), image.weights, _exptimes(job))
+    above = 1 if row else 0  # the rows that are there are one band
+    heights = _heights(image, tiling, row)
+    if image.changed is not None:
+        yield from islice(
+            image.changed.cells(
+                image.recipe, image.calibration, facts, image.uncertainties, heights
+            ),
+            above,
+            None,
+        )
+        return
+    values, recipe = _stored(image), image.recipe
+    uncertainties = FrameStack(image.uncertainties) if image.uncertainties else None
+    cell.check_known(recipe, uncertainties=uncertainties is not None)
+    shape = values.frames[0].shape
+    calibration = calibrate.fitted(image.calibration, shape)
+    band_job = cell.band_job(
+        replace(recipe, rejection=kernels.resolve_rejection(recipe.rejection)),
+        calibration,
+        facts,
+        cell.chunks_of(heights, tiling, shape, calibration),
+    )
+    token = uuid4().hex
+    for index, call in enumerate(cell.cell_calls(values, uncertainties, band_job, above)):
+        yield cluster.Call(f"mf-combine-{token}-{index}", call)
+
+
+def _stored(image: jobs.ImageJob) -> FrameStack:
+    """Return the values of an image as they are stored."""
+    return FrameStack(tuple(item.frame for item in image.images))
 
 
 def _cells(results: Iterator[Any], shape: tuple[int, int], row: int) -> Iterator[BandResult]:
@@ -219,7 +245,7 @@ def _cells(results: Iterator[Any], shape: tuple[int, int], row: int) -> Iterator
     left = (shape[0] - row) * shape[1]
     while left:
         try:
-            band: BandResult = next(results)[0, 0, 0]
+            band: BandResult = next(results)
         except TaskLostError as error:
             first = shape[0] - left // shape[1] + 1
             raise TaskLostError(f"the band from row {first} on: {error}") from None
@@ -237,22 +263,9 @@ def _write(
         file.write_rows(planes.names[plane], band.row0, stored, None if whole else band.column0)
 
 
-def _combined(
-    image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling, row: int
-) -> combine.Combined:
-    """Return the lazy combination of one image, with a cut at a row."""
-    return combine.combine_stack(
-        xr.DataArray(_lazy_values(image, tiling, row), dims=("frame", "y", "x")),
-        image.recipe,
-        image.calibration,
-        facts=combine.FrameFacts(job.rank, _sources(image), image.weights, _exptimes(job)),
-        uncertainties=_lazy_uncertainties(image, tiling, row),
-    )
-
-
 def _planes(file: write.ImageFile, image: jobs.ImageJob) -> finish.MasterPlanes:
     """Return the planes of one image in the file."""
-    names = masters.hdu_names(image.name, combine.plane_names(image.recipe))
+    names = masters.hdu_names(image.name, cell.plane_names(image.recipe))
     return finish.MasterPlanes(file, names, _shape(image))
 
 
@@ -262,6 +275,7 @@ def _shape(image: jobs.ImageJob) -> tuple[int, int]:
 
 
 def _finish(
+    file: write.ImageFile,
     planes: finish.MasterPlanes,
     image: jobs.ImageJob,
     job: jobs.MasterJob,
@@ -273,6 +287,7 @@ def _finish(
         numbers |= finish.normalize_flat(planes, image.normalize, image.cell)
     if image.hot_sigma is not None:
         numbers |= finish.flag_hot(planes, image.hot_sigma)
+    file.settle()
     norm = numbers.get("norm", 1.0)
     return numbers | masterfile.quality(planes, totals, image, job, norm)
 
@@ -282,20 +297,33 @@ def _with_steps(
 ) -> Iterator[jobs.ImageJob]:
     """Measure the quantisation step of images once for all bands, where no recipe gives it."""
     found = [
-        image.recipe.noise.step
-        or combine.quantisation_step(
-            xr.DataArray(_lazy_values(image, tiling), dims=("frame", "y", "x")),
-            _sources(image),
-        )
+        image.recipe.noise.step or _find_step(image, tiling)
         for image, tiling in zip(images, tilings, strict=True)
     ]
-    # optimising pushes the sampling into the reader
-    tasks = (dask.optimize(step)[0] for step in found if isinstance(step, Delayed))
-    measured = run_in_order(tasks, resources.runner)
+    measured = run_in_order((step for step in found if not _is_number(step)), resources.runner)
     for image, step in zip(images, found, strict=True):
-        number = next(measured) if isinstance(step, Delayed) else step
+        number = step if _is_number(step) else next(measured)
         noise = replace(image.recipe.noise, step=float(number))
         yield replace(image, recipe=replace(image.recipe, noise=noise))
+
+
+def _is_number(step: Any) -> bool:
+    return isinstance(step, int | float)
+
+
+def _find_step(image: jobs.ImageJob, tiling: Tiling) -> Any:
+    """Return the quantisation step of the values of an image, or a task that finds it."""
+    if image.changed is not None:
+        return image.changed.step(tiling.rows)
+    values = _stored(image)
+    unit = values.frames[0].step
+    if not unit:
+        return 0.0
+    return cluster.Call(f"mf-step-{uuid4().hex}", partial(_measure_step, values, unit))
+
+
+def _measure_step(values: FrameStack, unit: float) -> float:
+    return cell.sampled_step(cell.step_sample(values), unit)
 
 
 def _sources(image: jobs.ImageJob) -> tuple[Frame, ...]:
@@ -309,23 +337,9 @@ def _exptimes(job: jobs.MasterJob) -> tuple[float, ...]:
     return tuple(times) if len(times) == len(job.inputs) else ()
 
 
-def _lazy_uncertainties(image: jobs.ImageJob, tiling: Tiling, row: int) -> da.Array | None:
-    if not image.uncertainties:
-        return None
-    return stack.lazy_array(image.uncertainties, _heights(image, tiling, row), tiling.columns)
-
-
-def _lazy_values(image: jobs.ImageJob, tiling: Tiling, row: int = 0) -> da.Array:
-    heights = _heights(image, tiling, row)
-    if image.changed is not None:
-        return image.changed.rechunk({0: -1, 1: heights, 2: -1})
-    return stack.lazy_array([item.frame for item in image.images], heights, tiling.columns)
-
-
-def _heights(image: jobs.ImageJob, tiling: Tiling, row: int) -> tuple[int, ...] | int:
+def _heights(image: jobs.ImageJob, tiling: Tiling, row: int) -> tuple[int, ...]:
     """Return the rows of each band of the frames; those above a row of the master are one."""
-    if not row:
-        return tiling.rows
     trim, height = image.calibration.trim, image.images[0].frame.shape[0]
-    above = row + (trim.y0 if trim else 0)
-    return above, *(end - start for start, end in tiling.starts(height - above))
+    above = row + (trim.y0 if trim else 0) if row else 0
+    below = tuple(end - start for start, end in tiling.starts(height - above))
+    return (above, *below) if row else below

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
-
-import dask
+from uuid import uuid4
 
 from masterframe import cluster, jobs, levels, scaling
 from masterframe.model import Adjustment, Section
@@ -69,11 +68,11 @@ def _measured(
     (job,) = unpack([job], resources)
     frames = [image.frame for image in job.images]
     alone = [job.calibration.of_frame(index) for index in range(len(frames))]
-    token = dask.base.tokenize(measure, frames, job.recipe, job.calibration, options)
+    token = uuid4().hex
     tasks = (
-        dask.delayed(measure)(
-            *(frame, calibration, job.recipe, *options),
-            dask_key_name=f"mf-measure-{token}-{index}",
+        cluster.Call(
+            f"mf-measure-{token}-{index}",
+            partial(measure, frame, calibration, job.recipe, *options),
         )
         for index, (frame, calibration) in enumerate(zip(frames, alone, strict=True))
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from masterframe import calibrate, cluster, combine, jobs, kernels, stack, tiling
+from masterframe import calibrate, cell, cluster, jobs, kernels, tiling
+from masterframe.framestack import FrameStack, tile_rows
 from masterframe.model import Calibration
 from masterframe.store.resources import Resources
 
@@ -43,7 +44,7 @@ def room_of(images: Sequence[jobs.ImageJob], resources: Resources) -> Room:
     """
     first = images[0]
     ready = partial(
-        combine.rehearse,
+        cell.rehearse,
         _values_of(first),
         first.recipe,
         calibrates=first.calibration != Calibration(bad_pixels=first.calibration.bad_pixels),
@@ -54,8 +55,8 @@ def room_of(images: Sequence[jobs.ImageJob], resources: Resources) -> Room:
 def _values_of(job: jobs.ImageJob) -> np.dtype[Any]:
     """Return the type of the values that are combined."""
     if job.changed is not None:
-        return np.dtype(str(job.changed.dtype))
-    return stack.FrameStack(tuple(image.frame for image in job.images)).dtype
+        return job.changed.dtype
+    return FrameStack(tuple(image.frame for image in job.images)).dtype
 
 
 def plan_bands(job: jobs.ImageJob, n_masters: int, room: Room) -> tiling.Tiling:
@@ -99,7 +100,7 @@ def _work_of(job: jobs.ImageJob, n_masters: int) -> tiling.Work:
     if job.uncertainties:
         itemsize += np.dtype(job.uncertainties[0].dtype).itemsize
         copied += 3 * FLOAT  # as float64, squared, and contiguous
-    whole = combine.whole_rows(recipe, calibration)
+    whole = cell.whole_rows(recipe, calibration)
     if job.changed is not None:
         whole = whole or "values that a program changed come in whole rows"
         itemsize *= 2  # what a graph of others' makes is not known: one copy on the way
@@ -112,12 +113,12 @@ def _work_of(job: jobs.ImageJob, n_masters: int) -> tiling.Work:
         scratch_bytes=SCRATCH + count * SCRATCH_FRAME + marks * bool(whole),
         master_bytes=n_masters * (2 * work.itemsize + 9),
         plane_bytes=sum(
-            combine.plane_type(name, recipe).itemsize for name in combine.plane_names(recipe)
+            cell.plane_type(name, recipe).itemsize for name in cell.plane_names(recipe)
         ),
         frame_row_bytes=16 + 2 * FLOAT * columns,
         copy_bytes=copied,
         whole=whole,
-        tile_rows=stack.tile_rows(frames),
+        tile_rows=tile_rows(frames),
     )
 
 

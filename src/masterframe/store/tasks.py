@@ -6,17 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import dask
-from dask.delayed import Delayed
-from dask.optimization import cull
-
-from masterframe import cluster, combine
+from masterframe import cluster
 
 
 def run_in_order(
     tasks: Iterable[Any], runner: cluster.Runner, in_flight: int | None = None
 ) -> Iterator[Any]:
-    """Run Dask tasks, a bounded number at a time, and yield their results in order.
+    """Run tasks, a bounded number at a time, and yield their results in order.
 
     If a result raises, or the caller stops, what has begun is left to finish unseen.
     """
@@ -28,12 +24,3 @@ def run_in_order(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def band_tasks(combined: combine.Combined) -> Iterator[Any]:
-    """Yield one delayed object a band, its graph cut down to what that band needs."""
-    (bands,) = dask.optimize(combined.bands)
-    graph = dict(bands.__dask_graph__())
-    for key in dask.core.flatten(bands.__dask_keys__()):
-        needed, _ = cull(graph, [key])
-        yield Delayed(key, needed)

@@ -12,7 +12,7 @@ import xarray as xr
 from dask.delayed import Delayed, delayed
 from numpy.typing import NDArray
 
-from masterframe import calibrate, combine, explain, kernels, names, request
+from masterframe import calibrate, cell, combine, explain, kernels, names, request
 from masterframe import stack as stacks
 from masterframe.errors import UsageError
 from masterframe.fits import masters
@@ -198,7 +198,7 @@ class StackAccessor:
             name=stack.name,
             attrs={
                 "units": stack.attrs.get("units", ""),
-                "above_bias": int(combine.is_above_bias(calibration)),
+                "above_bias": int(cell.is_above_bias(calibration)),
             },
         )
 

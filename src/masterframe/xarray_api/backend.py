@@ -17,6 +17,7 @@ from masterframe import fits
 from masterframe import stack as stacks
 from masterframe.errors import FrameError
 from masterframe.fits import masters, records
+from masterframe.framestack import FrameStack
 from masterframe.model import Frame, Header
 from masterframe.paths import expand_paths
 from masterframe.xarray_api import accessors  # noqa: F401  which registers `.mf`
@@ -42,7 +43,7 @@ class _LazyFrames(BackendArray):
 
     def __init__(self, frames: Sequence[Frame], index: int | None = None) -> None:
         self.frames = tuple(frames)
-        self._stack = stacks.FrameStack(self.frames)
+        self._stack = FrameStack(self.frames)
         self._first = () if index is None else (index,)
         self.shape = self._stack.shape[len(self._first) :]
         self.dtype = self._stack.dtype

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe import calibrate, fits, kernels
-from masterframe.combine.cells import BandSpan, whole_rows
-from masterframe.combine.facts import FrameFacts
-from masterframe.combine.noise import noise_floor, noise_terms, shared_rounding
-from masterframe.combine.parts import Cell, Part, joined
-from masterframe.combine.result import plane_names, plane_type
+from masterframe.cell.facts import FrameFacts
+from masterframe.cell.noise import noise_floor, noise_terms, shared_rounding
+from masterframe.cell.parts import Cell, Part, joined
+from masterframe.cell.planes import plane_names, plane_type
+from masterframe.cell.spans import BandSpan, whole_rows
 from masterframe.model import BandResult, Calibration, Frame, FrameCounts, MaskBit, Noise, Recipe
 from masterframe.tiling import parts_of
 
@@ -38,12 +38,11 @@ def combine_band(
     block: NDArray[Any],
     mask: NDArray[Any] | None,
     uncertainty: NDArray[Any] | None,
-    *,
     job: BandJob,
     step: float,
-    block_info: Any = None,
-) -> NDArray[Any]:
-    """Combine one cell; the function of every ``mf-combine`` task.
+    place: tuple[int, int],
+) -> BandResult:
+    """Combine one cell.
 
     Parameters
     ----------
@@ -57,15 +56,10 @@ def combine_band(
         What is the same for every band.
     step : float
         Quantisation step (adu).
-    block_info : dict
-        Where the block lies, given by Dask.
-
-    Returns
-    -------
-    object array (1, 1, 1)
-        The `BandResult`.
+    place : (int, int)
+        Which band, and which part of its rows.
     """
-    _, band, part = block_info[0]["chunk-location"]
+    band, part = place
     span, x0, x1 = job.spans[band], *job.columns[part : part + 2]
     calibration, rows = job.calibration, range(span.row0, span.row0 + span.rows)
     cell = Cell(block, mask, uncertainty, span)
@@ -86,8 +80,7 @@ def combine_band(
     )
     inner = slice(span.above, span.above + span.rows)
     offset = calibration.trim.y0 if calibration.trim else 0
-    boxed = np.empty((1, 1, 1), object)
-    boxed[0, 0, 0] = BandResult(
+    return BandResult(
         row0=span.row0,
         column0=x0,
         planes=made.planes,
@@ -96,7 +89,6 @@ def combine_band(
         half_sums=made.half_sums,
         datasum=_partial_datasum(block[:, inner], (span.row0 + offset, x0), job.facts.sources),
     )
-    return boxed
 
 
 def _with_noise(job: BandJob, noise: Noise) -> BandJob:
@@ -278,29 +270,3 @@ def _partial_datasum(
     contiguous = sources and (rows == 1 or columns == sources[0].shape[1])
     sums = fits.band_words(sources, block, *place) if contiguous else None
     return np.zeros(0, np.uint64) if sums is None else sums
-
-
-def rehearse(dtype: np.dtype[Any], recipe: Recipe, *, calibrates: bool) -> None:
-    """Compile or load in this process what combining values of a type will run.
-
-    Parameters
-    ----------
-    dtype : dtype
-        Type of the raw values.
-    recipe : Recipe
-        How they are combined.
-    calibrates : bool
-        Whether values are changed before they are combined.
-    """
-    count, neutral = 5, np.ones(5)
-    kernels.combine_block(
-        np.arange(count * 4).reshape(count, 2, 2).astype(dtype),
-        kernels.LoadTerms(scale=neutral) if calibrates else kernels.LoadTerms(),
-        recipe,
-        kernels.Floor(),
-        np.arange(count),
-        np.dtype(recipe.dtype),
-        frames=kernels.FrameTerms(
-            noise=np.arange(count * 3.0).reshape(count, 3), weights=neutral, exptime=neutral
-        ),
-    )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.combine.cells import BandSpan
+from masterframe.cell.spans import BandSpan
 
 
 class Cell(NamedTuple):
