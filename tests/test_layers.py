@@ -68,7 +68,8 @@ HOMES = {
 # slow to import: these may stand inside a function, anywhere at home
 MAY_WAIT = {"astropy", "dask", "dask_jobqueue", "distributed", "jinja2", "matplotlib", "numba"}
 MAY_WAIT |= {"psutil", "rich", "xarray"}
-LAZY = {FACADE, "cli", "kernels"}  # these modules may import any that they may, inside a function
+LAZY = {FACADE, "kernels"}  # these modules may import any that they may, inside a function
+LAZY |= {f"cli.{name}" for name in ("combine", "masters", "nights", "terminal", "trial")} | {"cli"}
 LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to start it
 LAZY |= {"xarray_api.engine"}  # xarray starts it whenever a user opens any file
 
