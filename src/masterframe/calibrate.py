@@ -96,6 +96,7 @@ def _cut(calibration: Calibration, part: Section) -> Calibration:
     return replace(
         calibration,
         trim=trim and trim.within(part),
+        bad=tuple(section.within(part) for section in calibration.bad),
         overscan=strip and strip.within(part),
         amplifiers=tuple(
             replace(
@@ -293,7 +294,21 @@ def _terms(frame: Frame, section: Section, model: OverscanModel) -> tuple[float,
 
 
 def bad_rows(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
-    """Return the pixels of some rows that the bad-pixel file gives as bad; size 0 without one."""
+    """Return the pixels of some rows that are given as bad; size 0 where none are given."""
+    if not calibration.bad:
+        return _bad_by_file(calibration, rows)
+    by_file, trim = _bad_by_file(calibration, rows), calibration.trim
+    top, parts = (trim.y0, (trim, *calibration.bad)) if trim else (0, calibration.bad)
+    places = top + np.arange(rows.start, rows.stop, rows.step)
+    raw = np.zeros((len(rows), max(section.x1 for section in parts)), np.bool_)
+    for section in calibration.bad:
+        own = (section.y0 <= places) & (places < section.y1)
+        raw[own, section.x0 : section.x1] = True
+    kept = trim_columns(raw, calibration)
+    return np.asarray(kept | by_file if by_file.size else kept)
+
+
+def _bad_by_file(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
     if calibration.bad_pixels is None:
         return np.zeros((0, 0), np.bool_)
     bad, trim = calibration.bad_pixels, calibration.trim

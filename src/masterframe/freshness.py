@@ -112,6 +112,7 @@ def product_token(
         (
             *(image.overscan, image.trim, image.gain, image.read_noise, image.saturation),
             *image.amplifiers,
+            *image.bad,
         )
         for image in product.exposures[0].images
     ]

@@ -262,6 +262,7 @@ def _record(image: ImageJob) -> records.ImageRecord:
         overscan=calibration.overscan,
         trim=calibration.trim,
         amplifiers=calibration.amplifiers,
+        bad=calibration.bad,
         overscan_model=calibration.overscan_model,
         bias=_operand(calibration.bias),
         dark=_operand(calibration.dark),

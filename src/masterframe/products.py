@@ -24,6 +24,7 @@ from masterframe.model import (
     ProductRecipe,
     Recipe,
     Rejection,
+    Section,
 )
 from masterframe.quality.frames import Group, faults, group_numbers, have_majority, judge
 from masterframe.quality.sketch import Sketch
@@ -203,7 +204,8 @@ def calibration_of(
     overscan = product.recipe.subtract_overscan
     return Calibration(
         overscan=image.overscan if overscan else None,
-        trim=image.trim if overscan else None,
+        trim=_kept(image, trimmed=overscan),
+        bad=image.bad,
         amplifiers=image.amplifiers if overscan else (),
         overscan_model=product.recipe.overscan,
         bias=found.get("bias"),
@@ -213,6 +215,13 @@ def calibration_of(
         flat=found.get("flat"),
         bad_pixels=_bad_pixels(config.bad_pixels, name, image, trimmed=overscan),
     )
+
+
+def _kept(image: Image, *, trimmed: bool) -> Section | None:
+    """Return the part of an image that is kept; all of it by name where parts of it are bad."""
+    rows, columns = image.frame.shape
+    kept = image.trim if trimmed else None
+    return kept or (Section(0, rows, 0, columns) if image.bad else None)
 
 
 def _bad_pixels(path: str, name: str, image: Image, *, trimmed: bool) -> MasterImage | None:

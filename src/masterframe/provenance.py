@@ -248,6 +248,7 @@ def _check_sections(path: str, record: records.ImageRecord, frames: Sequence[Fra
     rows, columns = frames[0].shape
     apart = [("data", one.data) for one in record.amplifiers]
     apart += [("overscan", one.overscan) for one in record.amplifiers if one.overscan]
+    apart += [("bad", section) for section in record.bad]
     for name, section in [("overscan", record.overscan), ("trim", record.trim), *apart]:
         if section is None:
             continue
@@ -271,6 +272,7 @@ def _calibration(
         overscan=record.overscan,
         trim=record.trim,
         amplifiers=record.amplifiers,
+        bad=record.bad,
         overscan_model=record.overscan_model,
         bias=images.get("bias"),
         dark=images.get("dark"),

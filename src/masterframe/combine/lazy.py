@@ -129,7 +129,7 @@ def fit_calibration(stack: xr.DataArray, calibration: Calibration) -> Calibratio
         If it is not that of the frames.
     """
     spatial = (*calibrate.applied(calibration), calibration.bad_pixels)
-    if not any((*calibration.overscans, calibration.trim, *spatial)):
+    if not any((*calibration.overscans, calibration.trim, *calibration.bad, *spatial)):
         return calibration
     return calibrate.fitted(calibration, stacks.whole_shape(stack), stacks.part_of(stack))
 

@@ -193,8 +193,8 @@ class Converter:
 
 def detector(model: schema.DetectorModel) -> Detector:
     """Return the numbers of a detector."""
-    given = model.model_dump(exclude={"amplifiers"})
-    return Detector(**given, amplifiers=_amplifiers(model.amplifiers))
+    given = model.model_dump(exclude={"amplifiers", "bad"})
+    return Detector(**given, amplifiers=_amplifiers(model.amplifiers), bad=tuple(model.bad))
 
 
 def _amplifiers(models: Sequence[schema.AmplifierModel]) -> tuple[AmplifierRule, ...]:
@@ -230,6 +230,7 @@ def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Inst
                 rule.overscan,
                 rule.trim,
                 _amplifiers(rule.amplifiers),
+                tuple(rule.bad),
             )
             for i, rule in enumerate(model.sections)
         ),

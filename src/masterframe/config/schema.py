@@ -81,6 +81,9 @@ class DetectorModel(Model):
     amplifiers: list[AmplifierModel] = Field(
         default=[], description="where several read an image, in the place of overscan and trim"
     )
+    bad: list[str] = Field(
+        default=[], description="[x0:x1,y0:y1] as FITS counts: pixels that are always bad"
+    )
 
 
 class OverscanModel(Model):
@@ -423,6 +426,7 @@ class SectionRuleModel(Model):
     overscan: str = ""
     trim: str = ""
     amplifiers: list[AmplifierModel] = []
+    bad: list[str] = []
 
 
 class AmplifierKeywordsModel(Model):

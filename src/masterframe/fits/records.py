@@ -66,6 +66,8 @@ class ImageRecord:
     """Raw rows and columns that were kept."""
     amplifiers: tuple[Amplifier, ...] = ()
     """Where several outputs read the image, each of them; `overscan` is None then."""
+    bad: tuple[Section, ...] = ()
+    """Raw parts whose pixels were given as always bad."""
     overscan_model: OverscanModel = field(default_factory=OverscanModel)
     """How the level of a row followed from its overscan."""
     bias: Operand | None = None

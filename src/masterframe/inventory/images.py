@@ -11,7 +11,7 @@ from masterframe.inventory import sections
 from masterframe.inventory.amplifiers import from_header, read_amplifiers
 from masterframe.inventory.reading import Reading
 from masterframe.matching import selects
-from masterframe.model import Amplifier, AmplifierRule, Config, Frame, Image, SectionRule
+from masterframe.model import Amplifier, AmplifierRule, Config, Frame, Image, Section, SectionRule
 from masterframe.readout import span
 
 
@@ -28,7 +28,8 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
     values, origins = _numbers(frame, reading, config)
     told, origin = _amplifier_rules(reading, config, rule)
     amplifiers = read_amplifiers(frame, reading, told, origin, config.detector)
-    image = Image(frame, reading.header, **values, origins=origins)
+    bad = _bad(frame, reading, config, rule)
+    image = Image(frame, reading.header, **values, origins=origins, bad=bad)
     if amplifiers:
         return _with_amplifiers(image, amplifiers, origin)
     words = _section_words(frame, reading, config, rule)
@@ -40,6 +41,19 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
         if getattr(found, part) is not None
     }
     return replace(image, overscan=found.overscan, trim=found.trim, origins={**parts, **origins})
+
+
+def _bad(
+    frame: Frame, reading: Reading, config: Config, rule: SectionRule | None
+) -> tuple[Section, ...]:
+    """Return the parts that are always bad, by the configuration or else the preset."""
+    origin = "configuration" if config.detector.bad else f"preset {reading.instrument.name}"
+    preset = (rule.bad if rule else ()) or reading.instrument.detector.bad
+    told = config.detector.bad or preset
+    notes: list[str] = []
+    found = [sections.inside(f"{origin} {words}", frame.shape, notes) for words in told]
+    reading.notes += notes
+    return tuple(section for section in found if section is not None)
 
 
 def _amplifier_rules(

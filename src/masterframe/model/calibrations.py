@@ -55,6 +55,8 @@ class Calibration:
     """Summand of each frame (combined unit); empty for 0."""
     bad_pixels: MasterImage | None = None
     """Bad-pixel file of the trimmed or raw shape: non-zero pixels are left out."""
+    bad: tuple[Section, ...] = ()
+    """Raw parts whose pixels are always bad: they are left out; `trim` is known then."""
     amplifiers: tuple[Amplifier, ...] = ()
     """Where several outputs read the image, each of them: `overscan` is None then, and `trim` spans
     what they keep."""

@@ -235,6 +235,8 @@ class Image:
     amplifiers: tuple[Amplifier, ...] = ()
     """Where several outputs read it, each of them: `overscan` is None then, `trim` spans what they
     keep, and gain and read noise are typical ones."""
+    bad: tuple[Section, ...] = ()
+    """Parts whose pixels are always bad."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -97,6 +97,8 @@ class SectionRule:
     """Part that is kept, as FITS writes it; '' for all."""
     amplifiers: tuple[AmplifierRule, ...] = ()
     """Where several amplifiers read it, each, in the place of overscan and trim."""
+    bad: tuple[str, ...] = ()
+    """Parts whose pixels are always bad, as FITS writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,8 @@ class Detector:
     """Part that is kept, as FITS writes it."""
     amplifiers: tuple[AmplifierRule, ...] = ()
     """Where several amplifiers read an image, each, in the place of overscan and trim."""
+    bad: tuple[str, ...] = ()
+    """Parts whose pixels are always bad, as FITS writes them."""
 
 
 Keywords = Mapping[str, tuple[Keyword, ...]]
