@@ -17,9 +17,10 @@ def test_there_are_notebooks():
 
 
 @pytest.fixture
-def programs(request, monkeypatch):
+def programs(request, monkeypatch, tmp_path):
     """What a notebook finds beside Python; that on clusters finds a Slurm where one can be had."""
     path = request.getfixturevalue("path")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     if "clusters" not in path.stem or not (REQUIRE_ALL or shutil.which("slurmctld")):
         yield
         return
@@ -29,6 +30,8 @@ def programs(request, monkeypatch):
         yield
 
 
+@pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, programs, tmp_path):
     notebook = jupytext.read(path)
