@@ -39,8 +39,9 @@ class Check:
         """Return the test in one line: name, number, limit."""
         if self.verdict == "not judged":
             return f"{self.name}: not judged"
-        beyond = "beyond" if self.verdict == "fail" else "within"
-        return f"{self.name} {self.value:.4g} is {beyond} {self.limit:g} ({self.about})"
+        if self.verdict == "fail":
+            return f"{self.name} {self.value:.4g} is beyond {self.limit:g} ({self.about})"
+        return f"{self.name} {self.value:.4g}, limit {self.limit:g} ({self.about})"
 
 
 def check(
