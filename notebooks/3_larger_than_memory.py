@@ -194,9 +194,10 @@ assert 0.8 * hit < rejected["no line", 5] < 1.2 * hit
 assert rejected["line", 3] > 3 * rejected["no line", 3]
 
 # %% [markdown]
-# Where there is no line, 3 sigma costs 0.27 % of the good values, as it must, and 5 sigma leaves
-# out the cosmic rays alone. Where the line passes, low values are rejected that are as real as the
-# rest. The cure is to clip on the high side only, since cosmic rays only ever add:
+# Where there is no line, 3 sigma costs some 0.3 % of the good values, as it must of normal ones
+# (0.27 %), and 5 sigma leaves out the cosmic rays alone. Where the line passes, low values are
+# rejected that are as real as the rest. The cure is to clip on the high side only, since cosmic
+# rays only ever add:
 
 # %%
 for name, columns in windows.items():
