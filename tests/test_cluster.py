@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import urllib.request
+from html.parser import HTMLParser
 
 import dask
 import numpy as np
@@ -44,6 +46,11 @@ def test_whoever_listens_does_so_on_loopback(scheduler, dashboard, tmp_path):
     with store.open_resources(scheduler, workers=2, dashboard=dashboard) as resources:
         mf.write_master(tmp_path / "m.fits", mf.open_stack(frames), resources=resources)
         opened = listeners() - before
+        link = resources.runner.dashboard
+        if dashboard:
+            with urllib.request.urlopen(link) as page:
+                assert b"Dask" in page.read()
+        assert link.startswith("http://127.0.0.1:") or not opened
     assert bool(opened) == (scheduler == "processes" or dashboard)
     assert {host for _, host, _ in opened} <= {security.LOOPBACK}
     assert not listeners() - before
@@ -183,3 +190,55 @@ def test_workers_of_another_program_are_refused(name):
         worker["packages"][name] = "0.0.1"
         with pytest.raises(UsageError, match=f"{name} 0.0.1"):
             cluster.compare_versions(found)
+
+
+class Sources(HTMLParser):
+    """Counts the scripts of a page, and keeps what it would have to fetch to be read."""
+
+    scripts = 0
+
+    def __init__(self):
+        super().__init__()
+        self.outside = []
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        is_icon = "icon" in str(dict(attrs).get("rel"))  # of the browser's tab
+        if tag in ("script", "link", "img", "iframe") and not is_icon:
+            self.outside += [value for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        ("--dashboard",),
+        pytest.param(("--scheduler", "processes"), marks=pytest.mark.slow),
+    ],
+)
+def test_a_performance_report_needs_no_network(where, tmp_path, capsys, monkeypatch):
+    paths = write_frames(tmp_path / "in", raw_frames((5, 24, 36)))
+    page = tmp_path / "report.html"
+    code, _, err = call(
+        *(capsys, monkeypatch, "combine", *paths, "-o", tmp_path / "m.fits", "--workers", "1"),
+        *("--performance", page, *where),
+    )
+    assert code == 0, err
+    found = Sources()
+    found.feed(page.read_text())
+    assert found.scripts > 1
+    assert found.outside == []
+    assert "mf-combine" in page.read_text()
+
+
+def test_a_performance_report_that_cannot_be_is_refused_at_once(tmp_path, capsys, monkeypatch):
+    paths = write_frames(tmp_path / "in", raw_frames((5, 24, 36)))
+    arguments = ["combine", *paths, "-o", tmp_path / "m.fits", "--performance"]
+    code, _, err = call(capsys, monkeypatch, *arguments, tmp_path / "report.html")
+    assert code == 2
+    assert "threads keep no record of tasks" in err
+    code, _, err = call(
+        *(capsys, monkeypatch, *arguments, tmp_path / "none/report.html", "--dashboard")
+    )
+    assert code == 3
+    assert "its folder does not exist" in err
+    assert not (tmp_path / "m.fits").exists()

@@ -13,6 +13,7 @@ from masterframe.cli.options import (
     Dashboard,
     Insecure,
     Memory,
+    Performance,
     Scheduler,
     Workers,
 )
@@ -197,6 +198,7 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
     memory: Memory = None,
     dashboard: Dashboard = False,
     insecure: Insecure = False,
+    performance: Performance = None,
     as_json: AsJson = False,
 ) -> None:
     """Combine files into one master: clip about the median, average the rest."""
@@ -216,7 +218,9 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
         from masterframe.request import read_options
 
         request = read_options(options)
-        with open_resources(where, workers, memory_bytes(memory), dashboard, insecure) as resources:
+        with open_resources(
+            where, workers, memory_bytes(memory), dashboard, insecure, performance
+        ) as resources:
             made = direct.combine_files(request, resources)
     finish(as_json, made.as_dict(), clean(made.summary()))
 

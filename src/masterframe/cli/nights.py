@@ -18,6 +18,7 @@ from masterframe.cli.options import (
     Memory,
     Nights,
     Output,
+    Performance,
     Scheduler,
     Set,
     Workers,
@@ -96,6 +97,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     memory: Memory = None,
     dashboard: Dashboard = False,
     insecure: Insecure = False,
+    performance: Performance = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the masters and calibrated frames of a night."""
@@ -114,6 +116,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
         memory_bytes(memory) or settings.memory,
         dashboard,
         insecure,
+        performance,
     ) as resources:
         report = run.run_plan(plan, settings, out, resources, force=force)
     finish(

@@ -28,6 +28,10 @@ Insecure = Annotated[
     bool, typer.Option("--insecure", help="Also where others can reach the ports in plain text.")
 ]
 Dashboard = Annotated[bool, typer.Option("--dashboard", help="Serve Dask's dashboard on loopback.")]
+Performance = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write Dask's performance report (HTML); not with threads."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
 Config = Annotated[
     Path | None, typer.Option("-c", "--config", metavar="FILE", help="Configuration (YAML).")

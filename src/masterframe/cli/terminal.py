@@ -85,7 +85,12 @@ def join(scheduler: str, insecure: bool) -> Any:
 
 @contextmanager
 def open_resources(
-    scheduler: Any, workers: int | None, memory: int | None, dashboard: bool, insecure: bool
+    scheduler: Any,
+    workers: int | None,
+    memory: int | None,
+    dashboard: bool,
+    insecure: bool,
+    performance: Path | None,
 ) -> Iterator[Any]:
     """Open what the options of a run ask for, with progress on standard error."""
     from masterframe import console, store
@@ -99,6 +104,7 @@ def open_resources(
             dashboard=dashboard,
             insecure=insecure,
             reporter=reporter,
+            performance=performance,
         ) as resources,
     ):
         if resources.runner.dashboard:

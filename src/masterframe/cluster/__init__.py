@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from masterframe.cluster import jobqueue, security
 from masterframe.errors import ClusterLostError, TaskLostError, UsageError
@@ -128,7 +129,8 @@ class ClientRunner:
     def __init__(self, client: Any, *, local: bool = False, expected: int = 0) -> None:
         self._client = client
         self._local = local
-        self.dashboard = client.dashboard_link or ""
+        link = client.dashboard_link or ""
+        self.dashboard = _on_loopback(link) if local else link
         here = client.nthreads()
         self._machines = max(len(here), expected)
         self.workers = self._machines * max(here.values(), default=0)
@@ -195,6 +197,12 @@ class _SentTask:
                 f"the scheduler at {self._address} is lost; a second run goes on with what is not "
                 "done"
             ) from None
+
+
+def _on_loopback(link: str) -> str:
+    """Return the address of a local dashboard: Dask names the machine, where nobody listens."""
+    parts = urlsplit(link)
+    return parts._replace(netloc=f"{security.LOOPBACK}:{parts.port}").geturl() if link else ""
 
 
 def available_cores() -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from masterframe import cluster
+from masterframe.cluster.performance import check_report, performance_report
 from masterframe.model import ClusterSpec
 from masterframe.progress import Reporter, Silent
 from masterframe.tiling import format_bytes
@@ -38,12 +39,30 @@ def open_resources(
     dashboard: bool = False,
     insecure: bool = False,
     reporter: Reporter | None = None,
+    performance: Path | None = None,
 ) -> Iterator[Resources]:
-    """Open what a run works with; the arguments are those of `cluster.open_runner`."""
+    """Open what a run works with.
+
+    Parameters
+    ----------
+    scheduler, workers, memory, dashboard, insecure
+        As for `cluster.open_runner`.
+    reporter : Reporter, optional
+        Who is told how the work goes.
+    performance : Path, optional
+        Page of Dask's that is written at the end: what every worker did when.
+    """
     limit = memory or cluster.default_memory()
-    with cluster.open_runner(
-        scheduler, workers=workers, memory=limit, dashboard=dashboard, insecure=insecure
-    ) as runner:
+    with ExitStack() as stack:
+        if performance:
+            check_report(performance, threads=scheduler == "threads" and not dashboard)
+        runner = stack.enter_context(
+            cluster.open_runner(
+                scheduler, workers=workers, memory=limit, dashboard=dashboard, insecure=insecure
+            )
+        )
+        if performance:
+            stack.enter_context(performance_report(performance))
         asked = workers or cluster.available_cores()
         if scheduler == "processes" and runner.workers < asked:
             (reporter or Silent()).note(
