@@ -119,7 +119,7 @@ POINTS = [
 def test_a_kill_at_a_step(night, whole, tmp_path, shim, point):
     call, count, when, suffix = point
     out = tmp_path / "out"
-    fault = {"FAULT": "slow=3", "FAULT_PATH": "/bias_"}
+    fault = {"FAULT": "slow=25", "FAULT_PATH": "/bias_"}  # else there are too few claims
     killed = start(
         night, out, LD_PRELOAD=shim, KILL=f"{call}:{count}:{when}", KILL_PATH=suffix, **fault
     )
