@@ -521,7 +521,9 @@ def test_growth_writes_the_same_master_in_any_bands(paths, tmp_path):
     made = []
     for rows in (3, 26):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store, "plan_image", lambda *_, rows=rows: fixed_bands(rows))
+            patch.setattr(
+                "masterframe.store.master.plan_image", lambda *_, rows=rows: fixed_bands(rows)
+            )
             path = tmp_path / f"{rows}.fits"
             mf.write_master(path, mf.open_stack(paths), GROWING)
         made.append(contents(path))
