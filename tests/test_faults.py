@@ -237,6 +237,17 @@ def test_equal_headers_with_other_pixels_are_no_duplicates(night):
     assert not problems
 
 
+def test_combining_frames_of_several_kinds_is_said(tmp_path, command):
+    mixed = nights.night(tmp_path / "mixed", bias=3, flat=3, science=0)
+    code, _, err = command("combine", f"{mixed}/*.fits", "-o", tmp_path / "made.fits")
+    assert code == 0
+    assert "frames of more than one kind are combined: 3 of Bias Frame, 3 of Flat Field" in err
+    assert "frames of more than one filter are combined: 3 of none, 3 of V" in err
+    code, _, err = command("combine", f"{mixed}/bias_*.fits", "-o", tmp_path / "alike.fits")
+    assert code == 0
+    assert "more than one" not in err
+
+
 def test_combining_a_frame_twice_is_said(night, tmp_path, command):
     files = sorted(night.glob("*.fits"))
     code, _, err = command("combine", *files, files[1], "-o", tmp_path / "m.fits")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,6 +17,7 @@ from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions, masters, scratch, tables, write
 from masterframe.framestack import (
     FLOAT_COORDINATES,
+    TEXT_COORDINATES,
     FrameStack,
     first_value,
     observation_time,
@@ -34,7 +36,7 @@ from masterframe.model import (
 from masterframe.request import Request
 
 SHOWN = 5
-"""Images that a note names; more are left unsaid."""
+"""Images, kinds or filters that a note names; more are left unsaid."""
 
 
 def combine_files(request: Request, resources: store.Resources) -> store.Made:
@@ -76,7 +78,11 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
         job = master_job(request.output, images, sources, request.overwrite)
         job = replace(adjust_job(job, request.adjust, resources), verify=request.verify != "never")
         made = make(job, resources)
-    for line in (*_passed_over(scans[0], chosen[0], request.hdu), *_twins(shots, made.path)):
+    for line in (
+        *_passed_over(scans[0], chosen[0], request.hdu),
+        *_unlike(sources),
+        *_twins(shots, made.path),
+    ):
         resources.reporter.note(line)
     return made
 
@@ -165,6 +171,17 @@ def _passed_over(
     if wanted is None and others:
         shown = ", ".join(others[:SHOWN]) + (", ..." if len(others) > SHOWN else "")
         yield f"not combined, as they look like no images of the sky: {shown} (--hdu takes them)"
+
+
+def _unlike(sources: Sequence[jobs.Input]) -> Iterator[str]:
+    """Yield a line for kind and filter where the headers of the inputs differ in it."""
+    for name, column in (("kind", "imagetyp"), ("filter", "filter")):
+        keys = TEXT_COORDINATES[column]
+        held = Counter(str(first_value(item.header, keys) or "none") for item in sources)
+        if len(held) > 1:
+            shown = ", ".join(f"{count} of {value}" for value, count in held.most_common(SHOWN))
+            more = ", ..." if len(held) > SHOWN else ""
+            yield f"frames of more than one {name} are combined: {shown}{more}"
 
 
 def _twins(shots: Sequence[_Shot], output: Path) -> Iterator[str]:
