@@ -65,13 +65,27 @@ def start(night, out, *options, **environment):
     """Start a run, with what the library is asked for."""
     kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "MASTERFRAME_CACHE")}
     words = ["run", night, "-o", out, "--set", "report=false", "--json", *options]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", EVERY_BAND, *map(str, words)],
         env=kept | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    STARTED.append(process)
+    return process
+
+
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def ended():
+    """End what a failed test has left running."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 def finish(process):
@@ -172,7 +186,7 @@ def whole_mosaic(mosaics, tmp_path_factory):
     return pixels_and_tables(out / MOSAIC)
 
 
-def wait_until(condition, seconds=30.0):
+def wait_until(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -198,7 +212,7 @@ def test_kills_of_the_driver_at_random_moments(
     mosaics, whole_mosaic, tmp_path, shim, capsys, monkeypatch
 ):
     out, moments, claim = tmp_path / "out", random.Random(3), (0, 0)
-    for number in range(8):
+    for number in range(11):
         process = start(mosaics, out, "--workers", "2", LD_PRELOAD=shim, **SLOW)
         bands_came(out, claim, process)
         if not number:
@@ -235,7 +249,7 @@ def test_kills_of_workers_at_random_moments(mosaics, whole_mosaic, tmp_path, shi
     process = start(
         mosaics, out, "--scheduler", "processes", "--workers", "2", LD_PRELOAD=shim, **SLOW
     )
-    for _ in range(10):
+    for _ in range(6):
         bands_came(out, claim, process)
         claim = claim_of(out)
         time.sleep(moments.uniform(0, 0.3))
