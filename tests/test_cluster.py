@@ -242,3 +242,17 @@ def test_a_performance_report_that_cannot_be_is_refused_at_once(tmp_path, capsys
     assert code == 3
     assert "its folder does not exist" in err
     assert not (tmp_path / "m.fits").exists()
+
+
+@pytest.mark.slow
+def test_workers_that_all_go_for_good_end_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "PATIENCE", 2)
+    with (
+        dask_cluster(tmp_path, workers=1) as found,
+        store.open_resources(found.address) as resources,
+    ):
+        found.workers[0].kill()
+        task = dask.delayed(len)([1, 2], dask_key_name="mf-none")
+        with pytest.raises(ClusterLostError, match="none came back within 2 s"):
+            resources.runner.submit(task).result()

@@ -32,6 +32,8 @@ SHARE_BYTES = 32 * 10**6
 """What is left for pixels, at least, of each worker process."""
 CONNECT_SECONDS = 10
 """Time in which a scheduler is to answer."""
+LOOK_SECONDS, PATIENCE = 5, 300
+"""How often it is looked whether there are workers, and how long it is waited for one (s)."""
 SAME = ("masterframe", "numpy", "numba", "dask", "distributed")
 """Packages whose versions are the same here and on all workers."""
 COPIES = 4
@@ -143,7 +145,7 @@ class ClientRunner:
             future = self._client.submit(task.function, key=task.key, pure=False, retries=2)
         else:
             future = self._client.compute(task, optimize_graph=False, retries=2)
-        return _SentTask(future, self._client.scheduler.address)
+        return _SentTask(future, self._client)
 
     def footprint(self, ready: Callable[[], object]) -> Footprint:
         """Measure this process and its workers, or the largest worker of a cluster."""
@@ -164,13 +166,14 @@ class _SentTask:
     ----------
     future : distributed.Future
         The task.
-    address : str
-        Where the scheduler was.
+    client : distributed.Client
+        Who sent it.
     """
 
-    def __init__(self, future: Any, address: str) -> None:
+    def __init__(self, future: Any, client: Any) -> None:
         self._future = future
-        self._address = address
+        self._client = client
+        self._address = client.scheduler.address
 
     def result(self) -> Any:
         """Return what the task gave, or raise what it raised.
@@ -178,7 +181,7 @@ class _SentTask:
         Raises
         ------
         ClusterLostError
-            If the scheduler has gone.
+            If the scheduler has gone, or all workers have and none comes back.
         TaskLostError
             If every worker that took the task has died.
         """
@@ -186,7 +189,7 @@ class _SentTask:
         from distributed.comm import CommClosedError
 
         try:
-            return self._future.result()
+            return self._wait()
         except KilledWorker as error:
             raise TaskLostError(
                 f"{error.allowed_failures + 1} workers that took this task have died; the machine "
@@ -197,6 +200,22 @@ class _SentTask:
                 f"the scheduler at {self._address} is lost; a second run goes on with what is not "
                 "done"
             ) from None
+
+    def _wait(self) -> Any:
+        """Return the result, as long as there are workers who could give it."""
+        left = PATIENCE
+        while True:
+            try:
+                return self._future.result(timeout=LOOK_SECONDS)
+            except TimeoutError:
+                if self._future.done():
+                    raise  # of the task itself
+            left = PATIENCE if self._client.nthreads() else left - LOOK_SECONDS
+            if left <= 0:
+                raise ClusterLostError(
+                    f"all workers of {self._address} have gone, and none came back within "
+                    f"{PATIENCE} s; a second run goes on with what is not done"
+                )
 
 
 def _on_loopback(link: str) -> str:
