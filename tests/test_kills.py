@@ -144,7 +144,7 @@ def test_a_kill_at_a_step(night, whole, tmp_path, shim, point):
         assert pixels_and_tables(out / MASTER) == whole
     rows = claimed_rows(out)
     assert rows > 0 or (call, count, when) == ("unlink", 1, "after")
-    if suffix == ".part" and call in ("fsync", "rename"):
+    if suffix == ".part" and call == "rename":
         assert published or rows == SHAPE[0]
     second = start(night, out)
     assert finish(second) == 0, second.errors
@@ -156,10 +156,10 @@ def test_a_kill_at_a_step(night, whole, tmp_path, shim, point):
 
 # --- at random moments, of driver, worker and scheduler -------------------------------------------
 
-CCDS = 16
+CCDS = 22
 TALL = 4, 96, 64
 SLOW = {"FAULT": "slow=100", "FAULT_PATH": "/mosaic_"}
-"""Reads of bands that take so long that two workers need seven seconds."""
+"""Reads of bands that take so long that two workers need ten seconds."""
 MOSAIC = "night/master_bias_bin1x1.fits"
 
 
@@ -217,7 +217,7 @@ def test_kills_of_the_driver_at_random_moments(
         bands_came(out, claim, process)
         if not number:
             assert call(capsys, monkeypatch, "status", out)[1].startswith("running: ")
-        time.sleep(moments.uniform(0, 0.2))
+        time.sleep(moments.uniform(0, 0.15))
         process.kill()
         assert finish(process) == -signal.SIGKILL
         assert not nights.files_in(out)
