@@ -60,27 +60,29 @@ def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
             out = (below(values, low) | above(values, high)) & inside
             if out != 0:
                 codes, count = room.codes[k, lanes], ints[EVEN + k % 2, lanes]
-                out = _count_lost(out, values, (low, high), top, codes, count, frame)
+                told = room.told[start // PARTIALS], codes
+                out = _count_lost(out, values, low, top, told, count, frame)
             lost[start // PARTIALS] = out | ~inside
         add_deviations(row, levels, lost, apart[EVENS + k % 2], sums[k], w)
 
 
 @part
 def _count_lost(
-    out: int, values: Any, edges: Any, top: Any, codes: Any, count: Any, frame: Any
+    out: int, values: Any, least: Any, top: Any, told: Any, count: Any, frame: Any
 ) -> Any:  # fmt: skip
     """Count those values of a frame that are not kept; return their bits.
 
-    `out` are the bits of those that are out of the edges.
+    `out` are the bits of those that are out of the edges. `told` are the bits of the lanes where
+    codes say what became of such values, and the codes.
     """
-    (least, most), lost = edges, np.int64(0)
+    (by_code, codes), lost = told, np.int64(0)
     while out != 0:
         i = first(out)
         out &= out - 1
-        value, code = values[i], codes[i]
-        if least[i] <= most[i]:
-            code = REJECTED_LOW if value < least[i] else REJECTED_HIGH
-            code = code if value <= top else MISSING
+        code = codes[i]
+        if (by_code >> i) & 1 == 0:
+            code = REJECTED_LOW if values[i] < least[i] else REJECTED_HIGH
+            code = code if values[i] <= top else MISSING
         if code != KEPT:
             lost |= np.int64(1) << i
             count[i] -= 1
@@ -91,10 +93,10 @@ def _count_lost(
 
 @part
 def _find_edges(room: Any, settings: Any, w: int) -> None:
-    """Put the lowest and highest kept value of each lane into the bounds.
+    """Put into the bounds what all values between are kept, lane by lane.
 
-    They cross where they do not tell what was kept: equal values on both sides of an edge, or a
-    window without values. There `codes` say it, value by value.
+    They are the lowest and the highest kept value; where one of them has an equal that is not kept,
+    the next within. Of values out of them `codes` say there what became of them.
     """
     s, ints, n, top = room.sorted, room.ints, room.tile.shape[0], settings.top
     least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
@@ -104,24 +106,43 @@ def _find_edges(room: Any, settings: Any, w: int) -> None:
         even[i], odd[i] = (n + 1) // 2, n // 2
         least[i], most[i] = settings.least, top
     for start in range(0, w, PARTIALS):
-        lanes = slice(start, start + PARTIALS)
+        lanes, told = slice(start, start + PARTIALS), np.int64(0)
         lossy = unlike(hi[lanes], lo[lanes], n) & first_lanes(w - start)
         while lossy != 0:
             i = start + first(lossy)
             lossy &= lossy - 1
-            a, b = lo[i], hi[i]
-            least[i], most[i] = top, settings.least
-            if a < b:
-                low, high = s[a, i], s[b - 1, i]
-                if (a == 0 or s[a - 1, i] < low) and (b == valid[i] or high < s[b, i]):
-                    least[i], most[i] = low, high
-            if least[i] > most[i]:
-                _tell(room.tile, s, i, (a, b, valid[i]), top, room.codes)
+            a, b, end = lo[i], hi[i], valid[i]
+            if a < b and (a == 0 or s[a - 1, i] < s[a, i]) and (b == end or s[b - 1, i] < s[b, i]):
+                least[i], most[i] = s[a, i], s[b - 1, i]
+                continue
+            told |= np.int64(1) << (i - start)
+            least[i], most[i] = _within(s, i, (a, b, end), settings)
+            _tell(room.tile, s, i, (a, b, end), top, room.codes)
+        room.told[start // PARTIALS] = told
+
+
+@part
+def _within(s: Any, i: int, window: Any, settings: Any) -> Any:
+    """Return the bounds of the values that have no equal beyond an edge; crossed if none."""
+    a, b, valid = window
+    least, most = a, b - 1
+    if a > 0:
+        while least < b and s[least, i] == s[a - 1, i]:
+            least += 1
+    if b < valid:
+        while most >= a and s[most, i] == s[b, i]:
+            most -= 1
+    if least > most:
+        return settings.top, settings.least
+    return s[least, i], s[most, i]
 
 
 @part
 def _tell(tile: Any, s: Any, i: int, window: Any, top: Any, codes: Any) -> None:
-    """Put into codes what became of the values of a lane: equal ones in the order of frames."""
+    """Put into codes what became of the values of a lane: equal ones in the order of frames.
+
+    What lies between the lowest and the highest kept value is kept, and needs no code.
+    """
     lo, hi, valid = window
     first, last = min(lo, max(valid - 1, 0)), max(hi - 1, 0)
     least, most = s[first, i], s[last, i]
@@ -131,6 +152,8 @@ def _tell(tile: Any, s: Any, i: int, window: Any, top: Any, codes: Any) -> None:
         last -= 1
     for k in range(tile.shape[0]):
         value = tile[k, i]
+        if least < value < most:
+            continue
         place = lo  # of the value among the sorted ones, as far as it matters
         if value == least:
             place = first

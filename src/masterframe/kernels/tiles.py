@@ -101,6 +101,8 @@ class Room(NamedTuple):
     (N + 1, 2, partials)."""
     lost: NDArray[np.int64]
     """Bits of the values of a frame that are not kept, one number for `PARTIALS` lanes."""
+    told: NDArray[np.int64]
+    """Bits of the lanes in which equal values are on both sides of an edge, likewise."""
     codes: NDArray[np.int8]
     trace: NDArray[np.float64]
 
@@ -142,6 +144,7 @@ def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
         "apart": ((4, width), work),
         "sums": ((n + 1, 2, PARTIALS), work),
         "lost": ((width // PARTIALS,), np.int64),
+        "told": ((width // PARTIALS,), np.int64),
         "codes": ((n, width), np.int8),
         "trace": ((TRACED,), np.float64),
     }
