@@ -86,7 +86,7 @@ BOUND = 5
 
 ALL: dict[str, tuple[str, Callable[[Path], Command]]] = {
     "masterframe": ("masterframe", masterframe),
-    "Siril": ("siril-cli", lambda folder: siril(folder, f"rej a {BOUND} {BOUND}")),
+    "Siril": ("siril-cli", lambda folder: siril(folder, f"rej m {BOUND} {BOUND}")),
     "IRAF": (
         "irafcl",
         lambda folder: iraf(folder, f'reject="sigclip",lsigma={BOUND},hsigma={BOUND}'),
