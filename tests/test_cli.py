@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -28,8 +27,6 @@ COMMANDS = (
     "report",
     "status",
 )
-HELP_SECONDS = 0.35
-FIRST_LINE_SECONDS = 1.0
 
 
 def environment():
@@ -78,34 +75,10 @@ def folder(tmp_path_factory):
 # --- start ----------------------------------------------------------------------------------------
 
 
-def fastest(measure, limit):
-    """The least of a few measurements: other work on the machine only ever adds."""
-    times = []
-    while len(times) < 10 and (not times or min(times) >= limit):
-        times.append(measure())
-    return min(times)
-
-
-def test_help_answers_at_once():
-    def measure():
-        began = time.perf_counter()
-        masterframe("--help")
-        return time.perf_counter() - began
-
-    assert fastest(measure, HELP_SECONDS) < HELP_SECONDS
-
-
-def test_a_run_prints_its_first_line_within_a_second(folder):
-    def measure():
-        began = time.perf_counter()
-        process = start("run", folder / "night", "-o", folder / "out")
-        line = process.stdout.readline()
-        seconds = time.perf_counter() - began
+def test_a_run_tells_what_it_begins_with_before_it_reads(folder):
+    with start("run", folder / "night", "-o", folder / "out") as process:
+        assert str(folder / "night") in process.stdout.readline()
         process.communicate(timeout=240)
-        assert str(folder / "night") in line
-        return seconds
-
-    assert fastest(measure, FIRST_LINE_SECONDS) < FIRST_LINE_SECONDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
