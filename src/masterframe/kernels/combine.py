@@ -111,8 +111,8 @@ def _combine(
     """Combine rows, tile by tile.
 
     `addresses` are those of the rule. `cal` is None where values are sorted as raw integers.
-    `extras` is None for the common case;
-    else what is rejected is left out of the tile, or has been marked before.
+    `extras` is None for the common case; else what is rejected is left out of the tile, or has been
+    marked before.
     """
     nx, width, rule = out.data.shape[1], room.tile.shape[1], called(addresses, room.tile)
     s, ints, floats = room.sorted, room.ints, room.floats

@@ -47,29 +47,14 @@ def _larger(typing_context: Any, x: Any, y: Any) -> Any:
     return _selection(typing_context, x, y, ">")
 
 
-def _arithmetic(typing_context: Any, x: Any, y: Any, name: str) -> Any:
-    """Return signature and code of an operation in the type of both numbers: no wider integers."""
+def _minus(typing_context: Any, x: Any, y: Any) -> Any:
+    """Return the difference of two numbers of one type, in that type: no wider integers."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        prefix = "f" if isinstance(signature.return_type, types.Float) else ""
-        return getattr(builder, prefix + name)(*arguments)
+        float_ = isinstance(signature.return_type, types.Float)
+        return (builder.fsub if float_ else builder.sub)(*arguments)
 
     return x(x, x), generate
-
-
-def _plus(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the sum of two numbers of one type."""
-    return _arithmetic(typing_context, x, y, "add")
-
-
-def _minus(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the difference of two numbers of one type."""
-    return _arithmetic(typing_context, x, y, "sub")
-
-
-def _times(typing_context: Any, x: Any, y: Any) -> Any:
-    """Return the product of two numbers of one type."""
-    return _arithmetic(typing_context, x, y, "mul")
 
 
 class Row:
@@ -168,9 +153,7 @@ def _first(typing_context: Any, bits: Any) -> Any:
 
 smaller: Any = intrinsic(_smaller)
 larger: Any = intrinsic(_larger)
-plus: Any = intrinsic(_plus)
 minus: Any = intrinsic(_minus)
-times: Any = intrinsic(_times)
 
 
 def _fetch(typing_context: Any, values: Any) -> Any:
