@@ -3,7 +3,7 @@
  * Calls on files whose path holds FAULT_PATH are touched, as FAULT says:
  *   short         reads give 1000 bytes at most, and every third is interrupted first (EINTR)
  *   stale-open=N  the first N opens fail with ESTALE
- *   stale-read=N  the first N reads of pixels (positioned, into a buffer) fail with ESTALE
+ *   stale-read=N  the first N reads of pixels (preadv, or pread of compiled code) fail with ESTALE
  *   eio           every read of pixels fails with EIO
  *   slow=MS       every read of 1000 bytes of pixels or more takes so many milliseconds more
  *
@@ -74,17 +74,26 @@ int open(const char *path, int flags, ...) {
 
 typedef ssize_t preadv_call(int, const struct iovec *, int, off_t, int);
 
+/* Return whether a read of pixels is to fail; let it wait where it is to be slow. */
+static int pixels_fail(size_t size) {
+    if (times("stale-read") >= 0 && fails("stale-read", ESTALE)) return 1;
+    if (times("eio") >= 0 && fails("eio", EIO)) return 1;
+    if (times("slow") >= 0 && size >= 1000) usleep(1000 * times("slow"));
+    return 0;
+}
+
+static int interrupted(void) {
+    if (__sync_fetch_and_add(&calls, 1) % 3 != 0) return 0;
+    errno = EINTR;
+    return 1;
+}
+
 ssize_t preadv64v2(int descriptor, const struct iovec *parts, int count, off_t offset, int flags) {
     preadv_call *real = (preadv_call *)dlsym(RTLD_NEXT, "preadv64v2");
     if (!wanted_file(descriptor)) return real(descriptor, parts, count, offset, flags);
-    if (times("stale-read") >= 0 && fails("stale-read", ESTALE)) return -1;
-    if (times("eio") >= 0 && fails("eio", EIO)) return -1;
-    if (times("slow") >= 0 && parts[0].iov_len >= 1000) usleep(1000 * times("slow"));
+    if (pixels_fail(parts[0].iov_len)) return -1;
     if (times("short") < 0) return real(descriptor, parts, count, offset, flags);
-    if (__sync_fetch_and_add(&calls, 1) % 3 == 0) {
-        errno = EINTR;
-        return -1;
-    }
+    if (interrupted()) return -1;
     struct iovec first = parts[0];
     if (first.iov_len > 1000) first.iov_len = 1000;
     return real(descriptor, &first, 1, offset, flags);
@@ -99,14 +108,13 @@ typedef ssize_t pread_call(int, void *, size_t, off_t);
 ssize_t pread64(int descriptor, void *buffer, size_t size, off_t offset) {
     pread_call *real = (pread_call *)dlsym(RTLD_NEXT, "pread64");
     if (times("short") < 0 || !wanted_file(descriptor)) return real(descriptor, buffer, size, offset);
-    if (__sync_fetch_and_add(&calls, 1) % 3 == 0) {
-        errno = EINTR;
-        return -1;
-    }
+    if (interrupted()) return -1;
     return real(descriptor, buffer, size > 1000 ? 1000 : size, offset);
 }
 
+/* Compiled code reads pixels by this name; Python, which reads headers, by that above. */
 ssize_t pread(int descriptor, void *buffer, size_t size, off_t offset) {
+    if (wanted_file(descriptor) && pixels_fail(size)) return -1;
     return pread64(descriptor, buffer, size, offset);
 }
 

@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 from masterframe import fits as mfits
 from masterframe.errors import FrameError
 from masterframe.fits import (
-    band_words,
+    StackReader,
     counter,
     datasum,
     read_header,
@@ -277,7 +277,7 @@ def test_packed_files(tmp_path, suffix):
     assert np.array_equal(read_rows(second, 0, 7), image[:7] / 3)
     assert np.array_equal(read_rows(first, 2, 27, 7), image[2:27:7])
     assert [datasum(first), datasum(second)] == [first.datasum, second.datasum]
-    words = band_words([first], image[None], 0)
+    words = StackReader([first]).words(image[None], 0)
     assert [fold(int(total)) for total in words] == [first.datasum]
 
 
@@ -361,9 +361,9 @@ def test_datasum_from_bytes_and_from_bands(tmp_path, dtype, shape):
     assert len(set(expected)) == 3
     edges = [0, *sorted(rng.choice(np.arange(1, shape[0]), 2, replace=False)), shape[0]]
     total = np.zeros(3, np.uint64)
-    for y0, y1 in itertools.pairwise(edges):
-        block = read_stack(frames, int(y0), int(y1))
-        total += band_words(frames, block, int(y0))
+    reader = StackReader(frames)
+    for y0, y1 in itertools.pairwise(map(int, edges)):
+        total += reader.words(reader.read(range(y0, y1)), y0)
     assert [fold(int(one)) for one in total] == expected
 
 
@@ -373,7 +373,8 @@ def test_no_sum_where_the_stored_bytes_cannot_be_known(tmp_path):
     scaled = frame_of(write(tmp_path / "s.fits", image, BSCALE=0.5))
     floats = frame_of(write(tmp_path / "f.fits", image.astype(np.float32), BZERO=1.0))
     for frames in ([scaled], [floats], [plain, scaled]):
-        assert band_words(frames, read_stack(frames, 0, 2), 0) is None
+        reader = StackReader(frames)
+        assert reader.words(reader.read(range(2)), 0).size == 0
 
 
 def test_nonzero_padding_counts_in_the_sum_of_the_file(tmp_path):

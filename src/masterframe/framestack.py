@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -114,8 +115,19 @@ class FrameStack:
         buffer : ndarray of uint8
             Memory that the values take: they are good as long as it is used for nothing else.
         """
-        block = fits.read_stack(self.frames, rows.start, rows.stop, 1, columns, buffer)
-        return block.astype(self.dtype, copy=False)
+        return self._reader.read(rows, columns, buffer)
+
+    def words(self, block: NDArray[Any], y0: int, x0: int = 0) -> NDArray[np.uint64]:
+        """Return each frame's part of its DATASUM, as `masterframe.fits.StackReader.words` does."""
+        return self._reader.words(block, y0, x0)
+
+    @cached_property
+    def _reader(self) -> fits.StackReader:
+        return fits.StackReader(self.frames)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be found again."""
+        return {"frames": self.frames}
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         """Name the array after what its files were at the scan, so equal stacks share tasks."""

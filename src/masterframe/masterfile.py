@@ -187,9 +187,10 @@ def datasums_of(image: ImageJob, totals: Totals) -> list[int]:
     trimmed = [*range(trim.y0), *range(trim.y1, height)] if trim else []
     if len(trimmed) > SPARE_ROWS:
         return [fits.datasum(frame) for frame in frames]
+    reader = fits.StackReader(frames)
     for row in trimmed:
-        more = fits.band_words(frames, fits.read_stack(frames, row, row + 1), row)
-        if more is None:
+        more = reader.words(reader.read(range(row, row + 1)), row)
+        if not more.size:
             return [fits.datasum(frame) for frame in frames]
         sums = [total + int(words) for total, words in zip(sums, more, strict=True)]
     return [_folded(total) for total in sums]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import calibrate, fits, kernels
+from masterframe import calibrate, kernels
 from masterframe.cell.facts import FrameFacts
 from masterframe.cell.noise import noise_floor, noise_terms, shared_rounding
 from masterframe.cell.parts import Cell, Part, joined
 from masterframe.cell.planes import plane_names, plane_type
 from masterframe.cell.spans import BandSpan, whole_rows
-from masterframe.model import BandResult, Calibration, Frame, FrameCounts, MaskBit, Noise, Recipe
+from masterframe.model import BandResult, Calibration, FrameCounts, MaskBit, Noise, Recipe
 from masterframe.tiling import parts_of
 
 
@@ -78,8 +78,6 @@ def combine_band(
         ],
         axis=1,
     )
-    inner = slice(span.above, span.above + span.rows)
-    offset = calibration.trim.y0 if calibration.trim else 0
     return BandResult(
         row0=span.row0,
         column0=x0,
@@ -87,7 +85,7 @@ def combine_band(
         frames=FrameCounts(*made.counts),
         frame_sums=made.frame_sums,
         half_sums=made.half_sums,
-        datasum=_partial_datasum(block[:, inner], (span.row0 + offset, x0), job.facts.sources),
+        datasum=np.zeros(0, np.uint64),
     )
 
 
@@ -260,13 +258,3 @@ def _mask(
     if bad.size:
         mask[bad] |= np.uint8(MaskBit.BAD)
     return mask
-
-
-def _partial_datasum(
-    block: NDArray[Any], place: tuple[int, int], sources: Sequence[Frame]
-) -> NDArray[np.uint64]:
-    """Return the DATASUM of a block whose first value is at a row and a column of the frames."""
-    _, rows, columns = block.shape
-    contiguous = sources and (rows == 1 or columns == sources[0].shape[1])
-    sums = fits.band_words(sources, block, *place) if contiguous else None
-    return np.zeros(0, np.uint64) if sums is None else sums

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from masterframe import kernels
 from masterframe.errors import UsageError
-from masterframe.model import Calibration, Frame, Recipe
+from masterframe.model import Calibration, Recipe
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,6 @@ class FrameFacts:
 
     rank: tuple[int, ...] = ()
     """Canonical place of each frame, which makes the result independent of the order given."""
-    sources: tuple[Frame, ...] = ()
-    """Where the frames are stored, for the partial DATASUM of the bytes read."""
     weights: tuple[float, ...] = ()
     """Weight of each frame for the estimator ``weighted``."""
     exptimes: tuple[float, ...] = ()

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
@@ -129,7 +130,9 @@ def combine_cell(
     size = len(values.frames) * len(rows) * len(columns) * values.dtype.itemsize
     with _spare.taken(size) as buffer:
         block = values.read_band(rows, columns, buffer)
-        return combine_band(block, None, sigma, job, job.recipe.noise.step or 0.0, place)
+        result = combine_band(block, None, sigma, job, job.recipe.noise.step or 0.0, place)
+        own = block[:, span.above : span.above + span.rows]
+        return replace(result, datasum=values.words(own, first, columns.start))
 
 
 class _SpareMemory:

@@ -102,7 +102,7 @@ def combine_stack(
     bands = da.map_blocks(
         partial(_boxed_band, job=job),  # Dask would look for arrays in every frame of an argument
         *blocks,
-        step=recipe.noise.step or quantisation_step(stack, facts.sources),
+        step=recipe.noise.step or quantisation_step(stack),
         # No axis is dropped: Dask would copy every block on the way, to join what is whole already.
         chunks=((1,), (1,) * len(row_chunks), (1,) * len(column_chunks)),
         dtype=object,

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from masterframe import stack as stacks
 from masterframe.cell.steps import STEP_FRAMES, STEP_ROWS, every, sampled_step, step_sample
 from masterframe.errors import MasterframeError
-from masterframe.model import Frame
 
 
-def quantisation_step(stack: xr.DataArray, sources: Sequence[Frame] = ()) -> Any:
+def quantisation_step(stack: xr.DataArray) -> Any:
     """Return the smallest step between raw values, a number or Delayed; 0 where it is not known.
 
     BSCALE times the greatest common divisor of the differences in sampled rows: a camera of 14 bits
@@ -28,11 +27,11 @@ def quantisation_step(stack: xr.DataArray, sources: Sequence[Frame] = ()) -> Any
     if "step" in stack.coords:
         step = stack.coords["step"]
         return dask.delayed(np.max)(step.data) if step.chunks is not None else float(step.max())
-    unit = sources[0].step if sources else stack.attrs.get("bscale", stack.dtype.kind in "iu")
+    unit = stack.attrs.get("bscale", stack.dtype.kind in "iu")
     if not unit:
         return 0.0
     sample = step_sample(da.asarray(stack.data))
-    names = [] if sources else stacks.sources_of(stack)
+    names = stacks.sources_of(stack)
     if not names:
         return dask.delayed(sampled_step)(sample, float(unit))
     names = names[every(len(names), STEP_FRAMES)]

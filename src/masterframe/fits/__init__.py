@@ -1,13 +1,11 @@
 """FITS files: header scan, reading of row bands, and writing of images; knows nothing of Dask."""
 
 from masterframe.fits.read import (
-    band_words,
     check_datasum,
     counter,
     datasum,
     read_header,
     read_rows,
-    read_stack,
     read_whole_header,
 )
 from masterframe.fits.scan import (
@@ -20,12 +18,13 @@ from masterframe.fits.scan import (
     scan_headers,
 )
 from masterframe.fits.source import content, holds_fits
+from masterframe.fits.stacks import StackReader, read_stack
 
 __all__ = [
     "NO_PIXELS",
     "FileScan",
     "HduScan",
-    "band_words",
+    "StackReader",
     "check_datasum",
     "content",
     "counter",

@@ -6,10 +6,9 @@ the array that it returns (and the stored rows of one frame, where those are sma
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,72 +74,10 @@ def read_rows(frame: Frame, y0: int, y1: int, step: int = 1) -> Array:
     ValueError
         If the frame has no such rows.
     """
-    _check_rows(frame, y0, y1)
+    check_rows(frame, y0, y1)
     rows = range(y0, y1, step)
     out = np.empty((len(rows), frame.shape[1]), frame.dtype)
-    _read_into(frame, rows, range(frame.shape[1]), out)
-    return out
-
-
-def read_stack(
-    frames: Sequence[Frame],
-    y0: int,
-    y1: int,
-    step: int = 1,
-    columns: range | None = None,
-    buffer: Array | None = None,
-) -> Array:
-    """Read the same rows of several frames into one array.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        N frames of one width; at least one.
-    y0, y1 : int
-        First row, and the one after the last.
-    step : int
-        Read every so-manieth row from y0 on.
-    columns : range, optional
-        Neighbouring columns that are read; by default all.
-    buffer : ndarray of uint8, optional
-        Memory that the result may take, contiguous, of as many bytes or more.
-
-    Returns
-    -------
-    ndarray, shape (N, len(range(y0, y1, step)), len(columns))
-        In the type of the frames; where they differ, in ``numpy.result_type`` of them, which holds
-        every value but those beyond 2**53 where 64 bit integers meet floats or the other sign.
-
-    Raises
-    ------
-    FrameError
-        If a file has changed since its scan, is gone, cannot be read, or differs in width.
-    ValueError
-        If a frame has no such rows.
-    """
-    for frame in frames:
-        _check_rows(frame, y0, y1)
-    width = frames[0].shape[1]
-    dtype = np.result_type(*{frame.dtype for frame in frames})
-    rows = range(y0, y1, step)
-    columns = range(width) if columns is None else columns
-    shape = len(frames), len(rows), len(columns)
-    if buffer is None:
-        out = np.empty(shape, dtype)
-    else:
-        out = buffer[: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
-    for frame, place in zip(frames, out, strict=True):
-        if frame.shape[1] != width:
-            raise FrameError(
-                frame.path,
-                f"it is {frame.shape[1]} pixels wide, {frames[0].path} is {width}: leave one out",
-            )
-        if frame.dtype == dtype:
-            _read_into(frame, rows, columns, place)
-        else:
-            own = np.empty(place.shape, frame.dtype)
-            _read_into(frame, rows, columns, own)
-            place[...] = own
+    read_into(frame, rows, range(frame.shape[1]), out)
     return out
 
 
@@ -207,34 +144,6 @@ def _plane_sum(frame: Frame) -> int:
     return total
 
 
-def band_words(
-    frames: Sequence[Frame], block: Array, y0: int, x0: int = 0
-) -> NDArray[np.uint64] | None:
-    """Return each frame's part of its DATASUM, from rows that have been read already.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        N frames.
-    block : ndarray, shape (N, rows, nx)
-        What `read_stack` returned, unchanged: whole rows, or a part of one row.
-    y0, x0 : int
-        Row and column of the frames at which the block begins.
-
-    Returns
-    -------
-    ndarray of uint64, shape (N,), or None
-        Ones'-complement sums (`masterframe.kernels.word_sums`): added over all rows and folded to
-        32 bits they are `datasum`. None where the values do not tell the stored bytes: scaled or
-        tile-compressed frames, or frames of several types.
-    """
-    first = frames[0]
-    if not all(_is_recoverable(frame) and frame.dtype == block.dtype for frame in frames):
-        return None
-    xor = 1 << (first.bitpix - 1) if _flips_sign(first) else 0
-    return kernels.word_sums(block, parity=y0 * first.shape[1] + x0, xor=xor)
-
-
 def read_header(path: str, hdu: int) -> fits.Header:
     """Return the whole header of an HDU, comments and order included.
 
@@ -298,16 +207,29 @@ def _readable(card: fits.Card, scanned: Header) -> fits.Card:
     return card
 
 
-def _check_rows(frame: Frame, y0: int, y1: int) -> None:
+def check_rows(frame: Frame, y0: int, y1: int) -> None:
+    """Refuse rows that a frame does not have.
+
+    Raises
+    ------
+    ValueError
+        With its path and the rows.
+    """
     if not 0 <= y0 <= y1 <= frame.shape[0]:
         raise ValueError(f"{frame.path} has rows 0 to {frame.shape[0]}, not {y0} to {y1}")
 
 
-def _read_into(frame: Frame, rows: range, columns: range, out: Array) -> None:
-    """Fill a contiguous array of the frame's type."""
-    in_place = frame.bitpix < 0 or out.dtype.kind != "f"
+def read_into(frame: Frame, rows: range, columns: range, out: Array) -> None:
+    """Fill a contiguous array of the type of a frame with rows and columns of it.
+
+    Raises
+    ------
+    FrameError
+        If the file has changed since its scan, is gone, or cannot be read.
+    """
+    in_place = holds_stored(frame)
     stored = out if in_place else np.empty(out.shape, STORED[frame.bitpix])
-    flip = in_place and _flips_sign(frame)
+    flip = in_place and flips_sign(frame)
     counter.add(patiently(lambda: _read_stored(frame, rows, columns, stored, flip=flip)))
     if not in_place:
         _scale_integers(frame.scaling, stored, out)
@@ -381,16 +303,12 @@ def _runs(frame: Frame, rows: range, columns: range) -> Iterator[tuple[int, int]
             yield row * frame.row_bytes + columns.start * size, len(columns) * size
 
 
-def _is_recoverable(frame: Frame) -> bool:
-    """Return whether each value tells the bytes that were stored for it."""
-    if frame.tiles:
-        return False
-    if frame.bitpix < 0:
-        return frame.scaling == Scaling()
-    return not frame.dtype.startswith("float")
+def holds_stored(frame: Frame) -> bool:
+    """Return whether the values of a frame are of the type in which they are stored."""
+    return frame.bitpix < 0 or not frame.dtype.startswith("float")
 
 
-def _flips_sign(frame: Frame) -> bool:
+def flips_sign(frame: Frame) -> bool:
     """Return whether BZERO makes integers of the other sign: all that changes is their top bit."""
     return frame.bitpix > 0 and frame.scaling.bzero != 0
 

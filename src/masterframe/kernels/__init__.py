@@ -19,6 +19,7 @@ from masterframe.kernels.registry import (
 )
 
 if TYPE_CHECKING:
+    from masterframe.kernels.bulk import Files, Runs, files, read_runs, reads_files
     from masterframe.kernels.checksum import word_sums
     from masterframe.kernels.combine import KernelResult, combine_block, warm_up
     from masterframe.kernels.dither import restore_floats
@@ -33,17 +34,22 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "ColumnHistory",
+    "Files",
     "Floor",
     "FrameTerms",
     "KernelResult",
     "LoadTerms",
     "RuleSpec",
+    "Runs",
     "calibrate_block",
     "combine_block",
     "decode_rice",
     "efficiencies",
+    "files",
     "least_values",
     "pixel_history",
+    "read_runs",
+    "reads_files",
     "resolve_rejection",
     "restore_floats",
     "row_statistic",
@@ -57,15 +63,20 @@ __all__ = [
 
 _HOMES = {
     "ColumnHistory": "history",
+    "Files": "bulk",
     "Floor": "rules",
     "FrameTerms": "terms",
     "KernelResult": "combine",
     "LoadTerms": "terms",
+    "Runs": "bulk",
     "calibrate_block": "load",
     "combine_block": "combine",
     "decode_rice": "rice",
     "efficiencies": "ratios",
+    "files": "bulk",
     "pixel_history": "history",
+    "read_runs": "bulk",
+    "reads_files": "bulk",
     "restore_floats": "dither",
     "row_statistic": "history",
     "swap16": "swap",

@@ -151,6 +151,15 @@ def _first(typing_context: Any, bits: Any) -> Any:
     return types.int64(types.int64), generate
 
 
+def _turned(typing_context: Any, word: Any) -> Any:
+    """Return a whole number with its bytes the other way round."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bswap(arguments[0]) if word.bitwidth > 8 else arguments[0]
+
+    return word(word), generate
+
+
 smaller: Any = intrinsic(_smaller)
 larger: Any = intrinsic(_larger)
 minus: Any = intrinsic(_minus)
@@ -180,6 +189,7 @@ above: Any = intrinsic(_above)
 differ: Any = intrinsic(_differ)
 unlike: Any = intrinsic(_unlike)
 first: Any = intrinsic(_first)
+turned: Any = intrinsic(_turned)
 
 
 @part

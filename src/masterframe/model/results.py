@@ -47,4 +47,5 @@ class BandResult:
     """n, sum and sum of squares of half the difference between the means of the even and the odd
     frames, shape (rows, parts, 3); the noise of the result free of what all frames share."""
     datasum: NDArray[np.uint64]
-    """Ones'-complement partial DATASUM of the bytes read, per frame, shape (N,)."""
+    """Ones'-complement partial DATASUM of the bytes read, per frame, shape (N,); of size 0
+    where it is not known."""

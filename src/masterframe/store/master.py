@@ -17,7 +17,7 @@ from masterframe import ahead, calibrate, cell, cluster, finish, jobs, kernels, 
 from masterframe.errors import TaskLostError
 from masterframe.fits import headers, masters, write
 from masterframe.framestack import FrameStack
-from masterframe.model import BandResult, Frame
+from masterframe.model import BandResult
 from masterframe.progress import Reporter
 from masterframe.quality.verdicts import Check
 from masterframe.store.copies import unpack
@@ -207,7 +207,7 @@ def _tasks(image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling, row: int) 
     """Yield the tasks of an image from a row on."""
     if row == _shape(image)[0]:
         return
-    facts = cell.FrameFacts(job.rank, _sources(image), image.weights, _exptimes(job))
+    facts = cell.FrameFacts(job.rank, image.weights, _exptimes(job))
     above = 1 if row else 0  # the rows that are there are one band
     heights = _heights(image, tiling, row)
     if image.changed is not None:
@@ -324,11 +324,6 @@ def _find_step(image: jobs.ImageJob, tiling: Tiling) -> Any:
 
 def _measure_step(values: FrameStack, unit: float) -> float:
     return cell.sampled_step(cell.step_sample(values), unit)
-
-
-def _sources(image: jobs.ImageJob) -> tuple[Frame, ...]:
-    """Return where the values of an image are stored as they are; nothing if they were changed."""
-    return () if image.changed is not None else tuple(item.frame for item in image.images)
 
 
 def _exptimes(job: jobs.MasterJob) -> tuple[float, ...]:

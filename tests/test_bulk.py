@@ -1,0 +1,92 @@
+"""Rows of many files by one call: the same bits as one by one, and nothing taken on trust."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from masterframe import kernels
+
+pytestmark = pytest.mark.skipif(not kernels.reads_files(), reason="this system has no statx")
+
+OFFSET = 11
+
+
+def files_of(folder, images):
+    """Write images as big-endian words behind a few other bytes; return how they are read."""
+    paths = [folder / f"{n} \N{SNOWMAN}.raw" for n in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        path.write_bytes(b"h" * OFFSET + image.astype(image.dtype.newbyteorder(">")).tobytes())
+    about = [path.stat() for path in paths]
+    return paths, kernels.files(
+        [str(path) for path in paths],
+        [one.st_size for one in about],
+        [one.st_mtime_ns for one in about],
+        [OFFSET] * len(paths),
+    )
+
+
+@given(data=st.data(), size=st.sampled_from([1, 2, 4, 8]), seed=st.integers(0, 999))
+def test_runs_of_every_file_become_native(tmp_path_factory, data, size, seed):
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (3, 7, 5 * size), np.uint8).view(f"u{size}")
+    _, source = files_of(tmp_path_factory.mktemp("raw"), images)
+    y0, step = data.draw(st.integers(0, 6)), data.draw(st.integers(1, 3))
+    x0 = data.draw(st.integers(0, 4))
+    part = images[:, y0::step, x0:]
+    flip = data.draw(st.sampled_from([0, 1 << (8 * size - 1)]))
+    out = np.zeros(part.shape, part.dtype)
+    runs = kernels.Runs(first=(y0 * 5 + x0) * size, stride=step * 5 * size)
+    assert kernels.read_runs(source, runs, out, flip).all()
+    assert np.array_equal(out, part ^ part.dtype.type(flip))
+
+
+def cut(path):
+    """Take off the last byte, and give the file the time that it had."""
+    about = path.stat()
+    path.write_bytes(path.read_bytes()[:-1])
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+def write_again(path):
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+
+
+def put_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def put_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("harm", [os.unlink, cut, write_again, put_folder, put_pipe])
+def test_a_file_that_is_not_as_it_was_is_left_to_the_caller(tmp_path, harm):
+    images = np.arange(24, dtype=np.uint16).reshape(4, 2, 3)
+    paths, source = files_of(tmp_path, images)
+    harm(paths[2])
+    out = np.zeros((4, 1, 6), np.uint16)
+    done = kernels.read_runs(source, kernels.Runs(0, 0), out, 0)
+    assert done.tolist() == [True, True, False, True]
+    assert np.array_equal(out[[0, 1, 3], 0], images.reshape(4, 6)[[0, 1, 3]])
+
+
+def test_a_file_that_ends_too_early_is_left_to_the_caller(tmp_path):
+    images = np.arange(24, dtype=np.uint16).reshape(4, 2, 3)
+    _, source = files_of(tmp_path, images)
+    out = np.zeros((4, 1, 7), np.uint16)
+    assert not kernels.read_runs(source, kernels.Runs(0, 0), out, 0).any()
+
+
+def test_no_descriptor_stays_open(tmp_path):
+    paths, source = files_of(tmp_path, np.ones((5, 4, 3), np.int32).view(np.uint32))
+    write_again(paths[1])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        kernels.read_runs(source, kernels.Runs(0, 0), np.zeros((5, 1, 12), np.uint32), 0)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
