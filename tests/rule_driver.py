@@ -10,12 +10,13 @@ in the order given, and the trace of each pixel.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from masterframe.kernels import RULES, Floor, resolve_rejection, rules
+from masterframe.kernels.native import kernel
 from masterframe.model import Rejection
 
 MISSING = -1
@@ -33,25 +34,25 @@ class Driven(NamedTuple):
         return np.stack([(self.codes == code).sum(1) for code in range(3)], axis=1)
 
 
-@numba.njit
-def _measure(rule: Any, columns: Any, counts: Any, params: Any) -> float:
-    sums = np.zeros(2)
+@kernel
+def _measure(rule: Any, columns: Any, counts: Any, params: Any, sums: Any) -> None:
+    own = rules.called(rule, columns)
     for i in range(len(columns)):
-        rule.measure(columns[i], counts[i], params, sums)
-    return np.sqrt(sums[0] / sums[1]) if sums[1] != 0.0 else 0.0
+        own.measure(columns[i], counts[i], params, sums)
 
 
-@numba.njit
+@kernel
 def _apply(
     rule: Any, columns: Any, noise: Any, counts: Any, params: Any, row: float, room: Any
 ) -> None:
     codes, trace, masks = room
+    own = rules.called(rule, columns)
     for i in range(len(columns)):
         n = counts[i]
         if masks:
-            rule.mask(columns[i], noise[i], codes[i], n, params, row, trace[i])
+            own.mask(columns[i], noise[i], codes[i], n, params, row, trace[i])
         if not masks:
-            lo, hi = rule.window(columns[i], np.int64(0), n, params, row, trace[i])
+            lo, hi = own.window(columns[i], np.int64(0), n, params, row, trace[i])
             codes[i, :lo] = rules.LOW
             codes[i, hi:n] = rules.HIGH
 
@@ -71,7 +72,9 @@ def run(rejection: Rejection, values: Any, noise: Any = None, floor: Floor = NO_
     as_window = RULES[rejection.rule].same_noise and noise is None
     masks = RULES[rejection.rule].masks and not as_window
     codes, trace = np.zeros((pixels, frames), np.int8), np.zeros((pixels, rules.TRACED))
-    row = _measure(rule, columns, counts, params)
+    sums = np.zeros(2)
+    _measure(rule, columns, counts, params, sums)
+    row = math.sqrt(sums[0] / sums[1]) if sums[1] else 0.0
     _apply(rule, columns, sorted_noise, counts, params, row, (codes, trace, masks))
     codes[np.isnan(columns)] = MISSING
     back = np.empty_like(codes)

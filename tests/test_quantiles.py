@@ -21,9 +21,11 @@ def test_median_of_pieces_is_the_median_of_all(data, pieces):
     found = quantiles.exact_median(lambda: np.array_split(data, pieces))
     if finite.size == 0:
         assert np.isnan(found)
+        assert np.isnan(quantiles.median_of(finite))
         return
     low, high = finite[(finite.size - 1) // 2], finite[finite.size // 2]
     assert found == low + (high - low) / 2
+    assert quantiles.median_of(data[np.isfinite(data)]) == found
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

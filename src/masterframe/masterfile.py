@@ -20,7 +20,6 @@ from masterframe import (
     finish,
     fits,
     kernels,
-    quantiles,
     scaling,
     tiling,
 )
@@ -374,21 +373,14 @@ def quality(
 ) -> dict[str, float]:
     """Measure one image of a master once it is finished."""
     sample = planes.sampled("data")  # a number for people: every 16th row tells it
-    good = sample[np.isfinite(sample)]
-    median = quantiles.exact_median(lambda: [good])
     kept, low, high = (int(totals.counts[name].sum()) for name in ("kept", "low", "high"))
     valid = max(kept + low + high, 1)
-    masked = sum(int(np.count_nonzero(planes.read("mask", rows))) for rows in planes.bands())
     numbers = {
-        "median": median,
-        "scatter": quantiles.robust_sigma(lambda: [good], median),
+        **masters.measure(planes, sample, job.kind),
         "noise": totals.half_noise / norm,
         "typical": _typical_noise(planes, image, norm),
         "rejlow": low / valid,
         "rejhigh": high / valid,
-        "nmasked": float(masked),
-        "maskedfraction": masked / (planes.shape[0] * planes.shape[1]),
-        **masters.measure(planes, sample, job.kind),
         **image.extra,
     }
     known = {**numbers, "norm": norm}

@@ -39,6 +39,15 @@ def exact_median(pieces: Pieces) -> float:
     return low + (high - low) / 2
 
 
+def median_of(values: NDArray[Any]) -> float:
+    """Return the median of finite values that are in memory, as `exact_median` does."""
+    if not values.size:
+        return float("nan")
+    low, high = (values.size - 1) // 2, values.size // 2
+    parted = np.partition(values.ravel(), (low, high))
+    return float(parted[low]) + (float(parted[high]) - float(parted[low])) / 2
+
+
 def robust_sigma(pieces: Pieces, center: float) -> float:
     """Return 1.4826 times the median absolute deviation from a centre, NaN without values."""
     return MAD_TO_SIGMA * exact_median(

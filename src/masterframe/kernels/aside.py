@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import (
     LEAST,
     LEVEL,
@@ -24,6 +23,7 @@ from masterframe.kernels.estimate import (
 )
 from masterframe.kernels.load import FIRST, HI, LAST, LO
 from masterframe.kernels.marks import Desk, Marks, find_places
+from masterframe.kernels.native import part
 from masterframe.kernels.vectors import larger
 
 WEIGHT, CENTER, SHARES, PRESENT, PLAIN = MIDDLE, NEAR, NEXT, LEAST, MOST

@@ -15,21 +15,22 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import types
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import first_call, jit, part
+from masterframe.kernels.deferred import types
+from masterframe.kernels.native import external, kernel, part
 from masterframe.kernels.vectors import turned
 
 Array = NDArray[Any]
 
-_open = types.ExternalFunction("open", types.int32(types.intp, types.int32))
-_pread = types.ExternalFunction(
-    "pread", types.intp(types.int32, types.intp, types.uintp, types.int64)
+_open: Any = external("open", lambda: types.int32(types.intp, types.int32))
+_pread: Any = external(
+    "pread", lambda: types.intp(types.int32, types.intp, types.uintp, types.int64)
 )
-_close = types.ExternalFunction("close", types.int32(types.int32))
-_statx = types.ExternalFunction(
-    "statx", types.int32(types.int32, types.intp, types.int32, types.uint32, types.intp)
+_close: Any = external("close", lambda: types.int32(types.int32))
+_statx: Any = external(
+    "statx",
+    lambda: types.int32(types.int32, types.intp, types.int32, types.uint32, types.intp),
 )
 
 # Of linux/stat.h and fcntl.h, the same on all processors.
@@ -114,12 +115,11 @@ def read_runs(source: Files, runs: Runs, out: Array, flip: int) -> NDArray[np.bo
         False where a file is not as it was scanned, or could not be opened or read at once.
     """
     done = np.zeros(len(out), np.bool_)
-    with first_call(("read_runs", out.dtype)):
-        _read_runs(source, runs, out, out.dtype.type(flip), np.empty(_ABOUT_WORDS, np.int64), done)
+    _read_runs(source, runs, out, out.dtype.type(flip), np.empty(_ABOUT_WORDS, np.int64), done)
     return done
 
 
-@jit
+@kernel
 def _read_runs(source: Any, runs: Any, out: Any, flip: Any, about: Any, done: Any) -> None:
     for k in range(out.shape[0]):
         descriptor = _open(source.names.ctypes.data + source.begins[k], _FLAGS)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import first_call, jit
+from masterframe.kernels.native import kernel
 
 Array = NDArray[Any]
 
 
-@jit
+@kernel
 def _sum_pairs(words: Array, xor: Any, out: Array) -> None:
     """Sum each row of 32 bit words; each holds two values as they lie in memory."""
     for frame in range(words.shape[0]):
@@ -23,7 +23,7 @@ def _sum_pairs(words: Array, xor: Any, out: Array) -> None:
         out[frame] = total
 
 
-@jit
+@kernel
 def _sum_words(flat: Array, shifts: Array, xor: Any, place: int, out: Array) -> None:
     """Sum the stored bytes of each row of flat as 32 bit words; value 0 begins at a place."""
     width = len(shifts)
@@ -69,8 +69,7 @@ def word_sums(block: Array, parity: int = 0, xor: int = 0) -> NDArray[np.uint64]
     width = 4 // size
     shifts = np.array([8 * size * (width - 1 - k) for k in range(width)], np.uint64)
     out = np.empty(len(flat), np.uint64)
-    with first_call(("word_sums", flat.dtype)):
-        _sum_words(flat, shifts, flat.dtype.type(xor), parity % width, out)
+    _sum_words(flat, shifts, flat.dtype.type(xor), parity % width, out)
     return _fold(out)
 
 
@@ -83,8 +82,7 @@ def _pair_sums(flat: Array, parity: int, xor: int) -> NDArray[np.uint64]:
     words = flat.view(np.uint32)
     words.flags.writeable = False
     out = np.empty(len(words), np.uint64)
-    with first_call(("word_sums", "pairs")):
-        _sum_pairs(words, np.uint32(xor << 16 | xor), out)
+    _sum_pairs(words, np.uint32(xor << 16 | xor), out)
     sums = _fold(out)
     first_is_low = sys.byteorder == "little"
     return _turned(sums) if (parity % 2 == 0) == first_is_low else sums

@@ -11,7 +11,6 @@ from numpy.typing import DTypeLike, NDArray
 from masterframe.errors import UsageError
 from masterframe.kernels import rules
 from masterframe.kernels.aside import Extras, add_aside
-from masterframe.kernels.cache import first_call, jit
 from masterframe.kernels.estimate import (
     TRIMMED,
     moments,
@@ -34,6 +33,7 @@ from masterframe.kernels.marks import (
     mark_rows,
     measure_row,
 )
+from masterframe.kernels.native import kernel
 from masterframe.kernels.ratios import ESTIMATORS, ratios
 from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.kernels.rules import Floor, Rule, called
@@ -104,7 +104,7 @@ class Output(NamedTuple):
     half_sums: NDArray[np.float64]
 
 
-@jit
+@kernel
 def _combine(
     source: Any, cal: Any, addresses: Any, settings: Any, room: Any, out: Any, extras: Any
 ) -> None:  # fmt: skip
@@ -221,9 +221,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     call = _Call(
         source(raw, terms),
         calibration(terms, raw.shape, kind) if kind.kind == "f" else None,
-        rules.addresses(
-            rules.compiled(recipe.rejection.rule, kind, own_noise=shared is None and spec.noise)
-        ),
+        rules.compiled(recipe.rejection.rule, kind, own_noise=shared is None and spec.noise),
         _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)._replace(
             first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0], masks=marks
         ),
@@ -254,9 +252,7 @@ class _Call(NamedTuple):
 
 
 def _run(call: _Call, extras: Extras | None) -> None:
-    kinds = call.source.raw.dtype, call.room.tile.dtype, extras is None
-    with first_call(("combine", *kinds)):
-        _combine(*call, extras)
+    _combine(*call, extras)
 
 
 def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int, ...]) -> None:
@@ -270,8 +266,7 @@ def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int,
         above, below = max(first - reach, 0), min(last + reach, rows)
         marks = make_marks((n, below - above, nx))
         wider = settings._replace(first=above, last=below)
-        with first_call(("mark", call.source.raw.dtype, call.room.tile.dtype)):
-            mark_rows(*call[:3], wider, call.room, extras.desk, marks)
+        mark_rows(*call[:3], wider, call.room, extras.desk, marks)
         grow(marks, radius, settings.params.nkeep)
         inner = settings._replace(first=first, last=last, rejects=False)
         desk = extras.desk._replace(measures=False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import first_call, jit
+from masterframe.kernels.native import kernel
 
 Array = NDArray[Any]
 
@@ -21,7 +21,7 @@ _ZERO = -2147483646
 """Stored by SUBTRACTIVE_DITHER_2 for a value of exactly zero."""
 
 
-@jit
+@kernel
 def _restore(stored: Array, out: Array, tiles: Any, random: Array, dither: int) -> None:
     places, numbers, terms, blanks = tiles
     for tile in range(len(places)):
@@ -63,8 +63,7 @@ def restore_floats(
     dither : int
         0 for none, 1 or 2 for SUBTRACTIVE_DITHER_1 or _2.
     """
-    with first_call(("dither", out.dtype)):
-        _restore(stored, out, tiles, random_numbers(), dither)
+    _restore(stored, out, tiles, random_numbers(), dither)
 
 
 @functools.cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.load import (
     FIRST,
     HI,
@@ -18,6 +17,7 @@ from masterframe.kernels.load import (
     TAIL_LOW,
     VALID,
 )
+from masterframe.kernels.native import part
 from masterframe.kernels.ratios import ESTIMATORS
 from masterframe.kernels.sums import sum_windows
 from masterframe.kernels.vectors import larger

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEVEL
 from masterframe.kernels.load import (
     EVEN,
@@ -24,6 +23,7 @@ from masterframe.kernels.load import (
     REJECTED_LOW,
     VALID,
 )
+from masterframe.kernels.native import part
 from masterframe.kernels.rows import HIGHEST, LOWEST
 from masterframe.kernels.sums import add_deviations
 from masterframe.kernels.vectors import BITS, above, below, first, first_lanes, unlike

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe.kernels import rules
-from masterframe.kernels.cache import first_call, jit
 from masterframe.kernels.load import calibrate_block
+from masterframe.kernels.native import kernel
 from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.kernels.rules import HIGH, KEPT, LOW, TRACED, Floor
 from masterframe.kernels.rules.common import CENTER, LEAST, MOST, PASSES, SPREAD
@@ -51,29 +51,30 @@ class ColumnHistory:
     """The passes, the last one included, which may have changed nothing."""
 
 
-@jit
+@kernel
 def _window(rule: Any, column: Any, codes: Any, params: Any, row: float, trace: Any) -> None:
     """Apply a rule that keeps a window."""
     n = np.int64(column.size)
-    lo, hi = rule.window(column, np.int64(0), n, params, row, trace)
+    lo, hi = rules.called(rule, column).window(column, np.int64(0), n, params, row, trace)
     for k in range(lo):
         codes[k] = LOW
     for k in range(hi, n):
         codes[k] = HIGH
 
 
-@jit
+@kernel
 def _mask(
     rule: Any, column: Any, noise: Any, codes: Any, params: Any, row: float, trace: Any
 ) -> None:  # fmt: skip
     """Apply a rule that marks values."""
-    rule.mask(column, noise, codes, np.int64(column.size), params, row, trace)
+    rules.called(rule, column).mask(column, noise, codes, np.int64(column.size), params, row, trace)
 
 
-@jit
+@kernel
 def _measure(rule: Any, columns: Any, sizes: Any, params: Any, sums: Any) -> None:
+    own = rules.called(rule, sums)
     for x in range(sizes.size):
-        rule.measure(columns[x], sizes[x], params, sums)
+        own.measure(columns[x], sizes[x], params, sums)
 
 
 def pixel_history(
@@ -160,8 +161,7 @@ def row_statistic(values: Array, rejection: Rejection, floor: Floor) -> float:
     sizes = np.isfinite(columns).sum(axis=1).astype(np.int64)
     params = rules.params(resolve_rejection(rejection), floor, frames)
     rule, sums = rules.compiled(rejection.rule), np.zeros(2)
-    with first_call(("measure",)):
-        _measure(rule, columns, sizes, params, sums)
+    _measure(rule, columns, sizes, params, sums)
     return math.sqrt(sums[0] / sums[1]) if sums[1] else 0.0
 
 
@@ -206,9 +206,8 @@ def _run(
     rule = rules.compiled(rejection.rule)
     codes, trace = np.zeros(column.size, np.int8), np.zeros(TRACED)
     masks = RULES[rejection.rule].masks
-    with first_call(("history", masks)):
-        if masks:
-            _mask(rule, column, noise, codes, params, float(row), trace)
-        else:
-            _window(rule, column, codes, params, float(row), trace)
+    if masks:
+        _mask(rule, column, noise, codes, params, float(row), trace)
+    else:
+        _window(rule, column, codes, params, float(row), trace)
     return codes, trace

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from masterframe.kernels.cache import first_call, jit, part
+from masterframe.kernels.native import kernel, part
 from masterframe.kernels.terms import LoadTerms, calibration, narrowed, source, work_type
 
 Array = NDArray[Any]
@@ -137,7 +137,7 @@ def _any_out(source: Any, raw: Any, place: Any) -> bool:
     return found
 
 
-@jit
+@kernel
 def _calibrate(source: Any, cal: Any, ints: Any, frames: Any, out: Any) -> None:
     n, rows, nx = out.shape
     for k in range(n):
@@ -180,6 +180,5 @@ def calibrate_block(raw: Array, terms: LoadTerms, dtype: DTypeLike = np.float32)
     out = np.empty(raw.shape, work)
     n, _, nx = raw.shape
     ints, frames = np.zeros((8, nx), np.int32), np.zeros((n, 3), np.int64)
-    with first_call(("calibrate", src.raw.dtype, work)):
-        _calibrate(src, cal, ints, frames, out)
+    _calibrate(src, cal, ints, frames, out)
     return out

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe.kernels import rules
-from masterframe.kernels.cache import first_call, jit, part
 from masterframe.kernels.load import (
     HI,
     HIGH,
@@ -27,6 +26,7 @@ from masterframe.kernels.load import (
     TAIL_LOW,
     VALID,
 )
+from masterframe.kernels.native import kernel, part
 from masterframe.kernels.registry import RuleSpec
 from masterframe.kernels.sorting import sort_rows
 from masterframe.kernels.terms import FrameTerms
@@ -104,7 +104,7 @@ def make_marks(shape: tuple[int, int, int]) -> Marks:
     return Marks(np.empty(shape, np.int8), np.empty(shape[1:]))
 
 
-@jit
+@kernel
 def mark_rows(
     source: Any, cal: Any, addresses: Any, settings: Any, room: Any, desk: Any, marks: Any
 ) -> None:  # fmt: skip
@@ -314,7 +314,7 @@ def _gather_noise(desk: Any, order: Any, place: Any, i: int) -> None:
             noise[at, 0] = terms.variance[order[k], y, x]
 
 
-@jit
+@kernel
 def _grow(codes: Any, radius: float, nkeep: int, nearest: Any, kept: Any) -> None:
     """Reject the kept values within a radius of one that was rejected, frame by frame."""
     frames, rows, nx = codes.shape
@@ -381,10 +381,7 @@ def grow(marks: Marks, radius: float, nkeep: int) -> None:
     if radius < 1:
         return
     shape = marks.pivot.shape
-    with first_call("grow"):
-        _grow(
-            marks.codes, float(radius), nkeep, np.empty(shape, np.int64), np.empty(shape, np.int64)
-        )
+    _grow(marks.codes, float(radius), nkeep, np.empty(shape, np.int64), np.empty(shape, np.int64))
 
 
 @part

@@ -10,13 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import first_call, jit, part
+from masterframe.kernels.deferred import cgutils, ir, types
+from masterframe.kernels.native import kernel, operation, part
 
 Array = NDArray[Any]
 
@@ -26,7 +23,7 @@ ALL_BITS = {1: 6, 2: 14, 4: 25}
 """Low bits from which differences are stored whole, by the bytes of a value."""
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@operation
 def _leading_zeros(context: Any, word: Any) -> Any:
     """Count the zeros above the highest one of 64 bits; 64 where there is no one."""
 
@@ -36,7 +33,7 @@ def _leading_zeros(context: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@operation
 def _word(context: Any, data: Any, at: Any) -> Any:
     """Load eight bytes as one big-endian word."""
 
@@ -150,14 +147,17 @@ def _decode_tile(data: Array, at: int, end: int, layout: Any, out: Array) -> boo
     return True
 
 
-@jit
-def _decode(data: Array, spans: Array, places: Array, out: Array, layout: Any) -> int:
-    """Decode tile after tile; return the first that is damaged, -1 where all are whole."""
+@kernel
+def _decode(
+    data: Array, spans: Array, places: Array, out: Array, layout: Any, damaged: Array
+) -> None:  # fmt: skip
+    """Decode tile after tile; say which is the first that is damaged, -1 where all are whole."""
+    damaged[0] = -1
     for tile in range(len(spans)):
         values = out[places[tile, 0] : places[tile, 1]]
         if not _decode_tile(data, spans[tile, 0], spans[tile, 1], layout, values):
-            return tile
-    return -1
+            damaged[0] = tile
+            return
 
 
 def decode_rice(data: Array, spans: Array, places: Array, out: Array, block: int) -> int:
@@ -184,5 +184,6 @@ def decode_rice(data: Array, spans: Array, places: Array, out: Array, block: int
     width = out.itemsize
     values = out.view(f"u{width}")
     layout = (block, width, CODE_BITS[width], ALL_BITS[width])
-    with first_call(("rice", width)):
-        return int(_decode(data, spans, places, values, layout))
+    damaged = np.empty(1, np.int64)
+    _decode(data, spans, places, values, layout, damaged)
+    return int(damaged[0])

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEAST, MOST
 from masterframe.kernels.load import HI, LO, VALID
+from masterframe.kernels.native import part
 from masterframe.kernels.rules.common import floored
 from masterframe.kernels.vectors import (
     BITS,

@@ -17,12 +17,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import part
+from masterframe.kernels.deferred import ir, types
+from masterframe.kernels.native import operation, part
 from masterframe.kernels.vectors import compared
 
 LANES = 32
@@ -160,7 +158,7 @@ def _comparisons(size: int, pairs: tuple[tuple[int, int], ...]) -> Any:
 
         return types.void(s, types.containers.UniTuple(types.intp, size), types.intp), generate
 
-    return intrinsic(exchange)
+    return operation(exchange)
 
 
 _pair = _comparisons(2, ((0, 1),))

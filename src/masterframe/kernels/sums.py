@@ -9,25 +9,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils, types
-from numba.extending import intrinsic
-
+from masterframe.kernels.deferred import cgutils, ir, types
+from masterframe.kernels.native import operation
 from masterframe.kernels.vectors import BITS, Row, spread
 
 ABREAST = 32
 """Lanes whose sums are in registers at a time."""
-_INDEX = ir.IntType(64)
+
+
+def _index(number: int) -> Any:
+    return ir.IntType(64)(number)
 
 
 def _times(builder: Any, number: Any, factor: int) -> Any:
-    return builder.mul(number, _INDEX(factor))
+    return builder.mul(number, _index(factor))
 
 
 def _parts(builder: Any, w: Any, lanes: int) -> Any:
     """Return the code of a loop over w lanes, so many at a time."""
-    count = builder.udiv(builder.add(w, _INDEX(lanes - 1)), _INDEX(lanes))
-    return cgutils.for_range(builder, count, intp=_INDEX)
+    count = builder.udiv(builder.add(w, _index(lanes - 1)), _index(lanes))
+    return cgutils.for_range(builder, count, intp=ir.IntType(64))
 
 
 def _as_float(builder: Any, kind: Any, values: Any, vector: Any) -> Any:
@@ -54,15 +55,15 @@ def _add_deviations(
         bits = context.make_array(lost)(context, builder, arguments[2]).data
         vector = ir.VectorType(context.get_data_type(levels.dtype), ABREAST)
         for shift in range(0, BITS, ABREAST):
-            places = _INDEX(shift), _INDEX(BITS + shift)
+            places = _index(shift), _index(BITS + shift)
             kept = [cgutils.alloca_once(builder, vector) for _ in places]
             for place, sum_ in zip(places, kept, strict=True):
                 builder.store(total.load(place), sum_)
             with _parts(builder, arguments[5], BITS) as loop:
-                first = builder.add(_times(builder, loop.index, BITS), _INDEX(shift))
+                first = builder.add(_times(builder, loop.index, BITS), _index(shift))
                 value = _as_float(builder, values.dtype, x.load(first), vector)
                 apart = builder.fsub(value, level.load(first))
-                out = builder.lshr(builder.load(builder.gep(bits, [loop.index])), _INDEX(shift))
+                out = builder.lshr(builder.load(builder.gep(bits, [loop.index])), _index(shift))
                 out = builder.trunc(out, ir.IntType(ABREAST))
                 out = builder.bitcast(out, ir.VectorType(ir.IntType(1), ABREAST))
                 apart = builder.select(out, ir.Constant(vector, None), apart)
@@ -85,7 +86,7 @@ class _Windows:
         self.ints = bounds.types[0].dtype
         table = context.make_array(s)(context, builder, arguments[0])
         self.n, stride = (builder.extract_value(part, 0) for part in (table.shape, table.strides))
-        self.stride = builder.udiv(stride, _INDEX(s.dtype.bitwidth // 8))
+        self.stride = builder.udiv(stride, _index(s.dtype.bitwidth // 8))
         self.x = Row(context, builder, s, arguments[0], ABREAST)
         self.begin, self.end = self._rows(bounds, arguments[1])
         self.pivot, self.total, self.squares = self._rows(signature.args[2], arguments[2])
@@ -104,7 +105,7 @@ class _Windows:
         for sum_ in kept:
             builder.store(ir.Constant(vector, None), sum_)
         begin, end = self.begin.load(first), self.end.load(first)
-        with cgutils.for_range(builder, self.n, intp=_INDEX) as loop:
+        with cgutils.for_range(builder, self.n, intp=ir.IntType(64)) as loop:
             row = builder.trunc(loop.index, ir.IntType(32))
             row = spread(self.context, builder, self.ints, row, ABREAST)
             inside = builder.and_(
@@ -151,7 +152,7 @@ class _Windows:
             )
 
         total, squares, largest = self._add(first, vector, 3, step)
-        limit = builder.udiv(_INDEX(2**31 - 1), self.n)
+        limit = builder.udiv(_index(2**31 - 1), self.n)
         limit = builder.trunc(limit, ir.IntType(32))
         limit = spread(self.context, builder, self.ints, limit, ABREAST)
         wide = builder.bitcast(builder.icmp_unsigned(">", largest, limit), ir.IntType(ABREAST))
@@ -185,5 +186,5 @@ def _sum_windows(typing_context: Any, s: Any, window: Any, floats: Any, w: Any) 
     return types.void(s, window, floats, w), generate
 
 
-add_deviations: Any = intrinsic(_add_deviations)
-sum_windows: Any = intrinsic(_sum_windows)
+add_deviations: Any = operation(_add_deviations)
+sum_windows: Any = operation(_sum_windows)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import first_call, jit
+from masterframe.kernels.native import kernel
 
 Array = NDArray[Any]
 
 
-@jit
+@kernel
 def _swap16(values: Any, flip: Any) -> None:
     for i in range(values.size):
         v = values[i]
@@ -47,5 +47,4 @@ def _swap(values: Array, flip: int) -> None:
             f"cannot swap {values.dtype} of strides {values.strides}: it must be contiguous, "
             "with 16 bits a value"
         )
-    with first_call("swap16"):
-        _swap16(values.view(np.uint16).reshape(-1), np.uint16(flip))
+    _swap16(values.view(np.uint16).reshape(-1), np.uint16(flip))

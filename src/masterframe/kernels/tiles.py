@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.frames import PARTIALS
 from masterframe.kernels.load import (
     HI,
@@ -23,6 +22,7 @@ from masterframe.kernels.load import (
     leave_out,
     raw_place,
 )
+from masterframe.kernels.native import part
 from masterframe.kernels.rows import (
     bound_floats,
     bound_integers,

@@ -10,11 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
-from masterframe.kernels.cache import part
+from masterframe.kernels.deferred import cgutils, ir, types
+from masterframe.kernels.native import operation, part
 
 BITS = 64
 """Lanes that are picked from at once; the arrays given are at least so long."""
@@ -160,9 +158,9 @@ def _turned(typing_context: Any, word: Any) -> Any:
     return word(word), generate
 
 
-smaller: Any = intrinsic(_smaller)
-larger: Any = intrinsic(_larger)
-minus: Any = intrinsic(_minus)
+smaller: Any = operation(_smaller)
+larger: Any = operation(_larger)
+minus: Any = operation(_minus)
 
 
 def _fetch(typing_context: Any, values: Any) -> Any:
@@ -183,13 +181,13 @@ def _fetch(typing_context: Any, values: Any) -> Any:
     return types.void(values), generate
 
 
-fetch: Any = intrinsic(_fetch)
-below: Any = intrinsic(_below)
-above: Any = intrinsic(_above)
-differ: Any = intrinsic(_differ)
-unlike: Any = intrinsic(_unlike)
-first: Any = intrinsic(_first)
-turned: Any = intrinsic(_turned)
+fetch: Any = operation(_fetch)
+below: Any = operation(_below)
+above: Any = operation(_above)
+differ: Any = operation(_differ)
+unlike: Any = operation(_unlike)
+first: Any = operation(_first)
+turned: Any = operation(_turned)
 
 
 @part

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from masterframe.levels import noise_of
 from masterframe.model import MasterLimits, Recipe
 from masterframe.quality.verdicts import Check, check
-from masterframe.quantiles import MAD_TO_SIGMA
+from masterframe.quantiles import MAD_TO_SIGMA, median_of
 
 NEIGHBOURS = {"flat": 5}
 """Columns (or rows) with whose median one of them is compared, ..."""
@@ -32,8 +32,6 @@ AREAS = 8
 """Areas along each axis whose medians tell the change of level across a master."""
 LINES = 1024
 """Pixels of a row that tell its level."""
-AT_ONCE = 2
-"""Bands of a master that are measured at the same time."""
 MEDIAN_EFFICIENCY = math.pi / 2
 """Variance of the median of many values over that of their mean."""
 
@@ -93,17 +91,29 @@ def measure(planes: Planes, sample: Array, kind: str = "") -> dict[str, float]:
     Returns
     -------
     dict
-        ``mean`` of the good pixels; ``pixelscatter`` from pixel to pixel along the rows;
+        ``median`` and ``mean`` of the good pixels, ``scatter`` about their median (robust sigma);
+        ``nmasked``: masked pixels, and ``maskedfraction``;
+        ``pixelscatter`` from pixel to pixel along the rows;
         ``gradient``: change of level across it (unit of the master); ``columns`` and ``rows``: the
         largest deviation of one from its neighbours (sigma of all), ``worstcol`` and ``worstrow``:
         which one (FITS pixel), ``offcols`` and ``offrows``: the fraction that is off.
     """
-    column, worst_column, off_columns = outstanding(line_medians(sample, axis=0), kind)
-    row, worst_row, off_rows = outstanding(_row_levels(planes), kind)
-    good = sample[np.isfinite(sample)]
+    with ThreadPoolExecutor(1) as beside:  # what all rows tell, and what the sample tells
+        all_rows = beside.submit(_all_rows, planes)
+        good = sample[np.isfinite(sample)]
+        median = median_of(good)
+        sigma = MAD_TO_SIGMA * median_of(np.abs(good - good.dtype.type(median)))
+        noise = noise_of(sample)
+        column, worst_column, off_columns = outstanding(line_medians(sample, axis=0), kind)
+        levels, masked = all_rows.result()
+    row, worst_row, off_rows = outstanding(levels, kind)
     return {
+        "median": median,
+        "scatter": sigma,
         "mean": float(good.mean(dtype=np.float64)) if good.size else math.nan,
-        "pixelscatter": noise_of(sample),
+        "nmasked": float(masked),
+        "maskedfraction": masked / math.prod(planes.shape),
+        "pixelscatter": noise,
         "gradient": _gradient(sample),
         "columns": column,
         "worstcol": worst_column + 1.0,
@@ -168,17 +178,15 @@ def residual(profile: Array, neighbours: int = USUAL_NEIGHBOURS) -> Array:
     return np.asarray(profile - np.median(others, axis=1))
 
 
-def _row_levels(planes: Planes) -> Array:
-    """Return the level of every row, from some of its pixels."""
-    step = max(1, planes.shape[1] // LINES)
-
-    def levels(rows: tuple[int, int]) -> Array:
-        data = planes.read("data", rows)[:, ::step]
-        mask = planes.read("mask", rows)[:, ::step]
-        return line_medians(np.where(mask == 0, data, np.nan), axis=1)
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return np.concatenate(list(pool.map(levels, planes.bands())))
+def _all_rows(planes: Planes) -> tuple[Array, int]:
+    """Return the level of every row, from some of its pixels, and how many pixels are masked."""
+    step, levels, masked = max(1, planes.shape[1] // LINES), [], 0
+    for rows in planes.bands():
+        mask = planes.read("mask", rows)
+        masked += int(np.count_nonzero(mask))
+        some = planes.read("data", rows)[:, ::step]
+        levels.append(line_medians(np.where(mask[:, ::step] == 0, some, np.nan), axis=1))
+    return np.concatenate(levels), masked
 
 
 def _gradient(sample: Array) -> float:

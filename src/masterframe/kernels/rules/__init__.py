@@ -30,14 +30,11 @@ import importlib
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba.core import cgutils, types
-from numba.extending import intrinsic
-from numba.np.numpy_support import as_dtype
 from numpy.typing import DTypeLike, NDArray
 
-from masterframe.kernels import cache, tables
+from masterframe.kernels import native, tables
+from masterframe.kernels.deferred import cgutils, compiler, numba, numpy_support, types
 from masterframe.kernels.registry import CENTERS, DEVIATIONS, RULES
 from masterframe.model import Rejection
 
@@ -90,12 +87,12 @@ class Params(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A rule as compiled code takes it; the function that it does not have does nothing."""
+    """A rule as the addresses of its functions; what it does not have does nothing."""
 
-    window: Any
-    mask: Any
-    measure: Any
-    rows: Any
+    window: int
+    mask: int
+    measure: int
+    rows: int
 
 
 def params(rejection: Rejection, floor: Floor, frames: int) -> Params:
@@ -133,7 +130,7 @@ def _signatures(kind: np.dtype[Any]) -> dict[str, Any]:
     tile = numba.from_dtype(kind)[:, ::1]
     noise, i8, f8 = types.float64[:, ::1], types.int64, types.float64
     pair = types.containers.UniTuple(i8, 2)
-    given = numba.typeof(params(Rejection("none"), Floor(), 1))
+    given = compiler.type_of(params(Rejection("none"), Floor(), 1))
     return {
         "window": pair(column, i8, i8, given, f8, column),
         "mask": types.void(column, noise, codes, i8, given, f8, column),
@@ -147,10 +144,10 @@ def _module(name: str) -> Any:
 
 
 @functools.cache
-def _pointer(name: str, what: str, kind: np.dtype[Any]) -> Any:
+def _address(name: str, what: str, kind: np.dtype[Any]) -> int:
     """Return one function of a rule; the one that does nothing where the rule has none."""
     function = getattr(_module(name), what, None) or getattr(_module("none"), what)
-    return cache.pointer(_signatures(kind)[what], function)
+    return native.pointer(function, kind.str, lambda: _signatures(kind)[what])
 
 
 def compiled(name: str, kind: DTypeLike = np.float64, *, own_noise: bool = False) -> Rule:
@@ -167,20 +164,11 @@ def compiled(name: str, kind: DTypeLike = np.float64, *, own_noise: bool = False
     """
     spec, wide = RULES[name], np.dtype(np.float64)
     return Rule(
-        _pointer(name, "window", wide),
-        _pointer(name, "mask", wide),
-        _pointer(name if spec.rows else "none", "measure", wide),
-        _pointer("none" if own_noise else name, "rows", np.dtype(kind)),
+        _address(name, "window", wide),
+        _address(name, "mask", wide),
+        _address(name if spec.rows else "none", "measure", wide),
+        _address("none" if own_noise else name, "rows", np.dtype(kind)),
     )
-
-
-def addresses(rule: Rule) -> Rule:
-    """Return a rule as addresses of its functions, for `called`.
-
-    For every call from Python numba works out the type of a function anew, which takes longer than
-    a small block; that of a number it knows.
-    """
-    return Rule(*(function.address for function in rule))
 
 
 def _called(what: str) -> Any:
@@ -190,7 +178,7 @@ def _called(what: str) -> Any:
     """
 
     def function_at(typing_context: Any, address: Any, values: Any) -> Any:
-        kind = types.FunctionType(_signatures(as_dtype(values.dtype))[what])
+        kind = types.FunctionType(_signatures(numpy_support.as_dtype(values.dtype))[what])
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             function = cgutils.create_struct_proxy(kind)(context, builder)
@@ -200,13 +188,13 @@ def _called(what: str) -> Any:
 
         return kind(address, values), generate
 
-    return intrinsic(function_at)
+    return native.operation(function_at)
 
 
 _window_at, _mask_at, _measure_at, _rows_at = (_called(what) for what in Rule._fields)
 
 
-@cache.part
+@native.part
 def called(rule: Any, values: Any) -> Any:
     """Return the rule whose functions have these addresses, in compiled code."""
     return Rule(

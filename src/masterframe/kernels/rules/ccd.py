@@ -22,9 +22,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import MIDDLE
 from masterframe.kernels.load import HI
+from masterframe.kernels.native import part
 from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.kernels.rules.common import (
     FIRST_MEDIAN,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from masterframe.kernels.cache import part
+from masterframe.kernels.native import part
 from masterframe.kernels.vectors import larger
 
 MEDIAN, MEAN, FIRST_MEDIAN, INNER_MEAN = range(4)

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEAST, MIDDLE, MOST, NEXT
 from masterframe.kernels.load import HI, LO, VALID
+from masterframe.kernels.native import part
 from masterframe.kernels.rules.common import FIRST_MEDIAN, INNER_MEAN, MEDIAN
 
 UNDECIDED = -1

@@ -24,9 +24,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEAST, MIDDLE, MOST, NEAR, NEXT, TOTAL
 from masterframe.kernels.load import HI
+from masterframe.kernels.native import part
 from masterframe.kernels.rules import HIGH, KEPT, LOW
 from masterframe.kernels.rules.common import floored, note
 from masterframe.kernels.rules.lanes import UNDECIDED

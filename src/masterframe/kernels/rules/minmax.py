@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.load import HI, LO
+from masterframe.kernels.native import part
 from masterframe.kernels.rules.common import note
 
 

@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from masterframe.kernels.cache import part
 from masterframe.kernels.estimate import LEAST, MIDDLE, MOST
+from masterframe.kernels.native import part
 from masterframe.kernels.registry import MIN_N
 from masterframe.kernels.rules.common import MEDIAN, floored, median_of, narrowed, note
 from masterframe.kernels.rules.lanes import find_centers, narrow

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from masterframe.kernels.cache import part
+from masterframe.kernels.native import part
 from masterframe.kernels.rules.common import floored, median_of, narrowed, sums_about
 from masterframe.kernels.vectors import larger
 
