@@ -21,7 +21,7 @@ from masterframe.kernels.estimate import (
     write_errors,
     write_values,
 )
-from masterframe.kernels.frames import add_halves, add_tile, close_row
+from masterframe.kernels.frames import add_halves, add_tile, close_row, find_edges, take_bounds
 from masterframe.kernels.load import FIRST, HI, LAST, LO
 from masterframe.kernels.marks import (
     STRIP,
@@ -33,10 +33,11 @@ from masterframe.kernels.marks import (
     mark_rows,
     measure_row,
 )
-from masterframe.kernels.native import kernel
+from masterframe.kernels.native import kernel, part
 from masterframe.kernels.ratios import ESTIMATORS, ratios
 from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.kernels.rules import Floor, Rule, called
+from masterframe.kernels.selection import FEWEST, MANY, select
 from masterframe.kernels.sorting import network, sort_rows
 from masterframe.kernels.terms import (
     FrameTerms,
@@ -47,7 +48,15 @@ from masterframe.kernels.terms import (
     source,
     work_type,
 )
-from masterframe.kernels.tiles import Room, Settings, find_windows, lanes, load_tile, make_room
+from masterframe.kernels.tiles import (
+    Room,
+    Settings,
+    copy_tile,
+    find_windows,
+    lanes,
+    load_tile,
+    make_room,
+)
 from masterframe.model import Recipe
 from masterframe.names import unknown
 
@@ -105,12 +114,20 @@ class Output(NamedTuple):
 
 
 @kernel
-def _combine(
-    source: Any, cal: Any, addresses: Any, settings: Any, room: Any, out: Any, extras: Any
-) -> None:  # fmt: skip
+def _combine(  # noqa: PLR0913, PLR0917 - what compiled code is given, all of it
+    source: Any,
+    cal: Any,
+    addresses: Any,
+    settings: Any,
+    room: Any,
+    out: Any,
+    extras: Any,
+    counts: Any,
+) -> None:
     """Combine rows, tile by tile.
 
     `addresses` are those of the rule. `cal` is None where values are sorted as raw integers.
+    `counts` tells whether medians are counted instead; it is None where they never are.
     `extras` is None for the common case; else what is rejected is left out of the tile, or has been
     marked before.
     """
@@ -129,13 +146,13 @@ def _combine(
             missing = load_tile(source, cal, settings, room, out.frames, place)
             if extras is not None and extras.marks.codes.size:
                 leave_marked(extras.marks, settings, room, out.frames, place, extras.first)
-            sort_rows(s, w, settings.plan)
-            find_windows(cal, rule, settings, room, missing, w, row)
+            selected = _select_or_sort(cal, rule, settings, room, counts, (missing, w, row))
             if extras is not None and settings.rejects:
                 leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
             if settings.estimator == TRIMMED:
                 trim(ints, w, settings.trim)
-            moments(s, w, ints, floats, window)
+            if not selected:
+                moments(s, w, ints, floats, window)
             if extras is not None and settings.rejects:
                 moments_about(s, w, ints, floats, window, extras.desk.pivots)
             if extras is not None and extras.marks.codes.size:
@@ -148,9 +165,25 @@ def _combine(
             if extras is not None:
                 add_aside(extras, settings, room, out, place, line)
             write_counts(ints, out.counts, goal)
+            take_bounds(room, w) if selected else find_edges(room, settings, w)
             add_tile(room, settings, w, out.frames)
             add_halves(room, w, out.half_sums, line)
         close_row(settings.order, room.sums, out.frame_sums, out.half_sums, line)
+
+
+@part
+def _select_or_sort(
+    cal: Any, rule: Any, settings: Any, room: Any, counts: Any, tile: Any
+) -> bool:  # fmt: skip
+    """Find what is kept of a tile; return whether by counting, which gives the moments too."""
+    missing, w, row = tile
+    if counts is not None and counts and missing == 0:
+        if select(room, settings, w):
+            return True
+        copy_tile(room, w)
+    sort_rows(room.sorted, w, settings.plan)
+    find_windows(cal, rule, settings, room, missing, w, row)
+    return False
 
 
 def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by name alone
@@ -252,7 +285,18 @@ class _Call(NamedTuple):
 
 
 def _run(call: _Call, extras: Extras | None) -> None:
-    _combine(*call, extras)
+    whole = call.room.tile.dtype == np.uint16 and extras is None
+    _combine(*call, extras, _counts(call.settings) if whole else None)
+
+
+def _counts(settings: Settings) -> bool:
+    """Whether medians are found by counting, which is faster for many frames."""
+    return (
+        settings.rows_at_once
+        and settings.params.max_iters == 1
+        and settings.estimator == ESTIMATORS.index("mean")
+        and FEWEST <= len(settings.order) <= MANY
+    )
 
 
 def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int, ...]) -> None:

@@ -42,13 +42,12 @@ def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
     """Add a tile to the counts of the frames, and to the sums of the row and of the halves.
 
     In ``room.tile`` values are in canonical frame order, those left out above ``settings.top``; in
-    ``room.sorted`` they are sorted.
+    ``room.bounds`` are the edges that `find_edges` or `take_bounds` has put there.
     """
     tile, ints, sums, apart = room.tile, room.ints, room.sums, room.apart
     least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
     order, top = settings.order, settings.top
     levels, lost = apart[LEVELS], room.lost
-    _find_edges(room, settings, w)
     for i in range(w):
         levels[i] = room.floats[LEVEL, i]
         apart[EVENS, i], apart[ODDS, i] = 0, 0
@@ -92,7 +91,17 @@ def _count_lost(
 
 
 @part
-def _find_edges(room: Any, settings: Any, w: int) -> None:
+def take_bounds(room: Any, w: int) -> None:
+    """Take the bounds for the edges: no value left out, all within them kept, and none beyond."""
+    even, odd, n = room.ints[EVEN], room.ints[ODD], room.tile.shape[0]
+    for i in range(w):
+        even[i], odd[i] = (n + 1) // 2, n // 2
+    for start in range(0, w, PARTIALS):
+        room.told[start // PARTIALS] = 0
+
+
+@part
+def find_edges(room: Any, settings: Any, w: int) -> None:
     """Put into the bounds what all values between are kept, lane by lane.
 
     They are the lowest and the highest kept value; where one of them has an equal that is not kept,

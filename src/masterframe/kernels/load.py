@@ -114,8 +114,20 @@ def leave_out(values: Any, sign: Any, source: Any, ints: Any, frames: Any, place
 
 
 @part
+def is_masked(source: Any, place: Any) -> bool:
+    """Whether any value of a tile (row, first column, columns) may be masked."""
+    y, x0, w = place
+    found = False
+    if source.bad.size:
+        bad = source.bad[y, x0 : x0 + w]
+        for i in range(w):
+            found |= bad[i]
+    return bool(found) or source.frame_mask.size > 0
+
+
+@part
 def _any_out(source: Any, raw: Any, place: Any) -> bool:
-    """Whether any value is masked or beyond a limit: loops without a branch, and seldom yes."""
+    """Whether any value of a frame is masked or beyond a limit; seldom yes."""
     k, y, x0, w = place
     found = False
     saturation, low, high = source.limits
@@ -134,7 +146,7 @@ def _any_out(source: Any, raw: Any, place: Any) -> bool:
         mask = source.frame_mask[k, y, x0 : x0 + w]
         for i in range(w):
             found |= mask[i]
-    return found
+    return bool(found)
 
 
 @kernel

@@ -66,7 +66,16 @@ def _sigma(median: float, distances: float, gap: float, factor: float, params: A
 @part
 def bound_integers(s: Any, w: int, n: int, near: Any, bounds: Any, params: Any) -> None:
     """Find the least and the largest integer within the bounds of each lane."""
-    low, high, one, other = s[(n - 1) // 2], s[n // 2], near[0], near[1 - n % 2]
+    middles, others = (s[(n - 1) // 2], s[n // 2]), (near[0], near[1 - n % 2])
+    bound_middles(middles, others, n, w, bounds, params)
+
+
+@part
+def bound_middles(
+    middles: Any, distances: Any, n: int, w: int, bounds: Any, params: Any
+) -> None:  # fmt: skip
+    """Do the same where the two middle values and the two middle distances are given."""
+    (low, high), (one, other) = middles, distances
     least, most, factor = bounds[LOWEST], bounds[HIGHEST], params.mad[n]
     for i in range(w):
         a, b = float(low[i]), float(high[i])

@@ -11,7 +11,7 @@ from typing import Any
 
 from masterframe.kernels.deferred import cgutils, ir, types
 from masterframe.kernels.native import operation
-from masterframe.kernels.vectors import BITS, Row, spread
+from masterframe.kernels.vectors import BITS, Row, as_float, spread
 
 ABREAST = 32
 """Lanes whose sums are in registers at a time."""
@@ -29,13 +29,6 @@ def _parts(builder: Any, w: Any, lanes: int) -> Any:
     """Return the code of a loop over w lanes, so many at a time."""
     count = builder.udiv(builder.add(w, _index(lanes - 1)), _index(lanes))
     return cgutils.for_range(builder, count, intp=ir.IntType(64))
-
-
-def _as_float(builder: Any, kind: Any, values: Any, vector: Any) -> Any:
-    """Return values as floats of the vector's type."""
-    if isinstance(kind, types.Float):
-        return values if values.type == vector else builder.fpext(values, vector)
-    return (builder.sitofp if kind.signed else builder.uitofp)(values, vector)
 
 
 def _add_deviations(
@@ -61,7 +54,7 @@ def _add_deviations(
                 builder.store(total.load(place), sum_)
             with _parts(builder, arguments[5], BITS) as loop:
                 first = builder.add(_times(builder, loop.index, BITS), _index(shift))
-                value = _as_float(builder, values.dtype, x.load(first), vector)
+                value = as_float(builder, values.dtype, x.load(first), vector)
                 apart = builder.fsub(value, level.load(first))
                 out = builder.lshr(builder.load(builder.gep(bits, [loop.index])), _index(shift))
                 out = builder.trunc(out, ir.IntType(ABREAST))
@@ -123,7 +116,7 @@ class _Windows:
         pivot = self.pivot.load(first)
 
         def step(values: Any, before: Any) -> tuple[Any, Any]:
-            value = _as_float(builder, self.kinds[0].dtype, values, vector)
+            value = as_float(builder, self.kinds[0].dtype, values, vector)
             apart = builder.fsub(value, pivot)
             return builder.fadd(before[0], value), builder.fadd(
                 before[1], builder.fmul(apart, apart)

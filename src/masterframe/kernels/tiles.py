@@ -33,15 +33,19 @@ from masterframe.kernels.rows import (
 )
 from masterframe.kernels.rules import TRACED, Params
 from masterframe.kernels.rules.lanes import UNDECIDED
-from masterframe.kernels.vectors import differ, fetch, first, first_lanes, unlike
+from masterframe.kernels.straight import load_straight
+from masterframe.kernels.vectors import (
+    BITS,
+    LINE,
+    differ,
+    first,
+    first_lanes,
+    unlike,
+)
 
 Array = NDArray[Any]
 SCRATCH = 2**18
 """Bytes that the sorted values of one tile should take at most: half of a small second cache."""
-AHEAD = 2
-"""Frames whose values are asked for before they are loaded: they lie pages apart."""
-LINE = 64
-"""Bytes of a cache line."""
 MOST_LANES, LEAST_LANES = 1024, PARTIALS
 
 
@@ -96,6 +100,10 @@ class Room(NamedTuple):
     floats: NDArray[np.float64]
     apart: Array
     """Deviations from the combined values, shape (4, lanes)."""
+    middles: Array
+    """The two middle values of each lane, shape (2, lanes)."""
+    picks: Array
+    """Intervals and counts of some lanes, shape (4, `BITS`)."""
     sums: Array
     """Partial sums of the deviations of each frame and of the halves, and of their squares, shape
     (N + 1, 2, partials)."""
@@ -142,6 +150,8 @@ def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
         "ints": ((12, width), np.int32),
         "floats": ((10, width), np.float64),
         "apart": ((4, width), work),
+        "middles": ((2, width), kind),
+        "picks": ((4, BITS), kind),
         "sums": ((n + 1, 2, PARTIALS), work),
         "lost": ((width // PARTIALS,), np.int64),
         "told": ((width // PARTIALS,), np.int64),
@@ -160,9 +170,20 @@ def load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, plac
     """Load a tile in canonical order, and a copy to be sorted; return how many values it lacks."""
     n, w, missing = room.tile.shape[0], place[2], 0
     start_lanes(room.ints, w, n)
+    if load_straight(source, cal, settings, room, place):
+        return 0
     for k in range(n):
         missing += load_frame(source, cal, settings, room, frames, k, place)
     return missing
+
+
+@part
+def copy_tile(room: Any, w: int) -> None:
+    """Copy a tile that has been loaded, to be sorted."""
+    for k in range(room.tile.shape[0]):
+        values, copy = room.tile[k], room.sorted[k]
+        for i in range(w):
+            copy[i] = values[i]
 
 
 @part
@@ -182,8 +203,6 @@ def load_frame(
     y, x0, w = place
     values, copy = room.tile[k], room.sorted[k]
     raw = source.raw[raw_place(source, (frame, y, x0, w))]
-    if k + AHEAD < settings.order.size:
-        fetch(source.raw[raw_place(source, (settings.order[k + AHEAD], y, x0, w))])
     missing = 0
     for i in range(w):
         values[i] = raw[i]

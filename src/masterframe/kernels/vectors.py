@@ -14,6 +14,8 @@ import numpy as np
 from masterframe.kernels.deferred import cgutils, ir, types
 from masterframe.kernels.native import operation, part
 
+LINE = 64
+"""Bytes of a cache line."""
 BITS = 64
 """Lanes that are picked from at once; the arrays given are at least so long."""
 
@@ -55,11 +57,18 @@ def _minus(typing_context: Any, x: Any, y: Any) -> Any:
     return x(x, x), generate
 
 
+def as_float(builder: Any, kind: Any, values: Any, vector: Any) -> Any:
+    """Return values as floats of the vector's type."""
+    if isinstance(kind, types.Float):
+        return values if values.type == vector else builder.fpext(values, vector)
+    return (builder.sitofp if kind.signed else builder.uitofp)(values, vector)
+
+
 class Row:
     """The values of a contiguous array, some lanes at a time."""
 
     def __init__(self, context: Any, builder: Any, kind: Any, array: Any, lanes: int) -> None:
-        self._builder, self._size = builder, kind.dtype.bitwidth // 8
+        self._builder, self._size, self._lanes = builder, kind.dtype.bitwidth // 8, lanes
         self._data = context.make_array(kind)(context, builder, array).data
         self._vector = ir.VectorType(context.get_data_type(kind.dtype), lanes).as_pointer()
 
@@ -73,6 +82,12 @@ class Row:
     def store(self, values: Any, first: Any) -> None:
         """Write lanes from the first on."""
         self._builder.store(values, self._place(first), align=self._size)
+
+    def fetch(self, first: Any) -> None:
+        """Ask for the cache lines of the lanes from the first on."""
+        start = self._builder.bitcast(self._place(first), ir.IntType(8).as_pointer())
+        for line in range(0, self._lanes * self._size, LINE):
+            _ask(self._builder, self._builder.gep(start, [ir.IntType(64)(line)]))
 
 
 def _loaded(context: Any, builder: Any, kind: Any, array: Any) -> Any:
@@ -163,25 +178,14 @@ larger: Any = operation(_larger)
 minus: Any = operation(_minus)
 
 
-def _fetch(typing_context: Any, values: Any) -> Any:
-    """Ask for the cache lines of contiguous values, which are read soon."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(values)(context, builder, arguments[0])
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        start, size = builder.bitcast(array.data, byte), context.get_constant(types.intp, 64)
-        length = builder.mul(array.nitems, array.itemsize)
-        with cgutils.for_range(builder, builder.sdiv(length, size), intp=ir.IntType(64)) as loop:
-            place = builder.gep(start, [builder.mul(loop.index, size)])
-            builder.call(ask, [place, word(0), word(3), word(1)])
-        return context.get_dummy_value()
-
-    return types.void(values), generate
+def _ask(builder: Any, place: Any) -> None:
+    """Have the processor bring a cache line, which is read soon."""
+    byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
+    ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    builder.call(ask, [place, word(0), word(3), word(1)])
 
 
-fetch: Any = operation(_fetch)
 below: Any = operation(_below)
 above: Any = operation(_above)
 differ: Any = operation(_differ)
