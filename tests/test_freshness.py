@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 
 import nights
-from masterframe import freshness
+from masterframe import freshness, journal
 from masterframe.forecast import foresee
 from nights import make_plan, raw, reduce_night, states
 
@@ -36,8 +36,9 @@ def stamps(out):
 def reasons(night, out, *overrides):
     """Return why each product would be made or kept, by the last part of its name."""
     config, plan = make_plan(night, *overrides)
+    ledger = journal.Ledger(out)
     return {
-        product.name.rpartition("/")[2]: freshness.check(product, config, out, ()).reason
+        product.name.rpartition("/")[2]: freshness.check(product, config, out, (), ledger).reason
         for product in plan.products
     }
 

@@ -65,8 +65,8 @@ def test_a_plain_file(tmp_path, monkeypatch):
     scan = scan_file("a.fits")
     about = (tmp_path / "a.fits").stat()
     assert scan.path == str(tmp_path / "a.fits")
-    assert (scan.size, scan.mtime_ns) == (about.st_size, about.st_mtime_ns)
-    assert (scan.device, scan.inode) == (about.st_dev, about.st_ino)
+    assert (scan.stamp.size, scan.stamp.mtime_ns) == (about.st_size, about.st_mtime_ns)
+    assert (scan.device, scan.stamp.inode) == (about.st_dev, about.st_ino)
     (found,) = scan.hdus
     frame = found.frame
     assert (found.index, found.extname, found.reason) == (0, "SCI", "")
@@ -74,7 +74,7 @@ def test_a_plain_file(tmp_path, monkeypatch):
     assert (frame.path, frame.hdu, frame.extname, frame.offset) == (scan.path, 0, "SCI", BLOCK)
     assert (frame.bitpix, frame.shape, frame.dtype) == (16, SHAPE, "uint16")
     assert frame.scaling == Scaling(32768.0)
-    assert (frame.size, frame.mtime_ns) == (scan.size, scan.mtime_ns)
+    assert (frame.size, frame.mtime_ns) == (scan.stamp.size, scan.stamp.mtime_ns)
     assert frame.datasum == int(fits.getheader(scan.path)["DATASUM"])
 
 
@@ -503,7 +503,7 @@ def test_any_header_is_scanned_or_refused(tmp_path, templates, which, blocks, ch
         for item in scan.hdus:
             if item.frame and item.frame.offset >= 0:
                 height, _ = item.frame.shape
-                size = item.frame.packing.size if item.frame.packing else scan.size
+                size = item.frame.packing.size if item.frame.packing else scan.stamp.size
                 assert item.frame.offset + height * item.frame.row_bytes <= size
     except FrameError as error:
         assert str(path) in str(error)  # noqa: PT017  either outcome is right

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from masterframe import __version__, calibrate, fits, journal
 from masterframe.fits import headers, legal, masters, tables, write
+from masterframe.fits.stamps import Stamp
 from masterframe.model import Calibration, Image, MaskBit, Recipe
 
 BAND_BYTES = 2 << 20
@@ -61,13 +62,23 @@ class CalibratedJob:
     """Fail where the DATASUM of the raw file does not fit what was read."""
 
 
-def write_calibrated(job: CalibratedJob) -> float:
+@dataclass(frozen=True)
+class Written:
+    """A calibrated frame that was written."""
+
+    seconds: float
+    """Wall time (s)."""
+    stamp: Stamp
+    """Its file."""
+
+
+def write_calibrated(job: CalibratedJob) -> Written:
     """Calibrate a frame and publish it whole; the function of every ``mf-calibrate`` task.
 
     Returns
     -------
-    float
-        Wall time (s).
+    Written
+        What was written.
 
     Raises
     ------
@@ -87,8 +98,8 @@ def write_calibrated(job: CalibratedJob) -> float:
         for image in job.images:
             _write_image(file, with_curves(image))
         rows = [replace(job.input, extension=name, datasum=total) for name, total in sums]
-        file.publish([tables.inputs_table(rows)])
-    return time.monotonic() - began
+        stamp = file.publish([tables.inputs_table(rows)])
+    return Written(time.monotonic() - began, stamp)
 
 
 def with_curves(image: CalibratedImage) -> CalibratedImage:

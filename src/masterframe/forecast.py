@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from masterframe import cluster, freshness, jobs, store
+from masterframe import cluster, freshness, jobs, journal, store
 from masterframe.errors import FrameError
 from masterframe.fits import scratch
 from masterframe.model import Calibration, Config, Plan, Product
@@ -48,12 +48,13 @@ def foresee(
         cluster.Footprint(max(cluster.resident_bytes(), cluster.PROCESS_BYTES), workers),
     )
     remade: set[str] = set()
+    ledger = journal.Ledger(out)
     found: dict[str, Forecast] = {}
     for product in plan.products:
         if product.blocked:
             found[product.name] = Forecast(False, product.blocked)
             continue
-        state = _state(product, config, out, remade)
+        state = _state(product, config, out, remade, ledger)
         if state.current:
             found[product.name] = Forecast(True, state.reason)
             continue
@@ -91,13 +92,14 @@ def _jobs(product: Product) -> list[jobs.ImageJob]:
 
 
 def _state(
-    product: Product, config: Config, out: Path, remade: Collection[str]
+    product: Product,
+    config: Config,
+    out: Path,
+    remade: Collection[str],
+    ledger: journal.Ledger,
 ) -> freshness.Freshness:
     """Return whether a product is up to date; not, where a file is in the way or unreadable."""
-    obstacle = freshness.in_the_way(out / product.output, force=False, thoroughly=False)
-    if obstacle:
-        return freshness.Freshness(False, obstacle)
     try:
-        return freshness.check(product, config, out, remade)
+        return freshness.check(product, config, out, remade, ledger)
     except FrameError as error:
         return freshness.Freshness(False, str(error))

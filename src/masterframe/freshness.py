@@ -1,4 +1,9 @@
-"""Whether a product is up to date, and if not, why."""
+"""Whether a product is up to date, and if not, why.
+
+What an earlier run knew of a product (`masterframe.journal.Ledger`) is believed while its file is
+untouched and what it is made of is the same, and no file is opened then. Else the product is
+opened, and compared with what would be made.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,8 @@ from typing import Any
 
 from masterframe import fits, journal, scaling
 from masterframe.errors import FrameError
-from masterframe.fits import masters, tables
+from masterframe.fits import masters, stamps, tables
+from masterframe.fits.stamps import Stamp
 from masterframe.model import Config, Frame, Product
 
 
@@ -23,9 +29,22 @@ class Freshness:
     """True if the file that is there holds what would be made."""
     reason: str
     """Why it will be made, or kept, in words."""
+    in_the_way: bool = False
+    """True if the file that is there must neither be replaced nor used."""
+    opened: bool = True
+    """False if the file was known by its stamp, and not looked into."""
 
 
-def check(product: Product, config: Config, out: Path, remade: Collection[str]) -> Freshness:
+def check(
+    product: Product,
+    config: Config,
+    out: Path,
+    remade: Collection[str],
+    ledger: journal.Ledger,
+    *,
+    force: bool = False,
+    thoroughly: bool = False,
+) -> Freshness:
     """Compare a product with the file that an earlier run left.
 
     Inputs whose path, size and time are those recorded are trusted; of others the DATASUM is
@@ -41,17 +60,46 @@ def check(product: Product, config: Config, out: Path, remade: Collection[str]) 
         Output folder.
     remade : collection of str
         Names of the products that this run makes anew.
+    ledger : journal.Ledger
+        What is known of products; what is found out is noted there.
+    force : bool
+        It will be made anyway, in the place of whatever is there.
+    thoroughly : bool
+        Add up all bytes of the file where it is opened; else the sums in its headers are compared.
+
+    Raises
+    ------
+    FrameError
+        If an input or a bad-pixel file cannot be read.
     """
+    stale = [use.product for use in product.uses if use.product in remade]
+    known = ledger.find(product.output)
+    if known and not (force or stale) and known.made_of == _made_of(product, config, out, ledger):
+        return Freshness(True, "up to date", opened=False)
     path = out / product.output
+    began, stamp = stamps.now(), stamps.look_at(path, follow=False)
+    obstacle = in_the_way(path, force=force, thoroughly=thoroughly)
+    if obstacle:
+        return Freshness(False, obstacle, in_the_way=True)
+    if force:
+        return Freshness(False, "it is made in any case")
     if not path.exists():
         return Freshness(False, "it is not there")
-    stale = [use.product for use in product.uses if use.product in remade]
     if stale:
         return Freshness(False, f"{', '.join(stale)} is made anew")
+    found = _compare(product, config, out, ledger)
+    if found.current and stamp and stamp.is_settled(began):
+        note(product, _made_of(product, config, out, ledger), stamp, out, ledger)
+    return found
+
+
+def _compare(product: Product, config: Config, out: Path, ledger: journal.Ledger) -> Freshness:
+    """Compare a product with what is in its file."""
+    path = out / product.output
     try:
         recorded = {(row.path, row.extension): row for row in tables.read_inputs(path)}
         token = str(fits.scan_file(path).hdus[0].header.get("MFTOKEN") or "")
-        above = master_tokens(product, out)
+        above = master_tokens(product, out, ledger)
     except FrameError as error:
         return Freshness(False, f"it cannot be read ({error.reason})")
     sums = [
@@ -61,6 +109,56 @@ def check(product: Product, config: Config, out: Path, remade: Collection[str]) 
     if token == product_token(product, config, above, sums):
         return Freshness(True, "up to date")
     return Freshness(False, _difference(product, recorded, sums))
+
+
+def _made_of(product: Product, config: Config, out: Path, ledger: journal.Ledger) -> str | None:
+    """Return `made_of`; None where a master cannot be read."""
+    try:
+        return made_of(product, config, master_tokens(product, out, ledger))
+    except FrameError:
+        return None
+
+
+def made_of(product: Product, config: Config, masters: Mapping[str, str]) -> str:
+    """Return a name for all that goes into a product, which is known before a file is opened.
+
+    As `product_token`, with the path, size and time of each input in the place of its DATASUM:
+    where these are equal the DATASUM is trusted to be, and so are the tokens.
+    """
+    frames = [
+        (name, f"{frame.hdu} {frame.plane} {frame.size} {frame.mtime_ns} {frame.path}")
+        for name, frame in input_frames(product)
+    ]
+    return product_token(product, config, masters, frames)
+
+
+def note(
+    product: Product, made_of: str | None, stamp: Stamp, out: Path, ledger: journal.Ledger
+) -> None:
+    """Note that the file with a stamp is what would be made.
+
+    Parameters
+    ----------
+    product : Product
+        The product.
+    made_of : str
+        What `made_of` told before the file was made or looked into; of None nothing is noted.
+    stamp : Stamp
+        The file as it was then.
+    out : Path
+        Output folder.
+    ledger : journal.Ledger
+        Where it is noted.
+    """
+    if made_of is None:
+        return
+    token = ""
+    if product.kind != "science":
+        path = out / product.output
+        token = _token(path, *stamp)
+        if stamps.look_at(path, follow=False) != stamp:  # it is another one by now
+            return
+    ledger.note(product.output, journal.Record(stamp, made_of, token))
 
 
 def in_the_way(path: Path, *, force: bool, thoroughly: bool) -> str:
@@ -102,7 +200,7 @@ def product_token(
     product: Product,
     config: Config,
     masters: Mapping[str, str],
-    datasums: Collection[tuple[str, int]],
+    datasums: Collection[tuple[str, int | str]],
 ) -> str:
     """Return the token of a product: of its recipe, its detectors, its masters and its inputs."""
     recipe: dict[str, Any] = asdict(product.recipe)
@@ -144,31 +242,63 @@ def product_token(
 
 def _sum_of_images(path: str) -> int | list[tuple[str, int]]:
     """Return what tells a file of images from another one."""
+    stamp = stamps.look_at(path)
+    return _sums_of_stamped(path, stamp) if stamp else _sums(path)
+
+
+@lru_cache(maxsize=64)
+def _sums_of_stamped(path: str, stamp: Stamp) -> int | list[tuple[str, int]]:
+    return _sums(path)
+
+
+def _sums(path: str) -> int | list[tuple[str, int]]:
     sums = [(name, fits.datasum(image.data)) for name, image in masters.open_master(path).items()]
     return sums[0][1] if len(sums) == 1 else sums
 
 
-def master_tokens(product: Product, out: Path) -> dict[str, str]:
-    """Return the token of each master that a product takes, by its role."""
+def master_tokens(
+    product: Product, out: Path, ledger: journal.Ledger | None = None
+) -> dict[str, str]:
+    """Return the token of each master that a product takes, by its role.
+
+    Parameters
+    ----------
+    product : Product
+        The product.
+    out : Path
+        Output folder.
+    ledger : journal.Ledger, optional
+        Masters that are known are not opened.
+
+    Raises
+    ------
+    FrameError
+        If one cannot be read.
+    """
     found: dict[str, str] = {}
     for use in product.uses:
-        path = use.file(out)
-        try:
-            about = path.stat()
-        except OSError as error:
-            raise FrameError(str(path), f"cannot be read ({error.strerror})") from None
-        found[use.role] = _token(path, about.st_size, about.st_mtime_ns, about.st_ino)
+        known = ledger.find(f"{use.product}.fits") if ledger and not use.library else None
+        found[use.role] = known.token if known else _token_in(use.file(out))
     return found
+
+
+def _token_in(path: Path) -> str:
+    """Return what tells a master from another one."""
+    stamp = stamps.look_at(path)
+    if stamp is None:
+        fits.scan_file(path)  # tells what is wrong
+        raise FrameError(str(path), "cannot be read")
+    return _token(path, *stamp)
 
 
 @lru_cache(maxsize=1024)
 def _token(path: Path, *_: int) -> str:
     """Return what tells a master from another one: its token, or its sums where it has none.
 
-    Size, time and inode tell whether it is the file that was looked at before.
+    Its stamp tells whether it is the file that was looked at before.
     """
     found = str(fits.scan_file(path).hdus[0].header.get("MFTOKEN") or "")
-    return found or str(_sum_of_images(str(path)))
+    return found or str(_sums(str(path)))
 
 
 def _datasum(frame: Frame, row: tables.InputRow | None) -> int:

@@ -17,6 +17,7 @@ from masterframe import (
     __version__,
     cluster,
     events,
+    fits,
     inventory,
     journal,
     report,
@@ -219,21 +220,40 @@ def run_night(
     """
     if not isinstance(config, Config):
         config = load_config(None if config is None else Path(config))
-    plan = plan_nights([Path(night)], config)
+    plan = plan_nights([Path(night)], config, Path(out).absolute(), keep=True)
     with store.use_resources(resources) as used:
         return run_plan(plan, config, Path(out).absolute(), used, force=force)
 
 
-def plan_nights(nights: Sequence[Path], config: Config) -> Plan:
+def plan_nights(
+    nights: Sequence[Path], config: Config, out: Path | None = None, *, keep: bool = False
+) -> Plan:
     """Scan the folders of one or several nights and plan their products.
+
+    Parameters
+    ----------
+    nights : sequence of Path
+        Folders, files or patterns.
+    config : Config
+        Instruments, types and recipes.
+    out : Path, optional
+        Output folder: headers that an earlier run for it has read are not read again.
+    keep : bool
+        Keep there for the next run what is read by this one.
 
     Raises
     ------
     UsageError
         If a folder is not there.
+    StorageError
+        If something is to be kept, and the folder cannot be made.
     """
     _check_nights(nights)
-    exposures, problems = inventory.scan_night(nights, config)
+    memory = fits.ScanMemory(out / journal.STATE_FOLDER / "scans" if out else None)
+    exposures, problems = inventory.scan_night(nights, config, memory)
+    if out and keep:
+        journal.state_folder(out)
+        memory.keep()
     if not config.library:
         return make_plan(exposures, problems, config)
     library, unfit = inventory.scan_library(config.library, config)

@@ -18,6 +18,7 @@ from masterframe.errors import (
     StorageError,
 )
 from masterframe.fits import scratch
+from masterframe.fits.stamps import Stamp
 from masterframe.model import Config, Plan, Product
 from masterframe.products import calibrated_job, master_job
 from masterframe.progress import Shared, Sharing
@@ -98,9 +99,18 @@ class Walk:
         self._noted = noted
         self._scratch = resources.scratch or journal.state_folder(out)
         self._known: dict[str, Outcome] = {}
+        self._remade: set[str] = set()
+        self._unopened: dict[str, Product] = {}
+        self._ledger = journal.Ledger(out)
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Make all masters, then all calibrated frames."""
+        try:
+            return self._outcomes()
+        finally:
+            self._ledger.keep()
+
+    def _outcomes(self) -> tuple[Outcome, ...]:
         masters = [item for item in self._plan.products if item.kind != "science"]
         lanes = lanes_of(self._resources)
         for product in masters if lanes == 1 else self._beside(masters, lanes):
@@ -145,12 +155,21 @@ class Walk:
 
     def _conclude(self, product: Product, outcome: Outcome) -> None:
         self._known[product.name] = outcome
+        if outcome.state == "made":
+            self._remade.add(product.name)
         self._tell(product)
 
     def _settle(self, product: Product) -> Outcome | None:
         """Return the outcome of a product that is not to be made; None where it is."""
         if product.blocked:
             return _outcome(product, self._out, "blocked", product.blocked)
+        try:
+            return self._lacking(product) or self._kept(product) or self._spoilt(product)
+        except MasterframeError as error:  # a file that it is compared with cannot be read
+            return _outcome(product, self._out, "failed", str(error))
+
+    def _lacking(self, product: Product) -> Outcome | None:
+        """Return the outcome of a product whose masters are not there."""
         lacking = [
             use.product
             for use in product.uses
@@ -158,26 +177,36 @@ class Walk:
         ]
         if lacking:
             return _outcome(product, self._out, "blocked", f"needs {', '.join(lacking)}")
-        try:
-            return self._kept(product)
-        except MasterframeError as error:  # a file that it is compared with cannot be read
-            return _outcome(product, self._out, "failed", str(error))
+        return None
 
     def _kept(self, product: Product) -> Outcome | None:
         """Return the outcome of a product whose file is up to date, or not ours to replace."""
-        obstacle = freshness.in_the_way(
-            self._out / product.output, force=self._force, thoroughly=product.kind != "science"
+        state = freshness.check(
+            *(product, self._config, self._out, self._remade, self._ledger),
+            force=self._force,
+            thoroughly=product.kind != "science",
         )
-        if obstacle:
-            return _outcome(product, self._out, "failed", obstacle)
-        if self._force:
-            return None
-        remade = {name for name, outcome in self._known.items() if outcome.state == "made"}
-        state = freshness.check(product, self._config, self._out, remade)
+        if state.in_the_way:
+            return _outcome(product, self._out, "failed", state.reason)
         if state.current:
+            if not state.opened:
+                self._unopened[product.name] = product
             return _outcome(product, self._out, "up to date")
         log.info("%s: to be made, %s", product.name, state.reason)
         return None
+
+    def _spoilt(self, product: Product) -> Outcome | None:
+        """Return the outcome of a product that is to be made of a master that does not hold.
+
+        A master that was known by its stamp is read whole before anything is made with it.
+        """
+        for use in product.uses:
+            master = self._unopened.pop(use.product, None)
+            path = use.file(self._out)
+            reason = master and freshness.in_the_way(path, force=False, thoroughly=True)
+            if master and reason:
+                self._conclude(master, _outcome(master, self._out, "failed", reason))
+        return self._lacking(product)
 
     def _tell(self, product: Product) -> None:
         outcome = self._known[product.name]
@@ -201,6 +230,7 @@ class Walk:
     def _master(self, product: Product, given: store.Resources | None = None) -> Outcome:
         given = given or self._resources
         try:
+            made_of = self._made_of(product)
             with scratch.open_folder(self._scratch) as folder:
                 reporter = self._reporter(product.name, given.reporter)
                 resources = replace(given, scratch=folder, reporter=reporter)
@@ -219,6 +249,7 @@ class Walk:
             if given.lanes > 1 and isinstance(error, MemoryLimitError):
                 raise  # it will have all of the memory
             return _outcome(product, self._out, "failed", str(error))
+        self._note(product, made_of, made.stamp)
         notes = tuple(f"left out {item.source.path}: {item.reason}" for item in job.left_out)
         return replace(
             _outcome(product, self._out, "made", notes=(*job.history, *notes)),
@@ -229,17 +260,28 @@ class Walk:
             seconds=made.seconds,
         )
 
+    def _made_of(self, product: Product) -> str:
+        """Return a name for all that goes into a product, before it is made."""
+        above = freshness.master_tokens(product, self._out, self._ledger)
+        return freshness.made_of(product, self._config, above)
+
+    def _note(self, product: Product, made_of: str, stamp: Stamp) -> None:
+        """Note what was made, unless the clock of the disk is too coarse to tell of a change."""
+        if stamp.is_fine:
+            freshness.note(product, made_of, stamp, self._out, self._ledger)
+
     def _reporter(self, product: str, reporter: store.Reporter) -> store.Reporter:
         """Return who is told how a product goes on."""
         return events.NotingReporter(reporter, self._noted, product)
 
     def _calibrate(self, products: Sequence[Product]) -> None:
         """Calibrate science frames, each in a task of its own, several at a time."""
-        waiting = []
+        waiting, made_of = [], {}
         for product in products:
             outcome = self._settle(product)
             if outcome is None:
                 try:
+                    made_of[product.name] = self._made_of(product)
                     job = calibrated_job(product, self._config, self._out)
                     waiting.append((product, job))
                     continue
@@ -257,7 +299,8 @@ class Walk:
                 self._known[product.name] = _outcome(product, self._out, "failed", str(result))
             else:
                 made = _outcome(product, self._out, "made")
-                self._known[product.name] = replace(made, seconds=result)
+                self._known[product.name] = replace(made, seconds=result.seconds)
+                self._note(product, made_of[product.name], result.stamp)
             reporter.advance(size)
             self._tell(product)
         if waiting:

@@ -74,8 +74,8 @@ def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its p
     from masterframe import forecast, listing, run
 
     settings = settings_of(config, override, exclude, library)
-    plan = run.plan_nights(nights, settings)
     out = run.output_folder(settings, output)
+    plan = run.plan_nights(nights, settings, out)
     ahead = forecast.foresee(plan, settings, out, workers=workers, memory=memory_bytes(memory))
     finish(
         as_json,
@@ -109,7 +109,7 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
     where = where or join(address_for_dask() or settings.scheduler, insecure)
     out = run.output_folder(settings, output)
     run.check_folders(nights, out)
-    plan = run.plan_nights(nights, settings)
+    plan = run.plan_nights(nights, settings, out, keep=True)
     with open_resources(
         where,
         workers or settings.workers,

@@ -1,5 +1,6 @@
 """FITS files: header scan, reading of row bands, and writing of images; knows nothing of Dask."""
 
+from masterframe.fits.memory import ScanMemory
 from masterframe.fits.read import (
     check_datasum,
     counter,
@@ -24,6 +25,7 @@ __all__ = [
     "NO_PIXELS",
     "FileScan",
     "HduScan",
+    "ScanMemory",
     "StackReader",
     "check_datasum",
     "content",

@@ -25,6 +25,7 @@ from masterframe.fits.layout import (
     walk,
 )
 from masterframe.fits.source import Source, open_source, patiently
+from masterframe.fits.stamps import Stamp, stamp_of
 from masterframe.fits.tiles import describe
 from masterframe.model import Frame, Header, Packing, Problem, Scalar, Scaling, Verify
 
@@ -121,14 +122,10 @@ class FileScan:
 
     path: str
     """Absolute path."""
-    size: int
-    """Bytes on disk."""
-    mtime_ns: int
-    """Time of the last change (ns)."""
+    stamp: Stamp
+    """Size, times and number of the file when it was opened."""
     device: int
-    """Device that holds the file; with `inode` it tells links to one file."""
-    inode: int
-    """Number of the file on its device."""
+    """Device that holds the file; with the number of the stamp it tells links to one file."""
     hdus: tuple[HduScan, ...]
     """All HDUs in the order of the file."""
 
@@ -183,7 +180,7 @@ def _scan(name: str, verify: Verify) -> FileScan:
             _verify(name, raw, source, verify)
             raws.append(_hdu(name, raw, about))
         hdus = _named([_packed(hdu, source.packing) for hdu in raws])
-    return FileScan(name, about.st_size, about.st_mtime_ns, about.st_dev, about.st_ino, hdus)
+    return FileScan(name, stamp_of(about), about.st_dev, hdus)
 
 
 def scan_files(
@@ -269,7 +266,7 @@ def _hdu(path: str, raw: RawHdu, about: os.stat_result) -> HduScan:
                 datasum=_card_sum(raw.cards),
                 tiles=describe(raw) if raw.tiled else None,
             )
-            frames = (first,) if planes == 1 else _planes_of(first, planes)
+            frames = (first,) if planes == 1 else planes_of(first, planes)
     except UnfitError as error:
         raise named(path, raw.index, error) from None
     comments = read_comments(raw.header, _COMMENTED & raw.cards.keys())
@@ -277,7 +274,7 @@ def _hdu(path: str, raw: RawHdu, about: os.stat_result) -> HduScan:
     return HduScan(raw.index, extname, cards, frames, reason, comments, history)
 
 
-def _planes_of(first: Frame, count: int) -> tuple[Frame, ...]:
+def planes_of(first: Frame, count: int) -> tuple[Frame, ...]:
     """Return the planes of a cube, of which the first is given with the DATASUM of all."""
     size = first.shape[0] * first.row_bytes
     return tuple(

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from masterframe.errors import StorageError
 from masterframe.fits import checksums, legal, portable
 from masterframe.fits.planes import BLOCK, Plane, PlaneSpec, place
+from masterframe.fits.stamps import Stamp, stamp_of
 from masterframe.tiling import format_bytes
 
 SPARE_CARDS = 36
@@ -251,7 +252,7 @@ class ImageFile:
         """Begin to bring to the disk what was written, while the caller goes on."""
         self._settled.append(self._behind.submit(os.fsync, self._descriptor))
 
-    def publish(self, tables: Sequence[fits.BinTableHDU] = ()) -> None:
+    def publish(self, tables: Sequence[fits.BinTableHDU] = ()) -> Stamp:
         """Add tables, compute all checksums, and give the file its name.
 
         Everything is on the disk before the name is; a file that exists by then is replaced only
@@ -261,6 +262,11 @@ class ImageFile:
         ----------
         tables : sequence of astropy.io.fits.BinTableHDU
             HDUs that follow the images, with their EXTNAME.
+
+        Returns
+        -------
+        Stamp
+            The file as it was published: as long as it has this stamp nobody has touched it.
 
         Raises
         ------
@@ -281,8 +287,10 @@ class ImageFile:
                 settled.result()  # the system tells of a failure once, to the first who asks
             os.fsync(self._descriptor)
             self._rename()
+            stamp = stamp_of(os.fstat(self._descriptor))
             portable.sync_folder(self.path.parent)
         self._close()
+        return stamp
 
     def sync(self) -> None:
         """Bring to the disk what was written so far; other threads may write meanwhile.

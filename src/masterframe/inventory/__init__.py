@@ -31,7 +31,7 @@ _SCAN_THREADS = 8  # a header is one small read: threads hide the latency of a d
 
 
 def scan_night(
-    paths: Iterable[str | Path], config: Config
+    paths: Iterable[str | Path], config: Config, memory: fits.ScanMemory | None = None
 ) -> tuple[tuple[Exposure, ...], tuple[Problem, ...]]:
     """Read the headers of all files of a night and say what each file is.
 
@@ -42,6 +42,8 @@ def scan_night(
     config : Config
         Its instruments, type rules and detector numbers are used; ``select`` and ``exclude`` are
         left to the plan.
+    memory : ScanMemory, optional
+        Remembers the headers of files that have not changed; by default all are read.
 
     Returns
     -------
@@ -58,8 +60,7 @@ def scan_night(
     (['bias', 'flat'], ())
     """
     found, problems = find_files(paths)
-    with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-        scans = list(pool.map(lambda item: _scan(item, config.verify_checksums), found))
+    scans = _scan_all(found, config.verify_checksums, memory or fits.ScanMemory())
     problems += [scan for scan in scans if isinstance(scan, Problem)]
     whole = [scan for scan in scans if not isinstance(scan, Problem)]
     kept, twins = first_of_each(whole)
@@ -116,10 +117,25 @@ def explain_kinds(
     return tried, tuple(problems)
 
 
-def _scan(found: Found, verify: Verify) -> fits.FileScan | Problem:
+def _scan_all(
+    found: Sequence[Found], verify: Verify, memory: fits.ScanMemory
+) -> list[fits.FileScan | Problem]:
+    """Return the headers of each file, or why it cannot be used, in the order given."""
+    # what is remembered takes no time but that of Python itself, which threads only lengthen
+    scans: dict[Found, fits.FileScan | Problem | None] = {
+        item: memory.recall(item.path, verify) for item in found
+    }
+    unknown = [item for item, scan in scans.items() if scan is None]
+    with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+        read = pool.map(lambda item: _scan(item, verify, memory), unknown)
+        scans |= zip(unknown, read, strict=True)
+    return [scan for scan in scans.values() if scan is not None]
+
+
+def _scan(found: Found, verify: Verify, memory: fits.ScanMemory) -> fits.FileScan | Problem:
     """Return the headers of a file, or why it cannot be used."""
     try:
-        return fits.scan_headers(found.path, verify)
+        return memory.scan_headers(found.path, verify)
     except FrameError as error:
         hint = " (a macOS side file)" if PurePath(found.path).name.startswith("._") else ""
         return Problem(found.path, f"{error.reason}{hint}")

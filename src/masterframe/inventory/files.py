@@ -18,6 +18,8 @@ SUFFIXES = (".fits", ".fit", ".fts", ".fits.fz", ".fz")
 COMPRESSIONS = ("", ".gz", ".bz2", ".xz")
 _DATE = re.compile(r"(?<!\d)(19|20)\d\d([-_.]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])(?!\d)")
 """A date in the name of a folder: 2026-11-28, 20261128; below a folder of many nights it is one."""
+_TIMES = ("DATE-OBS", "TIME-OBS", "UT", "MJD-OBS", "JD", "EXPTIME")
+"""Cards that differ from exposure to exposure, in most files."""
 STATE_FOLDER = ".masterframe"
 """A folder that holds one of this name is the output of an earlier run."""
 
@@ -77,14 +79,14 @@ def first_of_each(
     inodes: dict[tuple[int, int], str] = {}
     alike: dict[tuple[object, ...], list[fits.FileScan]] = defaultdict(list)
     for scan in scans:
-        first = inodes.setdefault((scan.device, scan.inode), scan.path)
+        first = inodes.setdefault((scan.device, scan.stamp.inode), scan.path)
         if first == scan.path:
-            alike[_headers(scan)].append(scan)
+            alike[_dates(scan)].append(scan)
         else:
             problems.append(Problem(scan.path, f"the same file as {first}"))
     twins: dict[str, str] = {}
     for group in alike.values():
-        twins.update(_copies(group) if len(group) > 1 else {})
+        twins.update(_twins(group) if len(group) > 1 else {})
     problems += [
         Problem(path, f"header and data are those of {first}") for path, first in twins.items()
     ]
@@ -154,6 +156,24 @@ def looks_like_fits(name: str) -> bool:
     """Return whether the suffix of a name is one of FITS."""
     lower = name.lower()
     return lower.endswith(tuple(s + c for s in SUFFIXES for c in COMPRESSIONS))
+
+
+def _dates(scan: fits.FileScan) -> tuple[object, ...]:
+    """Return of a file what is quickly compared, and differs in most that are not alike."""
+    return tuple(
+        (len(hdu.header), *(str(hdu.header.get(key)) for key in _TIMES)) for hdu in scan.hdus
+    )
+
+
+def _twins(group: Sequence[fits.FileScan]) -> dict[str, str]:
+    """Return of some files those that hold the exposure of an earlier one, with that one."""
+    alike: dict[tuple[object, ...], list[fits.FileScan]] = defaultdict(list)
+    for scan in group:
+        alike[_headers(scan)].append(scan)
+    found: dict[str, str] = {}
+    for members in alike.values():
+        found.update(_copies(members) if len(members) > 1 else {})
+    return found
 
 
 def _headers(scan: fits.FileScan) -> tuple[object, ...]:

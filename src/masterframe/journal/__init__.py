@@ -1,4 +1,4 @@
-"""What has been done, and by whom: product tokens, finished bands, the lock of an output folder."""
+"""What has been done, and by whom: tokens, finished bands and products, the lock of a folder."""
 
 from masterframe.journal.bands import BandJournal, Claim, read_claim
 from masterframe.journal.folders import (
@@ -10,12 +10,15 @@ from masterframe.journal.folders import (
     state_folder,
     sweep_parts,
 )
+from masterframe.journal.ledger import Ledger, Record
 from masterframe.journal.tokens import product_token
 
 __all__ = [
     "STATE_FOLDER",
     "BandJournal",
     "Claim",
+    "Ledger",
+    "Record",
     "is_locked",
     "lock",
     "make_folder",

@@ -8,17 +8,14 @@ one with a rename. A claim is made once a second at most, beside the work: short
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import time
-import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from masterframe.errors import StorageError
-from masterframe.fits import portable
+from masterframe.fits import documents
 
 SECONDS = 1.0
 """Time between two claims, at least."""
@@ -56,14 +53,8 @@ def read_claim(path: Path, fingerprint: str) -> Claim | None:
     fingerprint : str
         What decides the pixels: plan, inputs, program.
     """
-    try:
-        check, _, body = path.read_text(encoding="ascii").partition(" ")
-        if int(check, 16) != zlib.crc32(body.encode()):
-            return None
-        document = json.loads(body)
-    except (OSError, ValueError):
-        return None
-    if document["fingerprint"] != fingerprint:
+    document = documents.read_document(path)
+    if document is None or document["fingerprint"] != fingerprint:
         return None
     inode, size = document["identity"]
     return Claim((inode, size), document["progress"])
@@ -167,22 +158,9 @@ class BandJournal:
             "identity": self._file.identity,
             "progress": progress,
         }
-        body = json.dumps(document)
-        _replace(self.path, f"{zlib.crc32(body.encode()):08x} {body}")
+        try:
+            documents.write_document(self.path, document)
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(f"{self.path}: cannot be written ({reason})") from None
         self.claimed = True
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a small file whole, in the place of another one, and bring it to the disk."""
-    new = path.with_suffix(".claim")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | portable.NO_FOLLOW
-    try:
-        descriptor = os.open(new, flags | getattr(os, "O_CLOEXEC", 0), 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(text)
-            stream.flush()
-            portable.sync_data(descriptor)
-        new.replace(path)
-        portable.sync_folder(path.parent)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from None

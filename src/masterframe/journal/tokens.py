@@ -12,7 +12,7 @@ from masterframe.model import ALGORITHM_VERSION
 
 
 def product_token(
-    recipe: Any, masters: Mapping[str, str], datasums: Sequence[tuple[str, int]]
+    recipe: Any, masters: Mapping[str, str], datasums: Sequence[tuple[str, int | str]]
 ) -> str:
     """Return the name of a product's contents: equal tokens mean equal pixels.
 
@@ -22,8 +22,9 @@ def product_token(
         The resolved recipe: everything that decides how pixels are made.
     masters : mapping
         Token of each master that goes in, by its role.
-    datasums : sequence of (str, int)
-        Name of the image and DATASUM of each input; their order does not matter.
+    datasums : sequence of (str, int or str)
+        Name of the image and DATASUM of each input, or what stands for it; their order does not
+        matter.
 
     Returns
     -------

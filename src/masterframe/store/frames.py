@@ -15,13 +15,13 @@ from masterframe.store.tasks import run_in_order
 
 def write_all_calibrated(
     jobs: Sequence[calibrated.CalibratedJob], resources: Resources
-) -> Iterator[float | MasterframeError]:
+) -> Iterator[calibrated.Written | MasterframeError]:
     """Write calibrated frames, one ``mf-calibrate`` task each, several at a time.
 
     Yields
     ------
-    float or MasterframeError
-        Wall time (s) of each job in its order, or why it failed.
+    Written or MasterframeError
+        What became of each job in its order.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def write_all_calibrated(
     return run_in_order(tasks, resources.runner)
 
 
-def _write_or_error(job: calibrated.CalibratedJob) -> float | MasterframeError:
+def _write_or_error(job: calibrated.CalibratedJob) -> calibrated.Written | MasterframeError:
     try:
         return calibrated.write_calibrated(job)
     except StorageError:

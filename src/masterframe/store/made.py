@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from masterframe.fits.stamps import Stamp
 from masterframe.quality.verdicts import Check
 from masterframe.tiling import format_bytes
 
@@ -27,6 +28,8 @@ class Made:
     """Bytes of pixels that were read."""
     numbers: dict[str, float]
     """Numbers of the QUALITY table by name; of several images, those of the first."""
+    stamp: Stamp
+    """The file as it was published."""
     images: int = 1
     """Images in the file."""
     tests: tuple[Check, ...] = ()
@@ -36,7 +39,9 @@ class Made:
         """Return it in the types of JSON; numbers that are none become null."""
         finite = {k: v if math.isfinite(v) else None for k, v in self.numbers.items()}
         tests = [item.as_dict() for item in self.tests]
-        return {**asdict(self), "path": str(self.path), "numbers": finite, "tests": tests}
+        found = {**asdict(self), "path": str(self.path), "numbers": finite, "tests": tests}
+        del found["stamp"]
+        return found
 
     def summary(self) -> str:
         """Return one line for people."""

@@ -16,6 +16,7 @@ import numpy as np
 from masterframe import ahead, calibrate, cell, cluster, finish, jobs, kernels, masterfile
 from masterframe.errors import TaskLostError
 from masterframe.fits import headers, masters, write
+from masterframe.fits.stamps import Stamp
 from masterframe.framestack import FrameStack
 from masterframe.model import BandResult
 from masterframe.progress import Reporter
@@ -96,7 +97,7 @@ def _make_master(
         following = _Followed(resources.reporter, walker, total - left, total)
         in_flight = room.footprint.machines * min(tiling.in_flight for tiling in tilings)
         done = _make_images(output, job, tilings, replace(resources, reporter=following), in_flight)
-        tests = _publish(output.file, job, facts, done)
+        tests, stamp = _publish(output.file, job, facts, done)
     totals = [image.totals for image in done]
     return Made(
         path=job.path,
@@ -105,6 +106,7 @@ def _make_master(
         seconds=time.monotonic() - began,
         bytes_read=left,
         numbers=done[0].numbers,
+        stamp=stamp,
         images=len(job.images),
         tests=tuple(item for found in tests for item in found),
     )
@@ -142,7 +144,7 @@ def _publish(
     job: jobs.MasterJob,
     facts: headers.MasterFacts,
     done: Sequence[Finished],
-) -> list[list[Check]]:
+) -> tuple[list[list[Check]], Stamp]:
     """Add what is known once all bands are there, give the file its name, and return the tests."""
     totals, numbers = [image.totals for image in done], [image.numbers for image in done]
     pairs = zip(job.images, totals, strict=True)
@@ -154,13 +156,13 @@ def _publish(
     kept = np.sum([total.counts["kept"] for total in totals], axis=0)
     file.update_cards(file.names[0], headers.master_cards(facts, [int(n) for n in kept]))
     tests = masterfile.tests_of(job, totals, numbers)
-    file.publish(
+    stamp = file.publish(
         [
             masterfile.quality_table(job, numbers, tests),
             masterfile.inputs_table(job, totals, datasums),
         ]
     )
-    return tests
+    return tests, stamp
 
 
 def _make_images(
