@@ -18,7 +18,8 @@ LINE_SECONDS = 30.0
 
 def clean(text: object) -> str:
     """Return a text fit for a terminal: control characters of header values become '?'."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    shown = str(text)
+    return shown if shown.isprintable() else "".join(c if c.isprintable() else "?" for c in shown)
 
 
 class PlainReporter:

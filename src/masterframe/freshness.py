@@ -18,7 +18,7 @@ from masterframe import fits, journal, scaling
 from masterframe.errors import FrameError
 from masterframe.fits import masters, stamps, tables
 from masterframe.fits.stamps import Stamp
-from masterframe.model import Config, Frame, Product
+from masterframe.model import Config, Frame, Product, ProductRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +203,6 @@ def product_token(
     datasums: Collection[tuple[str, int | str]],
 ) -> str:
     """Return the token of a product: of its recipe, its detectors, its masters and its inputs."""
-    recipe: dict[str, Any] = asdict(product.recipe)
-    for key in ("name", "select", "group_by", "require"):  # they choose, and decide no pixel
-        del recipe[key]
     detectors = [
         (
             *(image.overscan, image.trim, image.gain, image.read_noise, image.saturation),
@@ -225,7 +222,7 @@ def product_token(
     judged = product.kind != "science" and limits.action == "leave-out"
     bad = _sum_of_images(config.bad_pixels) if config.bad_pixels else None
     record: dict[str, Any] = {
-        "recipe": recipe,
+        "recipe": _deciding(product.recipe),
         "detectors": str(detectors),
         "uses": [
             (use.role, use.ratio, use.holds_bias, *([str(use.part)] if use.part else ()))
@@ -238,6 +235,15 @@ def product_token(
     if product.recipe.normalize and product.exposures[0].cell > 1:
         record["cell"] = product.exposures[0].cell
     return journal.product_token(record, masters, list(datasums))
+
+
+@lru_cache(maxsize=64)
+def _deciding(recipe: ProductRecipe) -> dict[str, Any]:
+    """Return what a recipe decides; a night has thousands of products of one recipe."""
+    found = asdict(recipe)
+    for key in ("name", "select", "group_by", "require"):  # they choose, and decide no pixel
+        del found[key]
+    return found
 
 
 def _sum_of_images(path: str) -> int | list[tuple[str, int]]:

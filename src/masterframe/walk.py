@@ -80,7 +80,13 @@ def lanes_of(resources: store.Resources) -> int:
 
 
 class Walk:
-    """One pass over a plan; remembers what has become of each product."""
+    """One pass over a plan; remembers what has become of each product.
+
+    Attributes
+    ----------
+    ledger : journal.Ledger
+        What is known of finished products.
+    """
 
     def __init__(
         self,
@@ -101,14 +107,14 @@ class Walk:
         self._known: dict[str, Outcome] = {}
         self._remade: set[str] = set()
         self._unopened: dict[str, Product] = {}
-        self._ledger = journal.Ledger(out)
+        self.ledger = journal.Ledger(out)
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """Make all masters, then all calibrated frames."""
         try:
             return self._outcomes()
         finally:
-            self._ledger.keep()
+            self.ledger.keep()
 
     def _outcomes(self) -> tuple[Outcome, ...]:
         masters = [item for item in self._plan.products if item.kind != "science"]
@@ -182,7 +188,7 @@ class Walk:
     def _kept(self, product: Product) -> Outcome | None:
         """Return the outcome of a product whose file is up to date, or not ours to replace."""
         state = freshness.check(
-            *(product, self._config, self._out, self._remade, self._ledger),
+            *(product, self._config, self._out, self._remade, self.ledger),
             force=self._force,
             thoroughly=product.kind != "science",
         )
@@ -262,13 +268,13 @@ class Walk:
 
     def _made_of(self, product: Product) -> str:
         """Return a name for all that goes into a product, before it is made."""
-        above = freshness.master_tokens(product, self._out, self._ledger)
+        above = freshness.master_tokens(product, self._out, self.ledger)
         return freshness.made_of(product, self._config, above)
 
     def _note(self, product: Product, made_of: str, stamp: Stamp) -> None:
         """Note what was made, unless the clock of the disk is too coarse to tell of a change."""
         if stamp.is_fine:
-            freshness.note(product, made_of, stamp, self._out, self._ledger)
+            freshness.note(product, made_of, stamp, self._out, self.ledger)
 
     def _reporter(self, product: str, reporter: store.Reporter) -> store.Reporter:
         """Return who is told how a product goes on."""

@@ -222,7 +222,7 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
             where, workers, memory_bytes(memory), dashboard, insecure, performance
         ) as resources:
             made = direct.combine_files(request, resources)
-    finish(as_json, made.as_dict(), clean(made.summary()))
+    finish(as_json, made.as_dict, lambda: clean(made.summary()))
 
 
 def _show_parameters(options: dict[str, Any]) -> None:
@@ -231,6 +231,6 @@ def _show_parameters(options: dict[str, Any]) -> None:
     reject, parameters = options["reject"], request.show(options)
     finish(
         options["as_json"],
-        listing.parameters_document(reject, parameters),
-        listing.parameters_text(reject, parameters),
+        lambda: listing.parameters_document(reject, parameters),
+        lambda: listing.parameters_text(reject, parameters),
     )

@@ -54,7 +54,7 @@ def explain_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
         from masterframe import pixelplot
 
         pixelplot.save_plot(history, plot)
-    finish(as_json, pixeltext.as_document(history), pixeltext.as_text(history))
+    finish(as_json, lambda: pixeltext.as_document(history), lambda: pixeltext.as_text(history))
     raise typer.Exit(1 if history.problems else 0)
 
 
@@ -74,7 +74,7 @@ def verify_command(
     from masterframe.quality import archive
 
     found = archive.verify_folder(out, thoroughly=thoroughly)
-    finish(as_json, listing.verify_document(found), listing.verify_text(found))
+    finish(as_json, lambda: listing.verify_document(found), lambda: listing.verify_text(found))
     raise typer.Exit(listing.verify_exit_code(found))
 
 
@@ -84,7 +84,11 @@ def report_command(out: Folder, as_json: AsJson = False) -> None:
     from masterframe import report
 
     written = report.write_report(out)
-    finish(as_json, {"report": str(written)}, f"{written} is written; open it in a browser")
+    finish(
+        as_json,
+        lambda: {"report": str(written)},
+        lambda: f"{written} is written; open it in a browser",
+    )
 
 
 def status_command(out: Folder, as_json: AsJson = False) -> None:
@@ -95,5 +99,5 @@ def status_command(out: Folder, as_json: AsJson = False) -> None:
     from masterframe import status
 
     found = status.read_status(out)
-    finish(as_json, found.as_dict(), status.as_text(found))
+    finish(as_json, found.as_dict, lambda: status.as_text(found))
     raise typer.Exit(status.exit_code(found))

@@ -51,11 +51,18 @@ def scan_command(
     settings = load_config(config)
     if explain:
         tried = inventory.explain_kinds(paths, settings)
-        finish(as_json, listing.explain_document(*tried), listing.explain_text(*tried))
+        finish(
+            as_json,
+            lambda: listing.explain_document(*tried),
+            lambda: listing.explain_text(*tried),
+        )
         return
     exposures, problems = inventory.scan_night(paths, settings)
-    document = listing.scan_document(exposures, problems)
-    finish(as_json, document, "" if as_json else listing.scan_text(exposures, problems))
+    finish(
+        as_json,
+        lambda: listing.scan_document(exposures, problems),
+        lambda: listing.scan_text(exposures, problems),
+    )
 
 
 def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its parameters
@@ -79,8 +86,8 @@ def plan_command(  # noqa: PLR0913, PLR0917 - the options of a command are its p
     ahead = forecast.foresee(plan, settings, out, workers=workers, memory=memory_bytes(memory))
     finish(
         as_json,
-        listing.plan_document(plan, ahead),
-        "" if as_json else listing.plan_text(plan, ahead),
+        lambda: listing.plan_document(plan, ahead),
+        lambda: listing.plan_text(plan, ahead),
     )
 
 
@@ -121,8 +128,8 @@ def run_command(  # noqa: PLR0913, PLR0917 - the options of a command are its pa
         report = run.run_plan(plan, settings, out, resources, force=force)
     finish(
         as_json,
-        listing.run_document(plan, report),
-        "" if as_json else listing.run_text(plan, report),
+        lambda: listing.run_document(plan, report),
+        lambda: listing.run_text(plan, report),
     )
     raise typer.Exit(report.exit_code)
 

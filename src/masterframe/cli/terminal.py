@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -58,9 +58,9 @@ def say(as_json: bool, text: str) -> None:
         print(clean(text), flush=True)  # noqa: T201 - the terminal is what this module is for
 
 
-def finish(as_json: bool, document: dict[str, Any], text: str) -> None:
-    """Print the result of a command: one JSON document, or text."""
-    print(json.dumps(document, indent=1) if as_json else text, flush=True)  # noqa: T201
+def finish(as_json: bool, document: Callable[[], dict[str, Any]], text: Callable[[], str]) -> None:
+    """Print the result of a command: one JSON document, or text; the other one is not made."""
+    print(json.dumps(document(), indent=1) if as_json else text(), flush=True)  # noqa: T201
 
 
 def address_for_dask() -> str:

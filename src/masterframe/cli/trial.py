@@ -112,5 +112,5 @@ def doctor_command(as_json: AsJson = False) -> None:
     from masterframe import doctor
 
     checks = doctor.examine()
-    finish(as_json, doctor.as_document(checks), doctor.as_text(checks))
+    finish(as_json, lambda: doctor.as_document(checks), lambda: doctor.as_text(checks))
     raise typer.Exit(doctor.exit_code(checks))

@@ -28,6 +28,7 @@ from masterframe.model import AppliedRule, Config, Exposure, Problem, Verify
 __all__ = ["Attempt", "explain_kinds", "find_files", "scan_library", "scan_night"]
 
 _SCAN_THREADS = 8  # a header is one small read: threads hide the latency of a disk or a network
+_SCAN_LOT = 8  # files that a thread is given at a time, as to give takes time, too
 
 
 def scan_night(
@@ -126,9 +127,10 @@ def _scan_all(
         item: memory.recall(item.path, verify) for item in found
     }
     unknown = [item for item, scan in scans.items() if scan is None]
+    lots = [unknown[start : start + _SCAN_LOT] for start in range(0, len(unknown), _SCAN_LOT)]
     with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-        read = pool.map(lambda item: _scan(item, verify, memory), unknown)
-        scans |= zip(unknown, read, strict=True)
+        for read in pool.map(lambda lot: [(one, _scan(one, verify, memory)) for one in lot], lots):
+            scans |= read
     return [scan for scan in scans.values() if scan is not None]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from masterframe.inventory import sections
 from masterframe.inventory.reading import Reading
@@ -55,11 +56,11 @@ def read_amplifiers(
 
 def from_header(reading: Reading) -> list[AmplifierRule]:
     """Return the amplifiers whose sections the header gives, by the endings of its keywords."""
-    known = reading.instrument.amplifiers
+    known, header = reading.instrument.amplifiers, reading.header
 
     def word(names: Sequence[str], ending: str) -> str:
-        keys = (f"{name}{ending}" for name in names)
-        return next((key for key in keys if text(reading.header.get(key))), "")
+        keys = _keys(tuple(names), ending)
+        return next((key for key in keys if key in header and text(header[key])), "")
 
     found = []
     for ending in known.endings:
@@ -75,6 +76,12 @@ def from_header(reading: Reading) -> list[AmplifierRule]:
                 )
             )
     return found
+
+
+@lru_cache(maxsize=4096)
+def _keys(names: tuple[str, ...], ending: str) -> tuple[str, ...]:
+    """Return keywords with the ending of an amplifier."""
+    return tuple(f"{name}{ending}" for name in names)
 
 
 def _amplifier(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from masterframe import fits
 from masterframe.errors import FrameError
@@ -12,7 +12,7 @@ from masterframe.fits import extensions
 from masterframe.inventory import kinds
 from masterframe.inventory.dates import start_utc
 from masterframe.inventory.images import read_image
-from masterframe.inventory.reading import Reading
+from masterframe.inventory.reading import Names, Reading
 from masterframe.matching import exposure_lookup, selects, text
 from masterframe.model import Config, Exposure, Header, Image, Instrument, Scalar
 
@@ -77,15 +77,17 @@ class Describer:
             if hdu.frame is not None
         )
         first, rules = readings[0], self._rules[instrument.name]
-        exposure = _read_fields(replace(plain, header=primary, images=images), first)
         word = rules.word(first.header, first.keywords("imagetyp"), first.keywords("hint"))
-        names = first.names() | ({"imagetyp": word.key} if word.key else {})
-        settled = _settled(replace(exposure, imagetyp=word.value), rules, word, names, instrument)
-        notes = dict.fromkeys((*settled.notes, *(n for one in readings for n in one.notes)))
+        names = Names(first, word.key)
+        exposure = replace(
+            plain, header=primary, images=images, imagetyp=word.value, **_fields(first)
+        )
+        odd = [note for reading in readings for note in reading.notes]
+        settled = _settled(exposure, rules, word, names, instrument, odd)
         reason = "" if images else _why_unusable(chosen[0])
         if reason and settled.kind is None:
             raise FrameError(scan.path, reason)
-        return Described(replace(settled, notes=tuple(notes)), rules, names, reason)
+        return Described(settled, rules, names, reason)
 
     def _detect(self, exposure: Exposure) -> Instrument | None:
         """Return the instrument of an exposure; cameras that look alike are looked up once."""
@@ -164,25 +166,24 @@ def _science(
     return [hdu for hdu in found if hdu in science] or list(found[:1])
 
 
-def _read_fields(plain: Exposure, reading: Reading) -> Exposure:
-    """Return the exposure with all fields that its header gives, its kind apart."""
+def _fields(reading: Reading) -> dict[str, Any]:
+    """Return all fields of an exposure that its header gives, its kind apart."""
     instrument = reading.instrument
     exptime = reading.seconds("exptime")
     dates = (reading.card(name).value for name in ("date_obs", "time_obs", "mjd", "jd"))
-    return replace(
-        plain,
-        object=reading.words("object"),
-        exptime=exptime,
-        dark_time=reading.dark_seconds(exptime),
-        filter=reading.words("filter"),
-        binning=reading.binning(),
-        date_obs=start_utc(*dates),
-        temperature=reading.celsius(),
-        instrument=reading.words("instrument") or instrument.name,
-        preset=instrument.name,
-        setup=reading.values(instrument.setup),
-        optics=reading.values(instrument.optics),
-    )
+    return {
+        "object": reading.words("object"),
+        "exptime": exptime,
+        "dark_time": reading.dark_seconds(exptime),
+        "filter": reading.words("filter"),
+        "binning": reading.binning(),
+        "date_obs": start_utc(*dates),
+        "temperature": reading.celsius(),
+        "instrument": reading.words("instrument") or instrument.name,
+        "preset": instrument.name,
+        "setup": reading.values(instrument.setup),
+        "optics": reading.values(instrument.optics),
+    }
 
 
 def _settled(
@@ -191,20 +192,21 @@ def _settled(
     word: kinds.Word,
     names: kinds.Names,
     instrument: Instrument,
+    odd: Sequence[str],
 ) -> Exposure:
     """Return the exposure with its kind, its whole set-up and what was done to it already."""
     lookup = exposure_lookup(exposure)
     rule = rules.first_fit(lookup)
-    notes = []
+    notes: list[str] = []
+    kind: dict[str, Any] = {}
     if rule is not None:
-        exposure = replace(
-            exposure,
-            kind=rule.kind,
-            certain=kinds.certain(rule, word),
-            rule=kinds.grounds(rule.when, lookup, names),
-            technique=rule.technique,
-            light=rule.light,
-        )
+        kind = {
+            "kind": rule.kind,
+            "certain": kinds.certain(rule, word),
+            "rule": kinds.grounds(rule.when, lookup, names),
+            "technique": rule.technique,
+            "light": rule.light,
+        }
         if word.disputed:
             notes.append(f"{word.disputed} says otherwise than {word.key} = {word.value!r}")
     processed = next((one for one in instrument.processed if selects(one, lookup)), None)
@@ -216,7 +218,8 @@ def _settled(
     labels = (text(chosen.get(name)) for name in instrument.label)
     return replace(
         exposure,
-        notes=tuple(notes),
+        **kind,
+        notes=tuple(dict.fromkeys([*notes, *odd])),
         applied=tuple(dict.fromkeys(steps)),
         label="_".join([f"bin{binning}", *(label for label in labels if label)]),
         setup=(

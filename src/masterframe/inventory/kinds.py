@@ -109,8 +109,15 @@ class Rules:
 
     def first_fit(self, lookup: Lookup) -> TypeRule | None:
         """Return the first rule that fits; None where none does."""
+        values: dict[str, Scalar] = {}
         for rank, rule in enumerate(self.rules):
-            if all(self._holds(rank, n, c, lookup(c.key)) for n, c in enumerate(rule.when)):
+            for place, condition in enumerate(rule.when):
+                key = condition.key
+                if key not in values:
+                    values[key] = lookup(key)
+                if not self._holds(rank, place, condition, values[key]):
+                    break
+            else:
                 return rule
         return None
 

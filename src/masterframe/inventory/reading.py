@@ -6,7 +6,7 @@ What is odd is noted and not obeyed.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from masterframe.matching import number, text
@@ -72,6 +72,34 @@ def find_card(header: Header, keywords: Sequence[Keyword]) -> Card:
 _NO_CARD = Card()
 
 
+class Names(Mapping[str, str]):
+    """For each field the keyword that it is found in, or would be; looked up when it is asked for.
+
+    Parameters
+    ----------
+    reading : Reading
+        The header.
+    imagetyp : str
+        The keyword that names the kind; '' where none does.
+    """
+
+    def __init__(self, reading: Reading, imagetyp: str) -> None:
+        self._reading = reading
+        self._imagetyp = imagetyp
+
+    def __getitem__(self, field: str) -> str:
+        if field == "imagetyp" and self._imagetyp:
+            return self._imagetyp
+        keywords = self._reading.instrument.keywords[field]
+        return self._reading.card(field).key or " or ".join(one.key for one in keywords[:3])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reading.instrument.keywords)
+
+    def __len__(self) -> int:
+        return len(self._reading.instrument.keywords)
+
+
 class Reading:
     """The cards that an instrument's keywords find in one header.
 
@@ -95,6 +123,7 @@ class Reading:
         self.comments = comments
         self.instrument = instrument
         self.notes: list[str] = []
+        self._cards: dict[str, Card] = {}
 
     def keywords(self, name: str) -> tuple[Keyword, ...]:
         """Return the keywords in which a field is looked for."""
@@ -102,7 +131,10 @@ class Reading:
 
     def card(self, name: str) -> Card:
         """Return the card of a field."""
-        return find_card(self.header, self.keywords(name))
+        found = self._cards.get(name)
+        if found is None:
+            found = self._cards[name] = find_card(self.header, self.keywords(name))
+        return found
 
     def words(self, name: str) -> str:
         """Return the text of a field; '' where it has none."""
@@ -116,13 +148,6 @@ class Reading:
             for name, card in cards.items()
             if card.key
         )
-
-    def names(self) -> dict[str, str]:
-        """Return for each field the keyword that it is found in, or would be."""
-        return {
-            name: self.card(name).key or " or ".join(keyword.key for keyword in keywords[:3])
-            for name, keywords in self.instrument.keywords.items()
-        }
 
     def seconds(self, name: str) -> float | None:
         """Return a time that is not negative, in the unit of its comment; note what is none."""

@@ -38,10 +38,16 @@ class Ledger:
     ----------
     out : Path
         Output folder, which need not be there.
+
+    Attributes
+    ----------
+    told : str
+        Names what the last report tells of; '' where that is not known.
     """
 
     def __init__(self, out: Path) -> None:
         self._out = out
+        self.told = ""
         self._records: dict[str, Record] = {}
         self._is_new = False
         known = documents.read_document(out / STATE_FOLDER / NAME)
@@ -51,6 +57,7 @@ class Ledger:
                     output: Record(Stamp(*stamp), made_of, token)
                     for output, (stamp, made_of, token) in known["products"].items()
                 }
+                self.told = str(known["told"])
 
     def find(self, output: str) -> Record | None:
         """Return what is known of the file at a path below the output folder as it is now."""
@@ -64,6 +71,11 @@ class Ledger:
         self._records[output] = record
         self._is_new = True
 
+    def tell(self, told: str) -> None:
+        """Note what a report tells of that was written just now."""
+        self._is_new |= told != self.told
+        self.told = told
+
     def keep(self) -> None:
         """Write down what was noted, for the next run; only for who holds the lock."""
         if not self._is_new:
@@ -72,7 +84,7 @@ class Ledger:
         with contextlib.suppress(OSError):  # a full disk is found by what matters more
             documents.write_document(
                 self._out / STATE_FOLDER / NAME,
-                {"version": __version__, "products": products},
+                {"version": __version__, "told": self.told, "products": products},
                 lasting=False,
             )
         self._is_new = False

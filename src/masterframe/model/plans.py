@@ -100,20 +100,21 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan in the types of JSON."""
+        recipes = {item.recipe: asdict(item.recipe) for item in self.products}
         return {
-            "products": [_product_dict(product) for product in self.products],
+            "products": [_product_dict(item, recipes[item.recipe]) for item in self.products],
             "left_out": [asdict(problem) for problem in self.left_out],
             "problems": [asdict(problem) for problem in self.problems],
             "notes": list(self.notes),
         }
 
 
-def _product_dict(product: Product) -> dict[str, Any]:
+def _product_dict(product: Product, recipe: dict[str, Any]) -> dict[str, Any]:
     """Return a product in the types of JSON; its exposures by path."""
     return {
         "name": product.name,
         "kind": product.kind,
-        "recipe": asdict(product.recipe),
+        "recipe": recipe,
         "output": product.output,
         "group": dict(product.group),
         "inputs": [

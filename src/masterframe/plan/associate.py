@@ -16,7 +16,7 @@ from masterframe.plan.masters import (
     age,
     from_library,
     mean_time,
-    nearness,
+    nearest,
 )
 from masterframe.plan.windows import PLACE, part_of
 
@@ -105,13 +105,13 @@ class Shelf:
         if not fitting:
             choice.missing["bias"] = why_not
             return None
-        return _taken("bias", _nearest(fitting, group), group, "same set-up")
+        return _taken("bias", nearest(fitting, group), group, "same set-up")
 
     def _flat(self, group: Group, choice: Choice) -> None:
         """Take the nearest flat of the same filter and optics."""
         fitting, why_not = self._fit("flat", group)
         if fitting:
-            flat = _nearest(fitting, group)
+            flat = nearest(fitting, group)
             light = flat.group.first.light
             words = f"same set-up, filter {group.first.filter or 'none'}"
             words += f", {light} flat" * bool(light)
@@ -160,7 +160,7 @@ class Shelf:
             return None
         least = min(miss for miss, _ in near)
         alike = [dark for miss, dark in near if miss == least]
-        dark = _nearest([dark for dark in alike if not dark.holds_bias] or alike, group)
+        dark = nearest([dark for dark in alike if not dark.holds_bias] or alike, group)
         words = f"same dark time, {dark.dark_time:.4g} s, unscaled"
         words += "; it holds the bias" if dark.holds_bias else ""
         return _taken("dark", dark, group, words)
@@ -225,7 +225,7 @@ def _scaled(
     time = min(enough) if enough else max(dark.dark_time for dark in scalable)
     if max(times) > MOST_STRETCH * time:
         return None
-    dark = _nearest([dark for dark in scalable if dark.dark_time == time], group)
+    dark = nearest([dark for dark in scalable if dark.dark_time == time], group)
     words = f"{time:.4g} s, scaled to {_range(times)}"
     ratio = tuple(value / time for value in times)
     return _taken("dark", dark, group, words, ratio)
@@ -270,11 +270,6 @@ def _taken(
         words += f"; cut to the window, {part.to_fits()} of it"
     path = master.name if master.library else ""
     return Association(role, master.name, words, ratio, master.holds_bias, path, part)
-
-
-def _nearest(masters: Iterable[Master], group: Group) -> Master:
-    """Return the master of the same night, then by light and time, then of the first name."""
-    return min(masters, key=lambda master: nearness(master, group))
 
 
 def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from masterframe.model import MasterRole, ProductRecipe, StoredMaster
 from masterframe.plan.groups import Group
@@ -18,7 +20,7 @@ LIGHTS = ("twilight", "sky", "dome", "", "lamp")
 DAY = 86400.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Master:
     """A master that is there or can be made, for others to take."""
 
@@ -42,15 +44,20 @@ class Master:
         """Whether it is from a library."""
         return self.stored is not None
 
-    @property
+    @cached_property
     def night(self) -> str:
         """Night of its frames; '' for one from a library."""
         return "" if self.library else self.group.first.night
 
-    @property
+    @cached_property
     def few(self) -> bool:
         """Whether it is made of fewer frames than its recipe wants."""
         return not self.library and len(self.group.exposures) < self.group.recipe.min_frames
+
+    @cached_property
+    def light_rank(self) -> int:
+        """Place of the light of a flat in `LIGHTS`."""
+        return LIGHTS.index(self.group.first.light)
 
 
 def from_library(stored: StoredMaster) -> Master:
@@ -74,28 +81,27 @@ def mean_time(group: Group) -> float | None:
     return sum(starts) / len(starts) if starts else None
 
 
-def apart(master: Master, group: Group) -> float:
-    """Return the time between a master and a group (s); infinite where it is not known."""
-    now = mean_time(group)
+def apart(master: Master, now: float | None) -> float:
+    """Return the time between a master and a start (s); infinite where it is not known."""
     return float("inf") if now is None or master.time is None else abs(master.time - now)
 
 
-def light_rank(master: Master) -> int:
-    """Return the place of the light of a flat in `LIGHTS`."""
-    return LIGHTS.index(master.group.first.light)
+def nearest(masters: Iterable[Master], group: Group) -> Master:
+    """Return the master of the same night, then by light and time, then of the first name."""
+    first, now = group.first, mean_time(group)
 
+    def rank(master: Master) -> tuple[bool, bool, bool, bool, int, float, str]:
+        return (
+            master.library,
+            part_of(master.group.first, first) is not None,
+            master.night != first.night,
+            master.few,
+            master.light_rank,
+            apart(master, now),
+            master.name,
+        )
 
-def nearness(master: Master, group: Group) -> tuple[bool, bool, bool, bool, int, float, str]:
-    """Return by what masters that fit are ranked, the least first."""
-    return (
-        master.library,
-        part_of(master.group.first, group.first) is not None,
-        master.night != group.first.night,
-        master.few,
-        light_rank(master),
-        apart(master, group),
-        master.name,
-    )
+    return min(masters, key=rank)
 
 
 def age(master: Master, group: Group) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from masterframe.model import Association, Candidate
 from masterframe.plan.groups import Group
-from masterframe.plan.masters import MOST_STRETCH, Master, apart, light_rank
+from masterframe.plan.masters import MOST_STRETCH, Master, apart, mean_time
 
 SHOWN = 5
 """Candidates of a role that are explained: those of the same night first, then by time."""
@@ -36,9 +36,10 @@ def passed_over(
     """
     known = list(masters)
     chosen = next((one for one in known if taken and one.name == taken.product), None)
+    now = mean_time(group)
     others = sorted(
         (one for one in known if one is not chosen),
-        key=lambda one: (one.night != group.first.night, apart(one, group), one.name),
+        key=lambda one: (one.night != group.first.night, apart(one, now), one.name),
     )
     return tuple(
         Candidate(one.role, one.name, why_not(one) or better(one, chosen)) for one in others[:SHOWN]
@@ -53,7 +54,7 @@ def farther(one: Master, chosen: Master | None, group: Group) -> str:
         return f"it fits, but is of {one.night or 'the library'}: one of the same night goes first"
     if one.few != chosen.few:
         return "it fits, but is made of too few frames"
-    if light_rank(one) != light_rank(chosen):
+    if one.light_rank != chosen.light_rank:
         mine, theirs = (master.group.first.light or "unknown" for master in (one, chosen))
         return f"it fits, but its light is {mine}: {theirs} goes first"
     return "it fits, but is farther away in time"

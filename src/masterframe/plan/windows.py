@@ -15,11 +15,11 @@ def window_of(exposure: Exposure) -> Section | None:
     Origins are counted in binned pixels (XORGSUBF), or in those of a detector that is not binned.
     An image that is trimmed is none: its overscan would be elsewhere in another window.
     """
-    if len(exposure.images) != 1:
+    setup = dict(exposure.setup)
+    if "window_x" not in setup or len(exposure.images) != 1:
         return None
     (image,) = exposure.images
-    setup = dict(exposure.setup)
-    x, y = setup.get("window_x"), setup.get("window_y")
+    x, y = setup["window_x"], setup.get("window_y")
     if image.trim or image.overscans or not isinstance(x, int | float):
         return None
     if not isinstance(y, int | float):

@@ -4,6 +4,6 @@
 writes ``report/index.html``, which needs nothing beside it, and ``report/report.json``.
 """
 
-from masterframe.report.page import write_report
+from masterframe.report.page import PAGE, write_report
 
-__all__ = ["write_report"]
+__all__ = ["PAGE", "write_report"]

@@ -15,6 +15,8 @@ from masterframe.errors import StorageError, UsageError
 from masterframe.quality.archive import REPORT_FOLDER
 from masterframe.report import content as contents
 
+PAGE = f"{REPORT_FOLDER}/index.html"
+"""The page below an output folder."""
 PARTS = ("page.html", "page.css", "page.js")
 """The page, and what it includes."""
 
@@ -43,8 +45,7 @@ def write_report(out: Path) -> Path:
     if not out.is_dir():
         raise UsageError(f"{out} is no folder of products: give the one that a run wrote to")
     found = contents.gather(out)
-    folder = out / REPORT_FOLDER
-    page = folder / "index.html"
+    folder, page = out / REPORT_FOLDER, out / PAGE
     document = json.dumps(contents.as_document(found), indent=1, ensure_ascii=True)
     try:
         folder.mkdir(exist_ok=True)
