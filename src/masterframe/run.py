@@ -144,7 +144,8 @@ def _news(plan: Plan, config: Config, made: Report, ledger: journal.Ledger) -> s
         record = ledger.find(product.output) if there else None
         if there and record is None:
             return ""
-        facts.append((product.name, product.notes, record or (outcome.state, outcome.reason)))
+        what = record.stamp if record else (outcome.state, outcome.reason)
+        facts.append((product.name, product.notes, what))
     return hashlib.sha256(repr(facts).encode(errors="backslashreplace")).hexdigest()
 
 

@@ -129,7 +129,8 @@ class _Shelf:
         try:
             if entry is None or tuple(entry[0]) != stamps.stamp_of(about) or entry[1] < depth:
                 return None
-            return _decoded(name, about, entry, self._keys)
+            found = _decoded(name, about, entry, self._keys)
+            return found if found.hdus else None
         except (LookupError, TypeError, ValueError):  # whole, but not ours
             return None
 

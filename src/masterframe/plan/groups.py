@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from masterframe.matching import describe, exposure_lookup, first_failure, selects, text
@@ -22,7 +23,7 @@ MADE = ("bias", "dark", "flat", "science")
 """Kinds of which products are made, each after those that it may need."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     """Exposures that one stanza makes into one product."""
 
@@ -38,23 +39,23 @@ class Group:
         """The exposure that speaks for all in what they share."""
         return self.exposures[0]
 
-    @property
+    @cached_property
     def temperature(self) -> float | None:
         """Median detector temperature (degrees C)."""
         return _median(item.temperature for item in self.exposures)
 
-    @property
+    @cached_property
     def dark_time(self) -> float | None:
         """Median dark time (s)."""
         return _median(item.dark_time for item in self.exposures)
 
-    @property
+    @cached_property
     def overscan(self) -> bool:
         """Whether an overscan is taken off."""
         images = self.first.images
         return self.recipe.subtract_overscan and any(image.overscans for image in images)
 
-    @property
+    @cached_property
     def trims(self) -> tuple[Section | None, ...]:
         """The part of each image that is kept."""
         trimmed = self.recipe.subtract_overscan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -86,9 +86,15 @@ def apart(master: Master, now: float | None) -> float:
     return float("inf") if now is None or master.time is None else abs(master.time - now)
 
 
-def nearest(masters: Iterable[Master], group: Group) -> Master:
+def nearest(masters: Sequence[Master], group: Group) -> Master:
     """Return the master of the same night, then by light and time, then of the first name."""
     first, now = group.first, mean_time(group)
+    # of many nights only the own one needs a closer look, if it has a master at all
+    own = [
+        one
+        for one in masters
+        if one.night == first.night and not one.library and part_of(one.group.first, first) is None
+    ]
 
     def rank(master: Master) -> tuple[bool, bool, bool, bool, int, float, str]:
         return (
@@ -101,7 +107,7 @@ def nearest(masters: Iterable[Master], group: Group) -> Master:
             master.name,
         )
 
-    return min(masters, key=rank)
+    return min(own or masters, key=rank)
 
 
 def age(master: Master, group: Group) -> str:
