@@ -155,7 +155,7 @@ def note(
     token = ""
     if product.kind != "science":
         path = out / product.output
-        token = _token(path, *stamp)
+        token = _token_in(path)
         if stamps.look_at(path, follow=False) != stamp:  # it is another one by now
             return
     ledger.note(product.output, journal.Record(stamp, made_of, token))
@@ -248,16 +248,11 @@ def _deciding(recipe: ProductRecipe) -> dict[str, Any]:
 
 def _sum_of_images(path: str) -> int | list[tuple[str, int]]:
     """Return what tells a file of images from another one."""
-    stamp = stamps.look_at(path)
-    return _sums_of_stamped(path, stamp) if stamp else _sums(path)
+    return _sums(path, stamps.look_at(path))
 
 
 @lru_cache(maxsize=64)
-def _sums_of_stamped(path: str, stamp: Stamp) -> int | list[tuple[str, int]]:
-    return _sums(path)
-
-
-def _sums(path: str) -> int | list[tuple[str, int]]:
+def _sums(path: str, stamp: Stamp | None) -> int | list[tuple[str, int]]:
     sums = [(name, fits.datasum(image.data)) for name, image in masters.open_master(path).items()]
     return sums[0][1] if len(sums) == 1 else sums
 
@@ -289,22 +284,9 @@ def master_tokens(
 
 
 def _token_in(path: Path) -> str:
-    """Return what tells a master from another one."""
-    stamp = stamps.look_at(path)
-    if stamp is None:
-        fits.scan_file(path)  # tells what is wrong
-        raise FrameError(str(path), "cannot be read")
-    return _token(path, *stamp)
-
-
-@lru_cache(maxsize=1024)
-def _token(path: Path, *_: int) -> str:
-    """Return what tells a master from another one: its token, or its sums where it has none.
-
-    Its stamp tells whether it is the file that was looked at before.
-    """
-    found = str(fits.scan_file(path).hdus[0].header.get("MFTOKEN") or "")
-    return found or str(_sums(str(path)))
+    """Return what tells a master from another one: its token, or its sums where it has none."""
+    found = str(masters.scan_master(path).hdus[0].header.get("MFTOKEN") or "")
+    return found or str(_sum_of_images(str(path)))
 
 
 def _datasum(frame: Frame, row: tables.InputRow | None) -> int:

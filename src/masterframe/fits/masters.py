@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 
 from masterframe.errors import FrameError, UsageError
+from masterframe.fits import stamps
 from masterframe.fits.extensions import all_images, science_images, split_name
 from masterframe.fits.layout import padded, stored_sum, walk
 from masterframe.fits.planes import Label
@@ -103,14 +105,39 @@ def open_master(path: str | os.PathLike[str]) -> dict[str, MasterImage]:
     >>> image.shape, image.data.dtype
     ((60, 64), 'float32')
     """
-    scan = scan_file(path)
+    name, stamp = os.fspath(path), stamps.look_at(path)
+    return dict(_images(name, stamp) if stamp else _images.__wrapped__(name, stamp))
+
+
+def scan_master(path: str | os.PathLike[str]) -> FileScan:
+    """Return what `scan_file` does; of a file that nobody has touched since what that did.
+
+    Of a mosaic every image of every exposure asks for each of its masters.
+
+    Raises
+    ------
+    FrameError
+        If the file cannot be used.
+    """
+    stamp = stamps.look_at(path)
+    return _scan(os.fspath(path), stamp) if stamp else scan_file(path)
+
+
+@lru_cache(maxsize=64)
+def _scan(path: str, stamp: stamps.Stamp) -> FileScan:
+    return scan_file(path)
+
+
+@lru_cache(maxsize=64)
+def _images(path: str, stamp: stamps.Stamp | None) -> dict[str, MasterImage]:
+    scan = scan_master(path)
     frames = _frames(scan)
     planes = {own for name in frames for own in hdu_names(name, PLANES[1:]).values()}
     science = {_name(hdu) for hdu in science_images(scan).values()}
     images = [name for name in frames if name not in planes]
     images = [name for name in images if name in science] or images or list(frames)
     if not images:
-        raise FrameError(os.fspath(path), "no image in it")
+        raise FrameError(path, "no image in it")
     return {name: _image(name, frames) for name in images}
 
 
@@ -122,7 +149,7 @@ def find_planes(path: str | os.PathLike[str]) -> dict[str, dict[str, Frame]]:
     FrameError
         If the file cannot be used or holds no image.
     """
-    frames = _frames(scan_file(path))
+    frames = _frames(scan_master(path))
     return {
         image: {
             plane: frames[name]
@@ -157,7 +184,7 @@ def find_uncertainty(frame: Frame) -> Frame | None:
         If its file cannot be used.
     """
     name = hdu_names(frame.name if frame.hdu else "", ("uncert",))["uncert"]
-    found = all_images(scan_file(frame.path)).get(name)
+    found = all_images(scan_master(frame.path)).get(name)
     return next((own for own in found.frames if own.plane == frame.plane), None) if found else None
 
 

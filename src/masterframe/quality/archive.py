@@ -99,7 +99,7 @@ def is_master(path: Path) -> bool:
     FrameError
         If it cannot be read.
     """
-    header = fits.scan_file(path).hdus[0].header
+    header = planes.scan_master(path).hdus[0].header
     return "MFSEAL" in header and bool(header.get("ISMASTER"))
 
 
@@ -117,13 +117,13 @@ def open_masters(path: Path, out: Path) -> list[Master]:
         If it cannot be read, or is no master of masterframe.
     """
     name = str(path.absolute())
-    header = fits.scan_file(path).hdus[0].header
+    header = planes.scan_master(path).hdus[0].header
     rows, quality = tables.read_inputs(name), tables.read_quality(name)
     found = []
     for extension, record in records.read_records(name).items():
         own = [row for row in rows if row.extension == extension]
         image = planes.open_planes(name, extension)
-        unit = fits.scan_file(path).hdus[image["data"].hdu].header.get("BUNIT")
+        unit = planes.scan_master(path).hdus[image["data"].hdu].header.get("BUNIT")
         numbers = [row for row in quality if row.extension == extension]
         found.append(
             Master(
