@@ -27,9 +27,24 @@ def light_leak(path):
     alter(path, change)
 
 
+def dim(path, part):
+    """The lamp gave but a part of its light."""
+    alter(path, lambda light: 1000 + part * (light - 1000))
+
+
 def lamp_fades(path):
     """The lamp had fallen to 60 % of its light."""
-    alter(path, lambda light: 1000 + 0.6 * (light - 1000))
+    dim(path, 0.6)
+
+
+def tilt(path, slope):
+    """The lamp had moved: its light has a slope along the columns, as a part of itself."""
+
+    def change(light):
+        ramp = np.linspace(-slope / 2, slope / 2, light.shape[0])[:, None]
+        return 1000 + (1 + ramp) * (light - 1000)
+
+    alter(path, change)
 
 
 def warm(path):

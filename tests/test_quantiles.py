@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from masterframe import quantiles
+from masterframe.levels import noise_of
 
 
 def values(width):
@@ -39,3 +40,36 @@ def test_robust_sigma_is_the_scaled_mad():
     center = float(np.median(data))
     expected = 1.482602218505602 * np.median(np.abs(data - center))
     assert quantiles.robust_sigma(lambda: [data], center) == expected
+
+
+@given(
+    npst.arrays(
+        "f8",
+        st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        unique=True,
+        elements=st.floats(-1e9, 1e9),
+    )
+)
+def test_the_grouped_median_of_values_that_all_differ_is_the_plain_one(data):
+    for axis in (0, 1):
+        np.testing.assert_array_equal(
+            quantiles.grouped_median(data, axis), np.median(data, axis=axis)
+        )
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.87, 1.48, 3.0, 40.0])
+def test_the_grouped_median_of_whole_numbers_lies_between_them(sigma):
+    rng = np.random.default_rng(5)
+    for level in (100.0, 100.31, 100.5, 100.93):
+        data = np.rint(rng.normal(level, sigma, (6, 40_000)))
+        found = quantiles.grouped_median(data)
+        assert found == pytest.approx(level, abs=0.08 + 5 * 1.2533 * sigma / 200)
+    assert quantiles.grouped_median(np.full((2, 7), 3.0)).tolist() == [3.0, 3.0]
+
+
+def test_noise_of_whole_numbers_is_alike_in_like_frames():
+    """The plain median is a multiple of 0.6, and doubles between frames of a noise near 0.87."""
+    rng = np.random.default_rng(6)
+    frames = [np.rint(rng.normal(100.3, 0.87, (256, 256))) for _ in range(5)]
+    found = [noise_of(frame, quantiles.grouped_median) for frame in frames]
+    assert found == pytest.approx([np.hypot(0.87, 12**-0.5)] * 5, rel=0.08)

@@ -77,8 +77,9 @@ class ImageJob:
     """Rows and columns of the cell of filters before the pixels: 2 of a Bayer sensor."""
     hot_sigma: float | None = None
     """Mark pixels this many robust sigmas above the median as hot."""
-    noises: tuple[float, ...] = ()
-    """Noise of one pixel of each frame (adu), where it was measured."""
+    pixel_noises: tuple[tuple[float, float], ...] = ()
+    """Noise of one pixel of each frame beside its neighbours, and the mean of the pixels that told
+    it (adu), where they were measured."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Numbers of the table QUALITY that were found before combining."""
     changed: Changed | None = None
@@ -245,7 +246,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
             image,
             images=sort(image.images),
             levels=sort(image.levels),
-            noises=sort(image.noises),
+            pixel_noises=sort(image.pixel_noises),
             weights=sort(image.weights),
             uncertainties=sort(image.uncertainties),
             calibration=replace(

@@ -320,6 +320,8 @@ def _input_row(
         rejected_high=int(counts["high"][index]),
         missing=int(counts["missing"][index]),
         noise=float(totals.noise[index]) if kept else None,
+        pixelnoise=image.pixel_noises[index][0] if image.pixel_noises else None,
+        pixelsignal=image.pixel_noises[index][1] if image.pixel_noises else None,
         status=_status(kept, job.flags[index] if job.flags else ""),
     )
 
@@ -376,7 +378,9 @@ def quality(
     kept, low, high = (int(totals.counts[name].sum()) for name in ("kept", "low", "high"))
     valid = max(kept + low + high, 1)
     numbers = {
-        **masters.measure(planes, sample, job.kind),
+        **masters.measure(
+            planes, sample, job.kind, masters.quantum_of(image.recipe, len(job.inputs), norm)
+        ),
         "noise": totals.half_noise / norm,
         "typical": _typical_noise(planes, image, norm),
         "rejlow": low / valid,

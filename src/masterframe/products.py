@@ -28,6 +28,7 @@ from masterframe.model import (
 )
 from masterframe.quality.frames import Group, faults, group_numbers, have_majority, judge
 from masterframe.quality.sketch import Sketch
+from masterframe.quality.transfer import pixel_noises
 
 FAINT = 0.05
 """A flat whose level is below this fraction of the median level of its group saw no light."""
@@ -62,6 +63,7 @@ def master_job(
             _with_sketches(
                 _image_job(product, config, out, recipe, exposures, index),
                 [sketches[exposure.path][index] for exposure in exposures if sketches],
+                light=product.kind == "flat",
             ),
             adjust,
             [facts[exposure.path][index] for exposure in exposures],
@@ -377,14 +379,16 @@ def _left_out(exposure: Exposure, reason: str, sketches: Sequence[Sketch]) -> jo
     return jobs.LeftOut(_input(exposure), exposure.images, reason, levels)
 
 
-def _with_sketches(image: jobs.ImageJob, sketches: Sequence[Sketch]) -> jobs.ImageJob:
+def _with_sketches(
+    image: jobs.ImageJob, sketches: Sequence[Sketch], *, light: bool
+) -> jobs.ImageJob:
     """Return an image with the levels and noises of its frames, and what they say together."""
     if not sketches:
         return image
     return replace(
         image,
         levels=tuple(sketch.level for sketch in sketches),
-        noises=tuple(sketch.noise for sketch in sketches),
+        pixel_noises=pixel_noises(sketches, light=light),
         extra=group_numbers(sketches),
     )
 

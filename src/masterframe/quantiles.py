@@ -55,6 +55,37 @@ def robust_sigma(pieces: Pieces, center: float) -> float:
     )
 
 
+def grouped_median(values: NDArray[Any], axis: int = -1) -> NDArray[np.float64]:
+    """Return medians of values that were rounded, as if those alike filled the space about them.
+
+    The plain median of whole numbers is a whole number: of two samples of nearly the same numbers
+    it may differ by one. This one moves with the share of the values on either side. Of values that
+    all differ it is the plain one.
+
+    Parameters
+    ----------
+    values : array
+        Finite values, at least one along the axis.
+    axis : int
+        The axis that is reduced.
+    """
+    middle = np.median(values, axis=axis, keepdims=True)
+    below, above = values < middle, values > middle
+    fewer = below.sum(axis=axis, keepdims=True)
+    alike = values.shape[axis] - fewer - above.sum(axis=axis, keepdims=True)
+    down = middle - values.max(axis=axis, keepdims=True, where=below, initial=-np.inf)
+    up = values.min(axis=axis, keepdims=True, where=above, initial=np.inf) - middle
+    # where there is nothing on one side, the gap is as wide as on the other
+    down, up = (
+        np.where(np.isfinite(a), a, np.where(np.isfinite(b), b, 0.0))
+        for a, b in ((down, up), (up, down))
+    )
+    share = (values.shape[axis] / 2 - fewer) / np.maximum(alike, 1)
+    shift = np.where(alike > 1, share * (down + up) / 2 - down / 2, 0.0)
+    found: NDArray[np.float64] = (middle + shift).squeeze(axis)
+    return found
+
+
 class _Histograms:
     """Radix selection: how often each digit follows a prefix, counted in one pass for each."""
 

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import Field, astuple, dataclass, fields
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
@@ -75,6 +75,10 @@ class InputRow:
     """Standard deviation of value minus result over the kept values (unit of the result)."""
     status: str = "used"
     """``used``, or why it was not."""
+    pixelnoise: float | None = None
+    """Noise of one pixel beside its neighbours (adu), where it was measured."""
+    pixelsignal: float | None = None
+    """Mean of the pixels that told it (adu)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,11 @@ class QualityRow:
     """pass, warn, fail or not judged; '' for a number that is not tested."""
 
 
-_UNITS = {"size": "byte", "mtime_ns": "ns", "exptime": "s", "level": "adu"}
+LATER = ("pixelnoise", "pixelsignal")
+"""Columns that masters of earlier versions do not have."""
+_UNITS = {"size": "byte", "mtime_ns": "ns", "exptime": "s", "level": "adu"} | dict.fromkeys(
+    LATER, "adu"
+)
 _KINDS = {"str": "A", "int": "K", "int | None": "K", "float": "D", "float | None": "D"}
 
 Row = TypeVar("Row", InputRow, QualityRow)
@@ -192,7 +200,7 @@ def _rows(path: str | os.PathLike[str], name: str, kind: type[Row]) -> list[Row]
     try:
         data = _read_table(os.fspath(path), name)
         columns = [_decode(field.name, str(field.type)) for field in fields(kind)]
-        arrays = [_plain(data[field.name]) for field in fields(kind)]
+        arrays = [_column(data, field) for field in fields(kind)]
     except (KeyError, ValueError) as error:
         raise FrameError(os.fspath(path), f"has no table {name} of masterframe ({error})") from None
     return [
@@ -231,6 +239,13 @@ def _stored(form: str) -> str:
     if found is None or (found[2] != "A" and found[1] not in ("", "1")):
         raise ValueError(f"a column of format {form}")
     return {"A": f"S{found[1] or 1}", "K": ">i8", "D": ">f8"}[found[2]]
+
+
+def _column(data: NDArray[Any], field: Field[Any]) -> list[Any]:
+    """Return a column as it is stored; one that came `LATER` may not be there."""
+    if field.name in LATER and field.name not in (data.dtype.names or ()):
+        return [math.nan] * len(data)
+    return _plain(data[field.name])
 
 
 def _plain(column: NDArray[Any]) -> list[Any]:

@@ -1,10 +1,10 @@
 """What masters tell of the detector: read noise, gain, dark current, hot and dead pixels.
 
-Nothing is read but the tables of the masters: the scatter of each frame about the result is there.
-With N frames of variances s_k^2 about their mean, that of frame i is
-``(1 - 2 / N) s_i^2 + sum(s_k^2) / N^2``, which is solved for the s_i; what is the same in all
-frames, structure of the bias and sensitivity from pixel to pixel, is in none of them. This is the
-photon transfer of pairs of frames, with all pairs at once.
+Nothing is read but the tables of the masters: the noise of pixels of each frame is there, with the
+light of these pixels (`masterframe.quality.transfer`). What is the same in all frames, structure of
+the bias and sensitivity from pixel to pixel, is in none of it. This is the photon transfer of pairs
+of frames, with all pairs at once. Where frames were not tested before they were combined, the
+scatter of each about the result stands for it, with all that wanders between them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from masterframe.fits.tables import InputRow
 from masterframe.quality.archive import Master
 from masterframe.quality.masters import MEDIAN_EFFICIENCY
+from masterframe.quality.transfer import alone
 
 WIDE = 1.5
 """Ratio of the brightest to the faintest flat from which their slope tells the gain by itself."""
@@ -120,14 +121,25 @@ def frame_variances(rows: Sequence[InputRow]) -> list[float]:
 
     NaN for fewer than two frames.
     """
-    n = len(rows)
-    squares = [math.nan if row.noise is None else row.noise**2 for row in rows]
-    if n < 2:
-        return [math.nan] * n
-    total = math.fsum(squares) * n / (n - 1)
-    if n == 2:
-        return [total / 2] * 2
-    return [(square - total / n**2) / (1 - 2 / n) for square in squares]
+    return alone([math.nan if row.noise is None else row.noise**2 for row in rows])
+
+
+def _pixel_variances(master: Master) -> list[tuple[float, float]]:
+    """Return the variance of one pixel of each frame (adu^2) and its signal; NaN if not known."""
+    if _tells_pixels(master):
+        return [(row.pixelnoise**2, row.pixelsignal) for row in master.rows]  # type: ignore[operator, misc]
+    norm, mean = master.numbers.get("norm", 1.0), master.numbers.get("mean", 1.0)
+    return [
+        (variance / row.scale**2, norm * mean / row.scale)
+        if row.scale > 0
+        else (math.nan, math.nan)
+        for row, variance in zip(master.rows, frame_variances(master.rows), strict=True)
+    ]
+
+
+def _tells_pixels(master: Master) -> bool:
+    """Return whether the noise of pixels was measured of every frame."""
+    return all(None not in (row.pixelnoise, row.pixelsignal) for row in master.rows)
 
 
 def _measure(name: str, extension: str, masters: Sequence[Master]) -> Detector:
@@ -138,7 +150,9 @@ def _measure(name: str, extension: str, masters: Sequence[Master]) -> Detector:
     bias = next(iter(kinds["bias"]), None)
     read_adu = _read_noise(bias) if bias else math.nan
     over_adu = _overscan_noise(masters)
-    floor = read_adu if math.isfinite(read_adu) else over_adu
+    floor = next(
+        (x for x in (read_adu, over_adu, _dark_noise(kinds["dark"])) if math.isfinite(x)), math.nan
+    )
     if not math.isfinite(floor) and noise.gain and noise.read_noise is not None:
         floor = noise.read_noise / noise.gain
     points = [point for flat in kinds["flat"] for point in _points(flat)]
@@ -187,7 +201,7 @@ def _finite(value: float) -> float | None:
 
 def _read_noise(bias: Master) -> float:
     """Return the noise of one read (adu): without that of the overscan's level, and of rounding."""
-    variances = [value for value in frame_variances(bias.rows) if math.isfinite(value)]
+    variances = [value for value, _ in _pixel_variances(bias) if math.isfinite(value)]
     if not variances:
         return math.nan
     share = _level_share(bias)
@@ -196,10 +210,18 @@ def _read_noise(bias: Master) -> float:
     return math.sqrt(max(variance, 0.0))
 
 
+def _dark_noise(darks: Sequence[Master]) -> float:
+    """Return the noise of a pixel of the darks that flats without a bias stand upon (adu)."""
+    return min(filter(math.isfinite, map(_read_noise, darks)), default=math.nan)
+
+
 def _level_share(master: Master) -> float:
-    """Return the variance of the level of a row over that of a pixel: of a median or a mean."""
+    """Return the variance of the level of a row over that of a pixel: of a median or a mean.
+
+    0 where none was taken off, and beside neighbours, which share it.
+    """
     record = master.record
-    if not record.overscans or record.overscan_model.is_curve:
+    if _tells_pixels(master) or not record.overscans or record.overscan_model.is_curve:
         return 0.0
     columns = min(section.shape[1] for section in record.overscans)
     return (1.0 if record.overscan_model.method == "mean" else MEDIAN_EFFICIENCY) / columns
@@ -216,11 +238,10 @@ def _overscan_noise(masters: Sequence[Master]) -> float:
 
 def _points(flat: Master) -> list[Point]:
     """Return signal and variance (adu) of the frames of a flat."""
-    norm, mean = flat.numbers.get("norm", 1.0), flat.numbers.get("mean", 1.0)
     return [
-        Point(row.path, norm * mean / row.scale, variance / row.scale**2)
-        for row, variance in zip(flat.rows, frame_variances(flat.rows), strict=True)
-        if math.isfinite(variance) and row.scale > 0 and row.kept
+        Point(row.path, signal, variance)
+        for row, (variance, signal) in zip(flat.rows, _pixel_variances(flat), strict=True)
+        if math.isfinite(variance) and signal > 0 and row.kept
     ]
 
 

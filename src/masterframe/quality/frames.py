@@ -39,6 +39,9 @@ MEDIAN_ERROR = math.sqrt(math.pi / 2)
 """Standard error of a median of many normal values over that of their mean."""
 SLOPE_SIGMAS = 8.0
 """A slope within this many of its standard errors is chance."""
+DRIFT_SIGMAS = 3.0
+"""A slope within this many robust standard deviations of those of all frames is no fault of one
+frame: the light of a lamp that wanders is another in every frame."""
 
 Array = NDArray[Any]
 
@@ -258,7 +261,9 @@ class _Compared:
         rows *= self._usual(self.band, self.row_white)
         if self.drifting:
             along = 0.0  # nothing tells a slope of light from one of the rows' level
-        slope = across * (across > area) + along * (along > math.hypot(area, rows))
+        drift_across, drift_along = DRIFT_SIGMAS * MAD_TO_SIGMA * np.median(self.slopes, axis=0)
+        slope = across * (across > max(area, drift_across))
+        slope += along * (along > max(math.hypot(area, rows), drift_along))
         if self.light:
             return check("gradient", slope, self.limits.illumination, "slope across it, a fraction")
         noise = float(np.median(self.noise))

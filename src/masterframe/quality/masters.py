@@ -32,8 +32,14 @@ AREAS = 8
 """Areas along each axis whose medians tell the change of level across a master."""
 LINES = 1024
 """Pixels of a row that tell its level."""
+AVERAGES = ("mean", "weighted", "trimmed")
+"""Estimators whose values have smaller steps than their inputs."""
 MEDIAN_EFFICIENCY = math.pi / 2
 """Variance of the median of many values over that of their mean."""
+LEVEL_SIGMAS = 2.0
+"""Standard errors by which the level of a dark may be too low where no overscan tells it."""
+TOGETHER = 8
+"""Pixels whose variances are averaged before the median of all is taken."""
 
 Array = NDArray[Any]
 
@@ -76,7 +82,9 @@ class Facts:
     """Standard deviation of each frame about the result (combined unit)."""
 
 
-def measure(planes: Planes, sample: Array, kind: str = "") -> dict[str, float]:
+def measure(
+    planes: Planes, sample: Array, kind: str = "", quantum: float = 0.0
+) -> dict[str, float]:
     """Measure the structure of a finished master.
 
     Parameters
@@ -87,6 +95,8 @@ def measure(planes: Planes, sample: Array, kind: str = "") -> dict[str, float]:
         Its data on every 16th row, NaN where a pixel is masked.
     kind : str
         bias, dark, flat or ''.
+    quantum : float
+        Smallest difference of two of its values (`quantum_of`); 0 where it is not known.
 
     Returns
     -------
@@ -104,9 +114,9 @@ def measure(planes: Planes, sample: Array, kind: str = "") -> dict[str, float]:
         median = median_of(good)
         sigma = MAD_TO_SIGMA * median_of(np.abs(good - good.dtype.type(median)))
         noise = noise_of(sample)
-        column, worst_column, off_columns = outstanding(line_medians(sample, axis=0), kind)
+        column, worst_column, off_columns = outstanding(line_medians(sample, axis=0), kind, quantum)
         levels, masked = all_rows.result()
-    row, worst_row, off_rows = outstanding(levels, kind)
+    row, worst_row, off_rows = outstanding(levels, kind, quantum)
     return {
         "median": median,
         "scatter": sigma,
@@ -139,24 +149,53 @@ def line_medians(values: Array, axis: int) -> Array:
     return np.where(count > 0, middle, np.nan)
 
 
-def outstanding(profile: Array, kind: str = "") -> tuple[float, int, float]:
-    """Return by how many sigma the worst line of a profile is off its neighbours.
+def quantum_of(recipe: Recipe, frames: int, norm: float = 1.0) -> float:
+    """Return the smallest difference of two values of a master of whole numbers.
 
-    Sigma is the robust scatter of all lines about the median of their neighbours.
+    Parameters
+    ----------
+    recipe : Recipe
+        How it was combined, and the step of its inputs.
+    frames : int
+        How many were combined.
+    norm : float
+        What it was divided by.
+    """
+    together = frames if recipe.estimator in AVERAGES else 1
+    return recipe.noise.step / max(together, 1) / norm if norm > 0 else 0.0
+
+
+def outstanding(profile: Array, kind: str = "", quantum: float = 0.0) -> tuple[float, int, float]:
+    """Return by how many sigma the worst line of a profile is off its neighbours.
 
     Returns
     -------
     tuple
         Sigmas, index of the worst line, and the fraction of the lines that are off.
     """
+    sizes = deviations(profile, kind, quantum)
+    if not sizes.any():
+        return math.nan, 0, math.nan
+    return float(sizes.max()), int(sizes.argmax()), float(are_off(sizes, kind).mean())
+
+
+def deviations(profile: Array, kind: str = "", quantum: float = 0.0) -> Array:
+    """Return by how many sigma each line of a profile is off its neighbours; 0 for no value.
+
+    Sigma is the robust scatter of all lines about the median of their neighbours, and at least
+    that of rounding: medians of whole numbers are alike or a whole step apart.
+    """
     off = residual(profile, NEIGHBOURS.get(kind, USUAL_NEIGHBOURS))
     good = np.isfinite(off)
-    sigma = MAD_TO_SIGMA * float(np.median(np.abs(off[good]))) if good.any() else 0.0
-    if not sigma > 0:
-        return math.nan, 0, math.nan
-    sizes = np.where(good, np.abs(off), 0.0) / sigma
-    fraction = float((sizes > OFF.get(kind, USUAL_OFF)).mean())
-    return float(sizes.max()), int(sizes.argmax()), fraction
+    if not good.any():
+        return np.zeros(off.shape)
+    sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(off[good]))), quantum / math.sqrt(12))
+    return np.where(good, np.abs(off), 0.0) / sigma if sigma > 0 else np.zeros(off.shape)
+
+
+def are_off(sizes: Array, kind: str = "") -> Array:
+    """Return which lines of a profile stand out, by their deviations."""
+    return sizes > OFF.get(kind, USUAL_OFF)
 
 
 def residual(profile: Array, neighbours: int = USUAL_NEIGHBOURS) -> Array:
@@ -210,13 +249,14 @@ def _gradient(sample: Array) -> float:
 def unshared_noise(uncert: Array, shared: Array, count: Array) -> float:
     """Return the typical noise of a pixel of the result that its frames do not share.
 
-    The median over the pixels counts the hot ones for nothing; that of few degrees of freedom is
-    too small, and is corrected for that.
+    The median over the pixels counts the hot ones for nothing. That of single variances of few
+    frames is not their mean, by a factor that rounding to steps and levels that rows share change.
+    It is taken of the means of a few pixels, far apart, whose median is their mean but for little.
 
     Parameters
     ----------
     uncert : array
-        Standard deviations of the result (good pixels).
+        Standard deviations of the result (good pixels, row by row).
     shared : array or 0
         Variance that all frames share, at the same pixels.
     count : array
@@ -227,8 +267,11 @@ def unshared_noise(uncert: Array, shared: Array, count: Array) -> float:
     dof = float(np.median(count)) - 1
     if dof < 1:
         return math.nan
-    variance = float(np.median(np.asarray(uncert, np.float64) ** 2 - shared))
-    return math.sqrt(max(variance, 0) / (1 - 2 / (9 * dof)) ** 3)
+    variances = np.asarray(uncert, np.float64) ** 2 - shared
+    together = min(TOGETHER, variances.size)
+    means = variances[: variances.size // together * together].reshape(together, -1).mean(axis=0)
+    variance = float(np.median(means))
+    return math.sqrt(max(variance, 0) / (1 - 2 / (9 * dof * together)) ** 3)
 
 
 def expected_noise(facts: Facts, numbers: Mapping[str, float]) -> float:
@@ -243,17 +286,23 @@ def expected_noise(facts: Facts, numbers: Mapping[str, float]) -> float:
         return math.nan
     if not noise.gain or noise.read_noise is None:
         total = sum(value**2 for value in facts.residuals) * n / (n - 1)
+        if facts.kind in ("bias", "dark") and not facts.overscan and facts.levels:
+            total += n * float(np.var(facts.levels, ddof=1))  # residuals are about their own means
         return math.sqrt(total) / n / norm
     read = (noise.read_noise / noise.gain) ** 2 + noise.step**2 / 12
     if facts.overscan:
         read *= 1 + MEDIAN_EFFICIENCY / facts.overscan
+        read += noise.step**2 / 12  # the median of whole numbers is one, too
     elif facts.kind in ("bias", "dark"):
         read += numbers.get("wander", 0.0) ** 2  # nothing tells the level of a row
     if facts.kind == "flat" and facts.levels:
         signals = [level * numbers.get("mean", 1.0) for level in facts.levels]
     else:
         above = facts.kind == "dark" and facts.above_bias
-        signals = [max(numbers["median"], 0.0) if above else 0.0] * n
+        level = max(numbers["median"], 0.0)
+        if not facts.overscan:  # the levels of bias and dark wandered, each in its own way
+            level += LEVEL_SIGMAS * numbers.get("wander", 0.0) * math.sqrt(2 / n)
+        signals = [level if above else 0.0] * n
     scale = facts.scale or (1.0,) * n
     total = sum(
         s**2 * (max(signal, 0) / noise.gain + read)
@@ -275,6 +324,8 @@ def tests(facts: Facts, numbers: Mapping[str, float], limits: MasterLimits) -> l
         From where on one is too much.
     """
     single = numbers.get("framenoise", math.nan)
+    if not facts.overscan:  # nothing tells the level of a frame better than it wanders
+        single = math.hypot(single, numbers.get("wander", 0.0))
     noise = numbers.get("typical", math.nan)
     total = facts.frames + facts.left_out
     return [

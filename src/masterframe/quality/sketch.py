@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from masterframe import calibrate, fits
 from masterframe.levels import noise_of
 from masterframe.model import Calibration, Frame, Recipe, Section
+from masterframe.quantiles import grouped_median
 
 CELLS = 16
 """Cells along each axis."""
@@ -28,6 +29,12 @@ ROW_PIXELS = 1024
 """Pixels of a row, about, that tell its level."""
 BINS = 2048
 """Most bins of the profile along a row."""
+RUN = 8
+"""Neighbouring pixels of a row that are kept as they are."""
+RUNS = 1 << 14
+"""Runs of pixels that are kept of a group, ..."""
+LEAST_RUNS, MOST_RUNS = 1 << 8, 1 << 12
+"""... and of each of its frames."""
 FAR = 4.0
 """Noises beyond which a value of a bias or dark is cut."""
 
@@ -50,6 +57,8 @@ class Sketch:
     """Medians of the sampled rows, which a satellite that crosses them hardly moves."""
     columns: Plane
     """Means of the columns, in at most BINS bins."""
+    runs: Plane
+    """Values of neighbouring pixels, spread over the frame, shape (RUN, runs); NaN of bad ones."""
     cell_pixels: int
     """Sampled pixels in a cell."""
     row_pixels: int
@@ -60,8 +69,18 @@ class Sketch:
     """Standard deviation of the overscan about the level of its rows; NaN without one."""
 
 
+def runs_of(frames: int) -> int:
+    """Return how many runs of pixels are kept of each frame of a group: few where it has many."""
+    return min(max(RUNS // max(frames, 1), LEAST_RUNS), MOST_RUNS)
+
+
 def sketch_frame(
-    frame: Frame, calibration: Calibration, recipe: Recipe, *, far: bool = False
+    frame: Frame,
+    calibration: Calibration,
+    recipe: Recipe,
+    *,
+    far: bool = False,
+    runs: int = LEAST_RUNS,
 ) -> Sketch:
     """Read and measure one frame.
 
@@ -75,6 +94,8 @@ def sketch_frame(
         Its dtype, and the saturation from which raw values are left out.
     far : bool
         Cut values that are far from the level, which a frame with light has everywhere.
+    runs : int
+        Runs of neighbouring pixels, about, that are kept.
 
     Raises
     ------
@@ -86,7 +107,7 @@ def sketch_frame(
     step = max(1, height // max(ROWS, -(-PIXELS // width)))
     raw = fits.read_rows(frame, trim.y0, trim.y1, step)
     values = calibrate.apply(raw[np.newaxis], 0, calibration, recipe, step=step)[0]
-    level, noise = _level(values), _noise(values)
+    level, noise, kept = _level(values), _noise(values), _runs(values, runs)
     if math.isfinite(level):
         reach = FAR * noise if far and noise > 0 else math.inf
         values = _tamed(values, level, reach)
@@ -97,8 +118,9 @@ def sketch_frame(
         noise=noise,
         saturated=_saturated(calibrate.trim_columns(raw[np.newaxis], calibration)[0], recipe),
         cells=_cells(values),
-        rows=np.median(thin, axis=1).astype(np.float32),
+        rows=grouped_median(thin).astype(np.float32),
         columns=_binned(values.mean(axis=0, dtype=np.float64), bins).astype(np.float32),
+        runs=kept,
         cell_pixels=max(1, values.size // CELLS**2),
         row_pixels=thin.shape[1],
         width=width,
@@ -114,7 +136,14 @@ def _level(values: NDArray[Any]) -> float:
 
 
 def _noise(values: NDArray[Any]) -> float:
-    return noise_of(values[:: max(1, values.size // PIXELS)])
+    return noise_of(values[:: max(1, values.size // PIXELS)], grouped_median)
+
+
+def _runs(values: NDArray[Any], runs: int) -> Plane:
+    rows, width = values.shape
+    count = min(max(1, runs // rows), width // RUN)
+    starts = np.arange(count) * (width - RUN + 1) // max(count, 1)
+    return np.stack([values[:, starts + step].ravel() for step in range(RUN)]).astype(np.float32)
 
 
 def _tamed(values: NDArray[Any], level: float, reach: float) -> NDArray[Any]:

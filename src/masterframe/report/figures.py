@@ -16,7 +16,13 @@ from masterframe.errors import FrameError
 from masterframe.fits.tables import InputRow
 from masterframe.quality.archive import Master, read_sample
 from masterframe.quality.detector import Detector, frame_variances
-from masterframe.quality.masters import Comparison, line_medians, residual
+from masterframe.quality.masters import (
+    Comparison,
+    are_off,
+    deviations,
+    line_medians,
+    quantum_of,
+)
 from masterframe.quantiles import MAD_TO_SIGMA
 from masterframe.report import pictures
 from masterframe.report.charts import Axis, Chart, Series, draw, values
@@ -187,7 +193,10 @@ def _histogram(master: Master, sample: NDArray[Any]) -> Figure | None:
     )
     span = max(high - low, 6 * scatter)
     edges = _bins(
-        max(good.min(), low - span / 2), min(good.max(), high + span / 2), _quantum(master)
+        max(good.min(), low - span / 2),
+        min(good.max(), high + span / 2),
+        # the median of an even number of columns of an overscan may be half a step
+        _quantum(master) * (0.5 if master.record.overscans else 1.0),
     )
     if edges.size < 3:
         return None
@@ -215,9 +224,7 @@ def _histogram(master: Master, sample: NDArray[Any]) -> Figure | None:
 
 def _quantum(master: Master) -> float:
     """Return the smallest difference of two values of the master; 0 where it has none."""
-    noise, n = master.record.recipe.noise, master.record.frames
-    share = 0.5 if master.record.overscans else 1.0  # the median of an even number of columns
-    return share * noise.step / n / max(master.numbers.get("norm", 1.0), 1e-300)
+    return quantum_of(master.record.recipe, master.record.frames, master.numbers.get("norm", 1.0))
 
 
 def _bins(low: float, high: float, quantum: float) -> NDArray[np.float64]:
@@ -243,10 +250,7 @@ def _profiles(master: Master, sample: NDArray[Any]) -> Iterator[Figure | None]:
         ("column", line_medians(sample, axis=0)),
         ("row", np.concatenate(levels)),
     ):
-        off = residual(profile)
-        good = np.isfinite(off)
-        sigma = MAD_TO_SIGMA * float(np.median(np.abs(off[good]))) if good.any() else 0.0
-        odd = good & (np.abs(off) > 12 * sigma) if sigma else np.zeros(good.shape, bool)
+        odd = are_off(deviations(profile, master.kind, _quantum(master)), master.kind)
         place = np.arange(1, profile.size + 1, dtype=np.float64)
         yield draw(
             f"Profile by {name}s",

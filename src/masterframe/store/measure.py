@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from masterframe import cluster, jobs, levels, scaling
 from masterframe.model import Adjustment, Section
-from masterframe.quality.sketch import Sketch, sketch_frame
+from masterframe.quality.sketch import Sketch, runs_of, sketch_frame
 from masterframe.store.copies import unpack
 from masterframe.store.resources import Resources
 from masterframe.store.tasks import run_in_order
@@ -58,7 +58,8 @@ def sketch_frames(job: jobs.ImageJob, resources: Resources, *, far: bool) -> lis
     far : bool
         Cut values that are far from the level.
     """
-    return list(_measured(partial(sketch_frame, far=far), job, (), resources))
+    sketch = partial(sketch_frame, far=far, runs=runs_of(len(job.images)))
+    return list(_measured(sketch, job, (), resources))
 
 
 def _measured(

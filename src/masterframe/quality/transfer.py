@@ -1,0 +1,85 @@
+"""The noise of single pixels and their light, frame by frame: the points of a photon transfer.
+
+A lamp that wanders, or levels of rows that drift, make frames differ by more than their noise.
+The scatter within a short run of pixels holds the noise, and little of a pattern that is wider;
+what all frames share is taken off first. Of two neighbours alone it would be too much where the
+electronics ring, and one pixel is high if the one before was low.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from masterframe.quality.sketch import RUN, Sketch
+from masterframe.quantiles import MAD_TO_SIGMA
+
+LEAST = 30
+"""Runs of pixels from which noise is told."""
+FAR = 8.0
+"""Robust standard deviations beyond which a value is one of a cosmic ray."""
+
+Array = NDArray[Any]
+
+
+def pixel_noises(sketches: Sequence[Sketch], *, light: bool) -> tuple[tuple[float, float], ...]:
+    """Return the noise of one pixel of each frame, and the light of the pixels that told it.
+
+    Parameters
+    ----------
+    sketches : sequence of Sketch
+        One a frame of a group.
+    light : bool
+        Frames with light, which are compared after division by their level.
+
+    Returns
+    -------
+    tuple of (float, float)
+        Standard deviation and mean (adu) of each frame; empty where too little is known.
+    """
+    unit = np.array([sketch.level if light else 1.0 for sketch in sketches])
+    if len(sketches) < 2 or not (unit > 0).all():
+        return ()
+    values = np.stack([sketch.runs for sketch in sketches]).astype(np.float64)
+    values = values[:, :, np.isfinite(values).all(axis=(0, 1))]
+    if values.shape[2] < LEAST:
+        return ()
+    off = values / unit[:, None, None]
+    off -= off.mean(axis=0)
+    off -= off.mean(axis=1, keepdims=True)
+    good = _without_hits(off, values.mean(axis=(0, 1)) if light else None)
+    if good.sum() < LEAST:
+        return ()
+    variances = alone(list((off[:, :, good] ** 2).mean(axis=(1, 2)) * RUN / (RUN - 1)))
+    signal = values[:, :, good].mean(axis=(1, 2))
+    return tuple(
+        (math.sqrt(max(variance, 0.0)) * own, float(mean))
+        for variance, own, mean in zip(variances, unit.tolist(), signal, strict=True)
+    )
+
+
+def alone(about_mean: Sequence[float]) -> list[float]:
+    """Return the variance of each frame about the truth, from those about the mean of all.
+
+    With N frames of variances s_k^2, that of frame i about their mean is
+    ``(1 - 2 / N) s_i^2 + sum(s_k^2) / N^2``, which is solved for the s_i. NaN for fewer than two.
+    """
+    n = len(about_mean)
+    if n < 2:
+        return [math.nan] * n
+    total = math.fsum(about_mean) * n / (n - 1)
+    if n == 2:
+        return [total / 2] * 2
+    return [(variance - total / n**2) / (1 - 2 / n) for variance in about_mean]
+
+
+def _without_hits(off: Array, signal: Array | None) -> NDArray[np.bool_]:
+    """Return which runs no frame has a cosmic ray in; brighter pixels have more noise."""
+    sigma = MAD_TO_SIGMA * np.median(np.abs(off), axis=(1, 2), keepdims=True)
+    brighter = 1.0 if signal is None else np.sqrt(np.maximum(signal / np.median(signal), 1.0))
+    within = np.abs(off) <= FAR * sigma * brighter
+    return np.asarray(within.all(axis=(0, 1)))
