@@ -79,6 +79,16 @@ def hot_column(path):
     alter(path, change)
 
 
+def dead_column(path):
+    """One column sees but two thirds of the light."""
+
+    def change(light):
+        light[:, 100] = 1000 + (light[:, 100] - 1000) * 2 / 3
+        return light
+
+    alter(path, change)
+
+
 def correlated_noise(path):
     """Noise as strong as that of the read, the same in about ten pixels on a side."""
     rng = np.random.default_rng(4)

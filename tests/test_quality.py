@@ -211,14 +211,28 @@ def test_a_master_that_is_too_noisy_fails_and_says_by_how_much(clean, tmp_path):
     assert (row.verdict, row.limit, row.value) == ("fail", 1.1, noise.value)
 
 
-def test_a_hot_column_that_all_frames_have_is_worth_a_look(clean, tmp_path):
-    folder = group_of(clean, tmp_path / "night", ("bias",))
+@pytest.mark.parametrize("kind", ["bias", "flat"])
+def test_a_hot_column_that_all_frames_have_is_worth_a_look(clean, tmp_path, kind):
+    folder = group_of(clean, tmp_path / "night", (f"{kind}_",))
     for path in folder.iterdir():
-        faulty.hot_column(path)
+        if kind == "bias":
+            faulty.hot_column(path)
+        elif "_V_" in path.name:
+            faulty.dead_column(path)
+        else:
+            path.unlink()
     (outcome,) = reduce_night(folder, tmp_path / "out").values()
     (columns,) = [test for test in outcome.tests if test.name == "columns"]
     assert columns.verdict == "warn"
     assert "the worst is column 101 by" in columns.about
+
+
+def test_a_noisy_bias_says_what_frames_and_header_have(clean, tmp_path):
+    """Whether the header is wrong or the frames are bad is for the reader to see."""
+    folder = group_of(clean, tmp_path / "night", ("bias",))
+    (outcome,) = reduce_night(folder, tmp_path / "out", "detector.read_noise=4.0").values()
+    (noise,) = [test for test in outcome.tests if test.name == "noise"]
+    assert "gain and read noise give 2.67 adu a frame, frames have " in noise.about
 
 
 # verify

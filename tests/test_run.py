@@ -1,5 +1,8 @@
 """Walking a plan: dependencies, few frames, unfit flats, bad pixels, and what is told."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -281,3 +284,38 @@ def test_a_simulated_night_with_every_defect_is_reduced_around_them(tmp_path, ca
     assert sum("master_flat_V" in name for name in files) == 1
     assert sum("master_bias" in name for name in files) == 2  # one of the wrong shape
     assert sum("calibrated" in name for name in files) == 2
+
+
+def test_a_run_ends_with_1_for_a_master_that_is_not_good_where_that_is_asked(
+    tmp_path, capsys, monkeypatch
+):
+    """Made or up to date: what is there is what counts."""
+    folder, out = nights.night(tmp_path / "night", bias=5, flat=0, science=0), tmp_path / "out"
+    noisy = ("--set", "detector.read_noise=0.1", "--set", "detector.gain=1.0")
+    asked = ("--set", "quality.masters.action=fail")
+    code, text, _ = call(capsys, monkeypatch, "run", folder, "-o", out, *noisy)
+    assert code == 0
+    assert "1 master fails a test: verify ends with 1" in text
+    for state in ("up to date", "made"):
+        code, text, _ = call(
+            capsys,
+            monkeypatch,
+            "run",
+            folder,
+            "-o",
+            out,
+            "--json",
+            *noisy,
+            *asked,
+            *(["--force"] if state == "made" else []),
+        )
+        document = json.loads(text)
+        assert (code, document["exit_code"]) == (1, 1)
+        (product,) = document["products"]
+        assert product["state"] == state
+        assert "fail" in {test["verdict"] for test in product["tests"]}
+    assert Path(product["output"]).is_file()
+    code, text, _ = call(capsys, monkeypatch, "run", folder, "-o", out, *noisy, *asked)
+    assert code == 1
+    assert "1 master fails a test: the exit code is 1" in text
+    assert call(capsys, monkeypatch, "verify", out)[0] == 1

@@ -240,7 +240,18 @@ def run_text(plan: Plan, report: Report) -> str:
     states = Counter(outcome.state for outcome in report.outcomes)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     lines += ["", f"report: {clean(report.page)}"] if report.page else [""]
+    failing = sum(outcome.fails_a_test for outcome in report.outcomes)
+    if failing:
+        lines.append(_verdict(failing, strict=report.strict))
     return "\n".join([*lines, f"{counts or 'nothing to make'} in {report.seconds:.1f} s"])
+
+
+def _verdict(failing: int, *, strict: bool) -> str:
+    """Return how many masters are not good, and what that means for the exit code."""
+    masters = "1 master fails a test" if failing == 1 else f"{failing} masters fail a test"
+    if strict:
+        return f"{masters}: the exit code is 1"
+    return f"{masters}: verify ends with 1, a run with quality.masters.action = fail, too"
 
 
 def _tested(outcome: Outcome) -> str:

@@ -377,10 +377,10 @@ def quality(
     sample = planes.sampled("data")  # a number for people: every 16th row tells it
     kept, low, high = (int(totals.counts[name].sum()) for name in ("kept", "low", "high"))
     valid = max(kept + low + high, 1)
+    scale = image.calibration.scale
+    quantum = masters.quantum_of(image.recipe, len(job.inputs), scale, norm)
     numbers = {
-        **masters.measure(
-            planes, sample, job.kind, masters.quantum_of(image.recipe, len(job.inputs), norm)
-        ),
+        **masters.measure(planes, sample, job.kind, quantum),
         "noise": totals.half_noise / norm,
         "typical": _typical_noise(planes, image, norm),
         "rejlow": low / valid,

@@ -57,13 +57,19 @@ class Report:
     """Wall time."""
     page: str = ""
     """The HTML report that was written; '' for none."""
+    strict: bool = False
+    """A master that fails a test counts like a product that failed."""
 
     @property
     def exit_code(self) -> int:
-        """0 if every product is there, 1 if some failed or are blocked, or there is none."""
-        return int(
-            not self.outcomes or any(item.state in ("failed", "blocked") for item in self.outcomes)
-        )
+        """0 if every product is there, 1 if some failed or are blocked, or there is none.
+
+        1 also where a master fails a test and the configuration has
+        ``quality: {masters: {action: fail}}``.
+        """
+        if not self.outcomes or any(item.state in ("failed", "blocked") for item in self.outcomes):
+            return 1
+        return int(self.strict and any(item.fails_a_test for item in self.outcomes))
 
 
 def run_plan(
@@ -108,7 +114,8 @@ def run_plan(
         log.info("masterframe %s: a run of %d products", __version__, len(plan.products))
         given = replace(resources, scratch=folder)
         walk = Walk(plan, config, out, given, force, noted)
-        made = Report(walk.outcomes(), time.monotonic() - began)
+        strict = config.quality.masters.action == "fail"
+        made = Report(walk.outcomes(), time.monotonic() - began, strict=strict)
         log.info("the run ends with exit code %d", made.exit_code)
         noted.write(events.RUN_ENDED, exit_code=made.exit_code, seconds=made.seconds)
         page = _page(plan, config, out, resources, made, walk.ledger)

@@ -22,6 +22,7 @@ from masterframe.fits.stamps import Stamp
 from masterframe.model import Config, Plan, Product
 from masterframe.products import calibrated_job, master_job
 from masterframe.progress import Shared, Sharing
+from masterframe.quality import archive
 from masterframe.quality.verdicts import Check
 from masterframe.runlog import log
 
@@ -59,11 +60,16 @@ class Outcome:
     numbers: Mapping[str, float] = field(default_factory=dict)
     """Numbers of the QUALITY table."""
     tests: tuple[Check, ...] = ()
-    """What the master was tested for, where it was made."""
+    """What the master was tested for when it was made."""
     seconds: float = 0.0
     """Wall time."""
     bytes_read: int = 0
     """Bytes of pixels that were combined."""
+
+    @property
+    def fails_a_test(self) -> bool:
+        """Whether it is there and is not good."""
+        return any(item.verdict == "fail" for item in self.tests)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it in the types of JSON; numbers that are none become null."""
@@ -197,7 +203,9 @@ class Walk:
         if state.current:
             if not state.opened:
                 self._unopened[product.name] = product
-            return _outcome(product, self._out, "up to date")
+            kept = _outcome(product, self._out, "up to date")
+            decides = product.kind != "science" and self._config.quality.masters.action == "fail"
+            return replace(kept, tests=archive.checks_of(kept.output)) if decides else kept
         log.info("%s: to be made, %s", product.name, state.reason)
         return None
 

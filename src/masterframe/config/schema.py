@@ -157,6 +157,10 @@ class FrameLimitsModel(Model):
 class MasterLimitsModel(Model):
     """What a master must meet to be good."""
 
+    action: Literal["warn", "fail"] = Field(
+        default="warn",
+        description="a master that fails is written all the same; fail: the run ends with 1",
+    )
     level: PositiveFloat = Field(
         default=1.0,
         description="level of a bias above its overscan, of a dark below 0 (noise of a frame)",

@@ -49,6 +49,9 @@ class FrameLimits:
 class MasterLimits:
     """What a master must meet to be good."""
 
+    action: Literal["warn", "fail"] = "warn"
+    """What a run makes of a master that fails a test. It is written all the same: warn says so,
+    fail also ends the run with exit code 1."""
     level: float = 1.0
     """Level of a bias above its overscan, and of a dark below zero (noise of one frame)."""
     noise: float = 1.1

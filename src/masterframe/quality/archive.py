@@ -148,6 +148,17 @@ def open_masters(path: Path, out: Path) -> list[Master]:
     return found
 
 
+def checks_of(path: str) -> tuple[Check, ...]:
+    """Return the tests that a master was put to when it was made.
+
+    Raises
+    ------
+    FrameError
+        If it cannot be read.
+    """
+    return tuple(_check(row) for row in tables.read_quality(path) if row.verdict)
+
+
 def _check(row: tables.QualityRow) -> Check:
     verdict = next((word for word in ("pass", "warn", "fail") if word == row.verdict), "not judged")
     return Check(

@@ -7,7 +7,8 @@ beside the combination. Each is held against a limit of `masterframe.model.Maste
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -149,7 +150,9 @@ def line_medians(values: Array, axis: int) -> Array:
     return np.where(count > 0, middle, np.nan)
 
 
-def quantum_of(recipe: Recipe, frames: int, norm: float = 1.0) -> float:
+def quantum_of(
+    recipe: Recipe, frames: int, scale: Sequence[float] = (), norm: float = 1.0
+) -> float:
     """Return the smallest difference of two values of a master of whole numbers.
 
     Parameters
@@ -158,11 +161,14 @@ def quantum_of(recipe: Recipe, frames: int, norm: float = 1.0) -> float:
         How it was combined, and the step of its inputs.
     frames : int
         How many were combined.
+    scale : sequence of float
+        Factor of each frame; empty for 1.
     norm : float
-        What it was divided by.
+        What the result was divided by.
     """
     together = frames if recipe.estimator in AVERAGES else 1
-    return recipe.noise.step / max(together, 1) / norm if norm > 0 else 0.0
+    factor = statistics.median(scale) if scale else 1.0
+    return recipe.noise.step * factor / max(together, 1) / norm if norm > 0 else 0.0
 
 
 def outstanding(profile: Array, kind: str = "", quantum: float = 0.0) -> tuple[float, int, float]:
@@ -334,7 +340,7 @@ def tests(facts: Facts, numbers: Mapping[str, float], limits: MasterLimits) -> l
             "noise",
             _over(noise, numbers.get("expected", math.nan)),
             limits.noise,
-            "measured over expected noise",
+            f"measured over expected noise{_sources(facts, numbers)}",
             warn=(1 + limits.noise) / 2,
         ),
         check(
@@ -354,6 +360,18 @@ def tests(facts: Facts, numbers: Mapping[str, float], limits: MasterLimits) -> l
         check("columns", numbers["offcols"], limits.columns, _line(numbers, "column"), warn=0.0),
         check("rows", numbers["offrows"], limits.rows, _line(numbers, "row"), warn=0.0),
     ]
+
+
+def _sources(facts: Facts, numbers: Mapping[str, float]) -> str:
+    """Return what the noise of a bias rests on: too much of it may be a header that is wrong."""
+    noise = facts.recipe.noise
+    if facts.kind != "bias" or not noise.gain or noise.read_noise is None:
+        return ""
+    words = f"; gain and read noise give {noise.read_noise / noise.gain:.3g} adu a frame"
+    for key, what in (("framenoise", "frames"), ("oscnoise", "their overscan")):
+        if math.isfinite(numbers.get(key, math.nan)):
+            words += f", {what} have {numbers[key]:.3g}"
+    return words.replace("overscan have", "overscan has")
 
 
 def _line(numbers: Mapping[str, float], what: str) -> str:

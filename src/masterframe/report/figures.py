@@ -224,7 +224,8 @@ def _histogram(master: Master, sample: NDArray[Any]) -> Figure | None:
 
 def _quantum(master: Master) -> float:
     """Return the smallest difference of two values of the master; 0 where it has none."""
-    return quantum_of(master.record.recipe, master.record.frames, master.numbers.get("norm", 1.0))
+    scale, norm = [row.scale for row in master.rows], master.numbers.get("norm", 1.0)
+    return quantum_of(master.record.recipe, master.record.frames, scale, norm)
 
 
 def _bins(low: float, high: float, quantum: float) -> NDArray[np.float64]:
