@@ -319,7 +319,7 @@ def test_a_chart_puts_values_where_its_ticks_are():
     assert at["0"] == charts.LEFT
     assert at["10"] == charts.WIDTH - charts.RIGHT
     points = re.findall(r"([\d.]+) ([\d.]+)", chart.marks[0].path)
-    assert [float(a) for a, _ in points] == [at["0"], pytest.approx(227, abs=0.2), at["10"]]
+    assert [float(a) for a, _ in points] == [at["0"], pytest.approx(225, abs=0.2), at["10"]]
     heights = {tick.text: tick.at for tick in chart.y_ticks}
     assert float(points[-1][1]) == pytest.approx(heights["100"], abs=0.2)
 
@@ -342,6 +342,40 @@ def test_a_chart_of_odd_values_is_finite(given, log):
     if chart is not None:
         numbers = re.findall(r"-?[\d.]+|nan|inf", chart.marks[0].path)
         assert all(-20 < float(number) < 450 for number in numbers)
+
+
+def test_ticks_do_not_touch():
+    x = np.geomspace(8_000, 60_000, 30)
+    chart = draw("t", "c", [Series(x, x)], Axis("x", log=True), Axis("y", log=True))
+    for ticks, room in ((chart.x_ticks, 30), (chart.y_ticks, 16)):
+        places = sorted(tick.at for tick in ticks)
+        assert len(places) > 2
+        assert np.diff(places).min() > room
+
+
+def test_a_histogram_is_not_drawn_across_bins_without_pixels():
+    x = charts.values([0, 1, 2, 7, 8])
+    chart = draw("t", "c", [Series(x, x + 1, "steps")], Axis("x"), Axis("y"))
+    assert chart.marks[0].path.count("M") == 2
+    assert chart.marks[0].path.count("H") == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "\u2013"),
+        (math.nan, "\u2013"),
+        (1.1, "1.1"),
+        (-9.05431, "\u22129.054"),
+        (0.0, "0"),
+        (1.97e-5, "1.97\u00d710\u207b\u2075"),
+        (65535.0, "65535"),
+        (-123456.4, "\u2212123456"),
+        (2.5e9, "2.5\u00d710\u2079"),
+    ],
+)
+def test_numbers_read_as_people_write_them(value, text):
+    assert charts.number(value) == text
 
 
 def test_no_chart_is_made_of_nothing():
@@ -380,6 +414,44 @@ def efosc2(tmp_path_factory):
     return out
 
 
+MOSAIC = simulate.NightSpec(
+    simulate.Camera((96, 80), 12, extensions=4, amplifiers=2),
+    bias=5,
+    darks={60.0: 4},
+    flats={"V": 4},
+    science={},
+    seed=3,
+)
+
+
+@pytest.fixture(scope="module")
+def mosaic(tmp_path_factory):
+    """A night of four CCDs with two amplifiers each, and light in one bias of one of them."""
+    folder = tmp_path_factory.mktemp("mosaic")
+    made = simulate.simulate_night(folder, MOSAIC, workers=2)
+    with fits.open(made.night / "bias_002.fits", mode="update") as hdus:
+        hdus["CCD3"].data[:40, :40] += 60
+    reduce_night(made.night, folder / "out")
+    return folder / "out"
+
+
+def test_of_a_mosaic_every_ccd_has_its_place_and_its_numbers(mosaic):
+    page, document = read(mosaic)
+    assert len(document["masters"]) == 12
+    assert [item["extension"] for item in document["detectors"]] == ["CCD1", "CCD2", "CCD3", "CCD4"]
+    for found in document["detectors"]:
+        assert found["gain"] == pytest.approx(found["gain_given"], rel=0.05)
+    (left,) = [item for item in document["left_out"] if item["where"]]
+    assert Path(left["path"]).name == "bias_002.fits"
+    titles = [f"night/master_bias_bin1x1 CCD{number}" for number in (1, 2, 3, 4)]
+    assert all(title in page.text for title in titles)
+    # twelve masters that are good: what they look like is a click away
+    parts = [item for item in page.all("details") if item.get("class") != "charts"]
+    assert sum("open" in item for item in parts) == sum(
+        item["verdict"] in ("fail", "warn") for item in document["masters"]
+    )
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
@@ -390,7 +462,7 @@ def hostile(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.system
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["efosc2", "simulated", "large", "hostile"])
+@pytest.mark.parametrize("name", ["efosc2", "simulated", "mosaic", "large", "hostile"])
 def test_a_browser_shows_the_whole_report(name, scheme, request, browser):
     out = request.getfixturevalue(name)
     context = browser.new_context(color_scheme=scheme, viewport={"width": 1200, "height": 900})
@@ -405,6 +477,7 @@ def test_a_browser_shows_the_whole_report(name, scheme, request, browser):
     assert said == []
     assert [url for url in asked if not url.startswith("data:")] == [address]
     assert page.title() != "taken"
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     images = "[...document.images].filter(i => !i.complete || i.naturalWidth === 0).length"
     assert page.evaluate(images) == 0
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -422,6 +495,32 @@ def test_a_browser_shows_the_whole_report(name, scheme, request, browser):
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.parametrize("name", ["efosc2", "mosaic", "large"])
+def test_two_masters_blink(name, request, browser):
+    page = browser.new_page()
+    page.goto((request.getfixturevalue(name) / "report" / "index.html").as_uri())
+    before = page.inner_text("#blink-name"), page.get_attribute("#blink-image", "src")
+    page.click("#blink-turn")
+    after = page.inner_text("#blink-name"), page.get_attribute("#blink-image", "src")
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert page.evaluate("document.getElementById('blink-image').naturalWidth") > 1
+    page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.system
+def test_a_link_opens_the_master_that_it_leads_to(mosaic, browser):
+    page = browser.new_page()
+    page.goto((mosaic / "report" / "index.html").as_uri())
+    assert not page.is_visible("#m3 figure")
+    page.click("a[href='#m3']")
+    page.wait_for_selector("#m3 figure", state="visible")
+    page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.system
 def test_masters_blink_by_keyboard(simulated, browser):
     page = browser.new_page()
     page.goto((simulated / "report" / "index.html").as_uri())
@@ -429,10 +528,13 @@ def test_masters_blink_by_keyboard(simulated, browser):
     source = page.get_attribute("#blink-image", "src")
     page.focus("#blink-image")
     page.keyboard.press("Space")
-    assert page.inner_text("#blink-name") != first
+    turned = page.inner_text("#blink-name")
+    assert turned != first
     assert page.get_attribute("#blink-image", "src") != source
     page.keyboard.press("Space")
     assert page.inner_text("#blink-name") == first
+    # a master begins beside that of the other night
+    assert {first.split("/")[0], turned.split("/")[0]} == {"before", "night"}
     page.keyboard.press("ArrowRight")
     third = page.inner_text("#blink-name")
     page.keyboard.press("ArrowRight")

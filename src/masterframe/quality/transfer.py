@@ -20,7 +20,7 @@ from masterframe.quantiles import MAD_TO_SIGMA
 
 LEAST = 30
 """Runs of pixels from which noise is told."""
-FAR = 8.0
+FAR = 5.0
 """Robust standard deviations beyond which a value is one of a cosmic ray."""
 
 Array = NDArray[Any]

@@ -15,11 +15,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 400.0, 250.0
-LEFT, RIGHT, TOP, BOTTOM = 64.0, 10.0, 10.0, 46.0
+LEFT, RIGHT, TOP, BOTTOM = 68.0, 18.0, 10.0, 46.0
 TICKS = 5
 LARGEST = 300.0
 """Powers of ten that a float can hold."""
+WHOLE = 1e7
+"""Numbers below this are written out to the last digit before the point."""
+BESIDE = 6.9
+"""Width of a digit of a tick, about."""
+ABOVE = 17.0
+"""Least distance of ticks above each other."""
 SUPERSCRIPTS = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"
+_RAISED = str.maketrans("-0123456789", SUPERSCRIPTS)
 MOST_POINTS = 1200
 """Points of a curve that a picture of this size can show."""
 
@@ -136,6 +143,26 @@ def _finite(item: Series, x: Axis, y: Axis) -> Series:
     return Series(item.x[good], item.y[good], item.form, item.label, item.tone, low)
 
 
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a number as people read it, with some digits; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    # nobody reads 6.554e+04
+    text = f"{value:.0f}" if 10**digits <= abs(value) < WHOLE else f"{value:.{digits}g}"
+    plain, _, power = text.partition("e")
+    plain = plain.replace("-", "\u2212")
+    if not power:
+        return plain
+    return f"{plain}\u00d710{str(int(power)).translate(_RAISED)}"
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction in per cent; a dash for none."""
+    if value is None or not math.isfinite(value):
+        return "\u2013"
+    return f"{number(100 * value, 3)} %"
+
+
 def values(given: ArrayLike) -> Values:
     """Return numbers as a series takes them; None becomes NaN."""
     return np.asarray(given, dtype=np.float64)
@@ -186,7 +213,17 @@ class _Scale:
         first = math.ceil(low / step)
         places = [step * k for k in range(first, math.floor(high / step) + 1)]
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
-        return tuple(self._tick(place, _text(place, digits)) for place in places)
+        return self._apart([self._tick(place, _text(place, digits)) for place in places])
+
+    def _apart(self, ticks: Sequence[Tick]) -> tuple[Tick, ...]:
+        """Return the ticks whose texts do not touch the one before; a logarithm crowds the last."""
+        kept: list[Tick] = []
+        for tick in ticks:
+            beside = BESIDE * (len(tick.text) + 1)
+            room = beside if self.end > self.start else ABOVE
+            if not kept or abs(tick.at - kept[-1].at) >= room:
+                kept.append(tick)
+        return tuple(kept)
 
     def _powers(self) -> tuple[Tick, ...]:
         first, last = math.ceil(self.low), math.floor(self.high)
@@ -227,7 +264,7 @@ def _text(value: float, digits: int) -> str:
 def _power(exponent: int) -> str:
     if -3 <= exponent <= 4:
         return f"{10.0**exponent:g}"
-    return "10" + str(exponent).translate(str.maketrans("-0123456789", SUPERSCRIPTS))
+    return "10" + str(exponent).translate(_RAISED)
 
 
 def _mark(item: Series, across: _Scale, up: _Scale) -> Mark:
@@ -266,10 +303,16 @@ def _polyline(x: Values, y: Values) -> str:
 
 
 def _steps(x: Values, y: Values) -> str:
-    """Return a histogram: x are the middles of its bins."""
-    half = float(np.diff(x).min()) / 2 if x.size > 1 else 2.0  # bins without pixels are not drawn
-    parts = [f"{a - half:.1f} {b:.1f}L{a + half:.1f} {b:.1f}" for a, b in zip(x, y, strict=True)]
-    return "M" + "L".join(parts)
+    """Return a histogram: x are the middles of its bins, of which those without pixels are missing.
+
+    It is not drawn across a gap.
+    """
+    width = float(np.diff(x).min()) if x.size > 1 else 4.0
+    parts = []
+    for k, (a, b) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+        follows = k > 0 and a - float(x[k - 1]) < 1.5 * width
+        parts.append(f"{'L' if follows else 'M'}{a - width / 2:.1f} {b:.1f}H{a + width / 2:.1f}")
+    return "".join(parts)
 
 
 def _thinned(x: Values, y: Values) -> tuple[Values, Values]:

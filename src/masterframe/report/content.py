@@ -15,10 +15,13 @@ from masterframe.quality.archive import Master
 from masterframe.quality.detector import Detector, measure_detectors
 from masterframe.quality.masters import Comparison
 from masterframe.quality.verdicts import Check, Verdict, worst
-from masterframe.report.charts import Chart
-from masterframe.report.figures import Figure, detector_figures, master_figures
+from masterframe.report.charts import Chart, number, percent
+from masterframe.report.figures import Figure, master_figures
+from masterframe.report.transfer import detector_figures
 from masterframe.tiling import format_bytes
 
+OPEN = 8
+"""Masters whose pictures are open at once; of more, those that need a look."""
 PICTURED = 60
 """Masters that have pictures; the others, those that pass, have a row in the table."""
 PIXELS = 2_400_000
@@ -50,6 +53,11 @@ class Entry:
         """The most serious verdict of its tests."""
         return worst(item.verdict for item in self.checks)
 
+    @property
+    def needs_a_look(self) -> bool:
+        """Whether a test fails or nearly does."""
+        return self.verdict in ("fail", "warn")
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -73,7 +81,7 @@ class Content:
     """The verdict in one sentence."""
     entries: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...]
-    detectors: tuple[tuple[Detector, tuple[Figure, ...]], ...]
+    detectors: tuple[tuple[Detector, tuple[Chart, ...]], ...]
     record: Mapping[str, Any]
     """The record of the last run; empty without one."""
     not_made: tuple[Mapping[str, Any], ...]
@@ -86,6 +94,10 @@ class Content:
     def pictured(self) -> tuple[Entry, ...]:
         """The masters that have pictures."""
         return tuple(entry for entry in self.entries if entry.figures)
+
+    def is_open(self, entry: Entry) -> bool:
+        """Return whether a master's part of the page is open at first."""
+        return entry.needs_a_look or len(self.pictured) <= OPEN
 
 
 def gather(out: Path) -> Content:
@@ -291,7 +303,7 @@ def facts_of(entry: Entry) -> list[tuple[str, str]]:
     recipe = master.record.recipe
     facts = [
         ("frames", f"{master.record.frames} used, {len(master.left_out)} left out"),
-        ("size", " x ".join(map(str, reversed(master.planes["data"].shape)))),
+        ("size", " \u00d7 ".join(map(str, reversed(master.planes["data"].shape)))),
         ("median", f"{number(numbers.get('median'))}{unit}"),
         ("noise of a typical pixel", f"{number(numbers.get('typical'))}{unit}"),
         ("expected", f"{number(numbers.get('expected'))}{unit}"),
@@ -315,18 +327,8 @@ def facts_of(entry: Entry) -> list[tuple[str, str]]:
     if masters:
         facts.append(("calibrated by", ", ".join(masters)))
     if master.header.get("DATE-OBS"):
-        facts.append(("begun", f"{str(master.header['DATE-OBS'])[:19]} UTC"))
+        facts.append(("begun", f"{str(master.header['DATE-OBS'])[:19].replace('T', ' ')} UTC"))
     return facts
-
-
-def number(value: float | None) -> str:
-    """Return a number as a table has it; a dash for none."""
-    return "\u2013" if value is None or not math.isfinite(value) else f"{value:.4g}"
-
-
-def percent(value: float | None) -> str:
-    """Return a fraction in per cent; a dash for none."""
-    return "\u2013" if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
 
 
 def run_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -335,7 +337,7 @@ def run_facts(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         return []
     seconds, read = record.get("seconds") or 0.0, record.get("bytes_read") or 0
     facts = [
-        ("ended", str(record.get("ended", ""))),
+        ("ended", str(record.get("ended", "")).replace("T", " ").replace("+00:00", " UTC")),
         ("took", f"{seconds:.1f} s"),
         ("combined", format_bytes(read)),
         ("throughput", f"{format_bytes(read / seconds)}/s" if read and seconds else "\u2013"),

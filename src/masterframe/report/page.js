@@ -1,5 +1,22 @@
 "use strict";
 (() => {
+  // what a link leads to, and what is printed, is open
+  const all = [...document.querySelectorAll("details")];
+  const reveal = () => {
+    const section = location.hash && document.getElementById(location.hash.slice(1));
+    const details = section && section.querySelector("details");
+    if (details) { details.open = true; section.scrollIntoView(); }
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = all.filter((item) => !item.open);
+    for (const item of opened) { item.open = true; }
+  });
+  addEventListener("afterprint", () => { for (const item of opened) { item.open = false; } });
+})();
+(() => {
   const section = document.getElementById("blink");
   const images = [...document.querySelectorAll("img[data-blink]")];
   if (!section || images.length < 2) return;
@@ -9,10 +26,11 @@
   for (const select of [first, second]) {
     images.forEach((item, index) => select.add(new Option(item.dataset.blink, String(index))));
   }
-  // two of one size, if there are: of one kind they lie side by side
+  // a master and that of another night, if there is one; else two of one size
   const size = (item) => `${item.getAttribute("width")} ${item.getAttribute("height")}`;
-  const like = images.findIndex((item, index) => index > 0 && size(item) === size(images[0]));
-  second.value = String(like > 0 ? like : 1);
+  const file = (item) => item.dataset.blink.slice(item.dataset.blink.indexOf("/"));
+  const like = (same) => images.findIndex((item, index) => index > 0 && same(item) === same(images[0]));
+  second.value = String([like(file), like(size), 1].find((index) => index > 0));
   let turned = false, timer = 0;
   const show = () => {
     const shown = images[Number((turned ? second : first).value)];

@@ -13,6 +13,7 @@ from typing import Any
 
 from masterframe.errors import StorageError, UsageError
 from masterframe.quality.archive import REPORT_FOLDER
+from masterframe.report import charts
 from masterframe.report import content as contents
 
 PAGE = f"{REPORT_FOLDER}/index.html"
@@ -68,8 +69,8 @@ def render(found: contents.Content) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": contents.number,
-        "percent": contents.percent,
+        "number": charts.number,
+        "percent": charts.percent,
         "text": _text,
         "name": lambda path: _text(Path(path).name),
     }
