@@ -89,6 +89,22 @@ def test_a_planted_fault_is_named_by_the_right_test(clean, tmp_path, fault):
     assert [row.kept for row in rows] == [0]
     assert expected in rows[0].status
     assert "is beyond" in rows[0].status or fault == "shutter closed"
+    seen_in_the_report(tmp_path / "out", name, closed=fault == "shutter closed")
+
+
+def seen_in_the_report(out, name, *, closed=False):
+    """Assert that a frame stands out in the picture that is there for it, and no other does."""
+    document = json.loads((out / "report" / "report.json").read_text())
+    (master,) = [item for item in document["masters"] if item["left_out"]]
+    (bad,) = master["left_out"]
+    assert bad["path"].endswith(name)
+    levels = [row["level"] for row in master["inputs"]]
+    assert master["charts"]["Level of each frame"].endswith("; 1 left out.")
+    if closed:
+        assert bad["level"] < 0.05 * min(levels)
+        return
+    assert bad["unlike"] > 1 > max(row["unlike"] for row in master["inputs"])
+    assert master["charts"]["Frames beside each other"].endswith(f", {name}.")
 
 
 def test_a_flat_through_another_filter_than_its_header_says_is_left_out(clean, tmp_path):
@@ -99,6 +115,7 @@ def test_a_flat_through_another_filter_than_its_header_says_is_left_out(clean, t
     outcomes = reduce_night(folder, tmp_path / "out")
     notes = [note for item in outcomes.values() for note in item.notes if "left out" in note]
     assert [note.startswith(f"left out {wrong}: structure ") for note in notes] == [True]
+    seen_in_the_report(tmp_path / "out", wrong.name)
 
 
 def test_nothing_is_said_of_good_frames(clean, tmp_path):
@@ -118,6 +135,10 @@ def test_a_lamp_that_drifts_loses_its_outermost_frames(clean, tmp_path):
     notes = [note for item in outcomes.values() for note in item.notes if "left out" in note]
     assert [note.split(": ")[0][-8:-5] for note in notes] == ["001", "006"], notes
     assert all("drift 0." in note for note in notes)
+    document = json.loads((tmp_path / "out" / "report" / "report.json").read_text())
+    (master,) = [item for item in document["masters"] if item["left_out"]]
+    assert all(row["unlike"] > 1 for row in master["left_out"])
+    assert master["charts"]["Level of each frame"].endswith("; 2 left out.")
 
 
 def test_light_that_wanders_from_flat_to_flat_is_no_fault_of_one(clean, tmp_path):

@@ -123,7 +123,12 @@ def test_every_picture_of_a_master_is_there_with_words(simulated):
     for title in (
         *("The master", "Where it is least smooth", "Values not used", "Illumination", "Dust"),
         *("Masked pixels", "Power spectrum", "Values", "Profile by columns", "Profile by rows"),
-        *("Noise against the number of frames", "Level of each frame", "Noise of each frame"),
+        *(
+            "Noise against the number of frames",
+            "Level of each frame",
+            "Frames beside each other",
+            "Noise of each frame",
+        ),
         *("Rejected of each frame", "Values kept in a pixel", "Hot pixels", "Photon transfer"),
         *("Dark level against exposure time", "Ratio to the previous master"),
         "Difference from the previous master",

@@ -82,6 +82,8 @@ class ImageJob:
     it (adu), where they were measured."""
     extra: Mapping[str, float] = field(default_factory=dict)
     """Numbers of the table QUALITY that were found before combining."""
+    unlike: tuple[float, ...] = ()
+    """How unlike the others each frame is, where they were compared: above 1 it fails a test."""
     changed: Changed | None = None
     """Values that stand for the stored ones of the frames."""
 
@@ -119,6 +121,8 @@ class LeftOut:
     """Why it was left out."""
     levels: tuple[float, ...] = ()
     """Level of each image (adu), where it was measured."""
+    unlike: tuple[float, ...] = ()
+    """How unlike the others each image is, where they were compared."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +251,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
             images=sort(image.images),
             levels=sort(image.levels),
             pixel_noises=sort(image.pixel_noises),
+            unlike=sort(image.unlike),
             weights=sort(image.weights),
             uncertainties=sort(image.uncertainties),
             calibration=replace(

@@ -245,9 +245,11 @@ def inputs_table(
     for item in job.left_out:
         for image, raw in zip(job.images, item.images, strict=True):
             row = _unused_row(item.source, image.name, raw.frame)
-            level = item.levels[job.images.index(image)] if item.levels else None
+            place = job.images.index(image)
+            level = item.levels[place] if item.levels else None
+            unlike = item.unlike[place] if item.unlike else None
             found = fits.datasum(raw.frame)
-            rows.append(replace(row, status=item.reason, datasum=found, level=level))
+            rows.append(replace(row, status=item.reason, datasum=found, level=level, unlike=unlike))
     return tables.inputs_table(rows, [_record(image) for image in job.images])
 
 
@@ -321,6 +323,7 @@ def _input_row(
         missing=int(counts["missing"][index]),
         noise=float(totals.noise[index]) if kept else None,
         pixelnoise=image.pixel_noises[index][0] if image.pixel_noises else None,
+        unlike=image.unlike[index] if image.unlike else None,
         pixelsignal=image.pixel_noises[index][1] if image.pixel_noises else None,
         status=_status(kept, job.flags[index] if job.flags else ""),
     )

@@ -26,9 +26,17 @@ from masterframe.model import (
     Rejection,
     Section,
 )
-from masterframe.quality.frames import Group, faults, group_numbers, have_majority, judge
+from masterframe.quality.frames import (
+    Group,
+    fault,
+    group_numbers,
+    have_majority,
+    judge,
+    unlike,
+)
 from masterframe.quality.sketch import Sketch
 from masterframe.quality.transfer import pixel_noises
+from masterframe.quality.verdicts import Check
 
 FAINT = 0.05
 """A flat whose level is below this fraction of the median level of its group saw no light."""
@@ -49,10 +57,13 @@ def master_job(
     facts = _frame_facts(product, config, out, resources)
     lit, unfit = _fit(product, facts)
     sketches = _sketches(product, config, out, lit, resources)
-    reasons = _faults(product, config, lit, sketches)
+    judged = _judged(product, config, lit, sketches)
+    reasons = {path: fault(sum(own, start=())) for path, own in judged.items()}
     leave_out = config.quality.frames.action == "leave-out" and have_majority([*reasons.values()])
     odd = [exposure for exposure in lit if leave_out and reasons.get(exposure.path)]
-    unfit += [_left_out(item, reasons[item.path], sketches[item.path]) for item in odd]
+    unfit += [
+        _left_out(item, reasons[item.path], sketches[item.path], judged[item.path]) for item in odd
+    ]
     exposures = [exposure for exposure in lit if exposure not in odd]
     recipes, notes = resolve_recipes(product, exposures)
     inputs = tuple(_input(exposure) for exposure in exposures)
@@ -63,6 +74,7 @@ def master_job(
             _with_sketches(
                 _image_job(product, config, out, recipe, exposures, index),
                 [sketches[exposure.path][index] for exposure in exposures if sketches],
+                [judged[exposure.path][index] for exposure in exposures if judged],
                 light=product.kind == "flat",
             ),
             adjust,
@@ -306,7 +318,8 @@ def _fit(
     for exposure in product.exposures:
         reason = next(filter(None, map(_unfit, levels[exposure.path], typical)), "")
         if reason:
-            unfit.append(jobs.LeftOut(_input(exposure), exposure.images, reason))
+            own = tuple(levels[exposure.path])
+            unfit.append(jobs.LeftOut(_input(exposure), exposure.images, reason, own))
         else:
             used.append(exposure)
     if not used:
@@ -347,13 +360,13 @@ def _sketches(
     }
 
 
-def _faults(
+def _judged(
     product: Product,
     config: Config,
     exposures: Sequence[Exposure],
     sketches: Mapping[str, Sequence[Sketch]],
-) -> dict[str, str]:
-    """Return what is wrong with each exposure beside the others, '' for nothing, by its path."""
+) -> dict[str, tuple[tuple[Check, ...], ...]]:
+    """Return the tests of each image of each exposure beside the others, by its path."""
     if not sketches:
         return {}
     group = Group(
@@ -362,10 +375,9 @@ def _faults(
         sky=any(_is_sky(exposure) for exposure in exposures),
     )
     columns = zip(*(sketches[exposure.path] for exposure in exposures), strict=True)
-    judged = [judge(column, group, config.quality.frames) for column in columns]
-    together = [sum(own, start=()) for own in zip(*judged, strict=True)]
-    found = faults(together)
-    return {exposure.path: reason for exposure, reason in zip(exposures, found, strict=True)}
+    images = [judge(column, group, config.quality.frames) for column in columns]
+    frames = zip(*images, strict=True)
+    return {exposure.path: own for exposure, own in zip(exposures, frames, strict=True)}
 
 
 def _is_sky(exposure: Exposure) -> bool:
@@ -374,13 +386,24 @@ def _is_sky(exposure: Exposure) -> bool:
     return any(word in words for word in SKY_WORDS)
 
 
-def _left_out(exposure: Exposure, reason: str, sketches: Sequence[Sketch]) -> jobs.LeftOut:
+def _left_out(
+    exposure: Exposure,
+    reason: str,
+    sketches: Sequence[Sketch],
+    judged: Sequence[Sequence[Check]],
+) -> jobs.LeftOut:
     levels = tuple(sketch.level for sketch in sketches)
-    return jobs.LeftOut(_input(exposure), exposure.images, reason, levels)
+    return jobs.LeftOut(
+        _input(exposure), exposure.images, reason, levels, tuple(map(unlike, judged))
+    )
 
 
 def _with_sketches(
-    image: jobs.ImageJob, sketches: Sequence[Sketch], *, light: bool
+    image: jobs.ImageJob,
+    sketches: Sequence[Sketch],
+    judged: Sequence[Sequence[Check]],
+    *,
+    light: bool,
 ) -> jobs.ImageJob:
     """Return an image with the levels and noises of its frames, and what they say together."""
     if not sketches:
@@ -388,6 +411,7 @@ def _with_sketches(
     return replace(
         image,
         levels=tuple(sketch.level for sketch in sketches),
+        unlike=tuple(map(unlike, judged)),
         pixel_noises=pixel_noises(sketches, light=light),
         extra=group_numbers(sketches),
     )

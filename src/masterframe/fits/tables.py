@@ -79,6 +79,8 @@ class InputRow:
     """Noise of one pixel beside its neighbours (adu), where it was measured."""
     pixelsignal: float | None = None
     """Mean of the pixels that told it (adu)."""
+    unlike: float | None = None
+    """How unlike the others it is, where they were compared: above 1 it fails a test."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +103,10 @@ class QualityRow:
     """pass, warn, fail or not judged; '' for a number that is not tested."""
 
 
-LATER = ("pixelnoise", "pixelsignal")
+LATER = ("pixelnoise", "pixelsignal", "unlike")
 """Columns that masters of earlier versions do not have."""
-_UNITS = {"size": "byte", "mtime_ns": "ns", "exptime": "s", "level": "adu"} | dict.fromkeys(
-    LATER, "adu"
-)
+_UNITS = {"size": "byte", "mtime_ns": "ns", "exptime": "s"}
+_UNITS |= dict.fromkeys(("level", "pixelnoise", "pixelsignal"), "adu")
 _KINDS = {"str": "A", "int": "K", "int | None": "K", "float": "D", "float | None": "D"}
 
 Row = TypeVar("Row", InputRow, QualityRow)

@@ -25,6 +25,8 @@ LEAST = 3
 """Frames of which one can be told to be unlike the others."""
 MINORITY = 0.5
 """At most this fraction of a group is at fault; more, and the group has no majority to judge by."""
+RATIOS = ("structure", "banding", "noise")
+"""Tests whose number is 1 where a frame is like the others."""
 CHANCE = 1e-6
 """Probability that a good frame's level is held to be off."""
 HUGE = 20.0
@@ -88,9 +90,23 @@ def judge(
     return tuple(tuple(checks) for checks in alone)
 
 
-def faults(checks: Sequence[Sequence[Check]]) -> list[str]:
-    """Return what is wrong with each frame of a group, '' with a good one."""
-    return ["; ".join(item.words() for item in own if item.verdict == "fail") for own in checks]
+def fault(checks: Sequence[Check]) -> str:
+    """Return what is wrong with a frame, '' with a good one."""
+    return "; ".join(item.words() for item in checks if item.verdict == "fail")
+
+
+def unlike(checks: Sequence[Check]) -> float:
+    """Return how unlike the others a frame is: the largest of its numbers, each over its limit.
+
+    Those that are ratios to the others begin at 1. NaN where nothing was judged.
+    """
+    least = dict.fromkeys(RATIOS, 1.0)
+    parts = [
+        (item.value - least.get(item.name, 0.0)) / (item.limit - least.get(item.name, 0.0))
+        for item in checks
+        if item.verdict != "not judged" and item.limit > least.get(item.name, 0.0)
+    ]
+    return max(parts, default=math.nan)
 
 
 def have_majority(reasons: Sequence[str]) -> bool:

@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 WIDTH, HEIGHT = 400.0, 250.0
 LEFT, RIGHT, TOP, BOTTOM = 68.0, 18.0, 10.0, 46.0
 TICKS = 5
+FINE = 2.5
+"""Powers of ten up to which a logarithmic axis has ticks between them."""
 LARGEST = 300.0
 """Powers of ten that a float can hold."""
 WHOLE = 1e7
@@ -226,6 +228,11 @@ class _Scale:
         return tuple(kept)
 
     def _powers(self) -> tuple[Tick, ...]:
+        if self.high - self.low < FINE:
+            decades = range(math.floor(self.low), math.ceil(self.high) + 1)
+            places = [n * 10.0**k for k in decades for n in (1, 2, 5)]
+            within = [x for x in places if self.low <= math.log10(x) <= self.high]
+            return self._apart([self._tick(x, _plain(x)) for x in within])
         first, last = math.ceil(self.low), math.floor(self.high)
         every = max(1, (last - first) // TICKS)
         return tuple(self._tick(10.0**k, _power(k)) for k in range(first, last + 1, every))
@@ -259,6 +266,11 @@ def _text(value: float, digits: int) -> str:
     if value and (abs(value) >= 1e6 or digits > 4):
         return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("-", "\u2212")
     return f"{value + 0.0:.{digits}f}".replace("-", "\u2212")
+
+
+def _plain(value: float) -> str:
+    """Return one, two or five times a power of ten."""
+    return f"{value:g}" if 1e-4 < value < 1e5 else number(value)
 
 
 def _power(exponent: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -28,6 +29,8 @@ from masterframe.tiling import sample_rows
 
 BINS = 160
 """Bins of a histogram, about."""
+LEAST_UNLIKE = 0.01
+"""Part of a limit below which a frame is like any other."""
 
 
 def histogram(master: Master, sample: NDArray[Any]) -> Chart | None:
@@ -228,6 +231,34 @@ def frame_noises(master: Master) -> Chart | None:
         axis,
         Axis(f"noise{unit}", low=0.0),
         f"{float(np.nanmin(noise)):.4g} to {float(np.nanmax(noise)):.4g}.",
+    )
+
+
+def frame_likeness(master: Master) -> Chart | None:
+    """Draw how unlike the others each frame is, over time: what the tests before combining said."""
+    rows = [*master.rows, *master.left_out]
+    found = values([math.nan if row.unlike is None else row.unlike for row in rows])
+    if not np.isfinite(found).any():
+        return None
+    found = np.maximum(found, LEAST_UNLIKE)
+    n = len(master.rows)
+    when, axis = _moments(rows)
+    flagged = np.array([row.status != "used" for row in master.rows], bool)
+    worst = int(np.nanargmax(found))
+    return draw(
+        "Frames beside each other",
+        "The worst test of each frame before it was combined: level, slope, structure, banding, "
+        "columns, noise or saturation, over its limit. Good: below the line; what is above it was "
+        "left out or flagged, and the table of these says by which test.",
+        [
+            Series(values([when.min(), when.max()]), values([1, 1]), "line", "limit", "bad"),
+            Series(when[:n][~flagged], found[:n][~flagged], "points", "used"),
+            Series(when[:n][flagged], found[:n][flagged], "points", "flagged", "bad"),
+            Series(when[n:], found[n:], "crosses", "left out", "bad"),
+        ],
+        axis,
+        Axis("worst test over its limit", log=True),
+        f"At most {found[worst]:.3g}, {Path(rows[worst].path).name}.",
     )
 
 

@@ -33,6 +33,7 @@ def master_figures(
         curves.histogram(master, sample),
         *curves.profiles(master, sample),
         curves.noise_law(master),
+        curves.frame_likeness(master),
         curves.frame_levels(master),
         curves.frame_noises(master),
         curves.frame_rejections(master),
