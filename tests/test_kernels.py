@@ -357,3 +357,16 @@ def test_raw_values_that_are_none() -> None:
         combine_block(np.zeros((3, 2, 5), "c8"), LoadTerms(), Recipe(), Floor(), np.arange(3))
     with pytest.raises(ValueError, match="3 frames with"):
         combine_block(np.zeros((3, 2, 5)), LoadTerms(), Recipe(), Floor(), np.arange(2))
+
+
+@pytest.mark.parametrize("number", [2**62, 2**64, 2**64 + 1, 10**30])
+def test_numbers_beyond_all_values_are_as_good_as_all_of_them(number):
+    raw = np.arange(1000, 1009, dtype=np.uint16).reshape(9, 1, 1)
+    raw[8] = 60000
+    for rejection, kept in (
+        (Rejection("minmax", nlow=number), 9),  # it would leave none, and so drops none
+        (Rejection("sigma", nkeep=number), 9),
+        (Rejection("sigma", max_iters=number), 8),
+    ):
+        found = combine_block(raw, LoadTerms(), Recipe(rejection), Floor(), np.arange(9))
+        assert found.count[0, 0] == kept, rejection

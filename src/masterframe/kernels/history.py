@@ -189,7 +189,7 @@ def _first_codes(raw: Array, values: Array, left: Array, terms: LoadTerms) -> ND
 def _most_passes(rejection: Rejection) -> int:
     if "max_iters" not in RULES[rejection.rule].options:
         return 1
-    return 2**62 if rejection.max_iters == "all" else int(rejection.max_iters or 1)
+    return rules.NO_LIMIT if rejection.max_iters == "all" else int(rejection.max_iters or 1)
 
 
 def _run(

@@ -151,6 +151,8 @@ def _flatten(value: Any, words: list[int]) -> Any:
         words.extend(value.strides)
         return value.dtype.str, value.ndim, "strided"
     if kind is int or kind is bool:
+        if not -(2**63) <= value < 2**63:
+            raise OverflowError(f"{value} is no whole number of 64 bits")
         words.append(value)
         return kind
     if kind is float:

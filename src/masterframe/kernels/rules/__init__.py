@@ -39,6 +39,8 @@ from masterframe.kernels.registry import CENTERS, DEVIATIONS, RULES
 from masterframe.model import Rejection
 
 KEPT, LOW, HIGH = range(3)
+NO_LIMIT = 2**60
+"""More passes, or values, than there can be."""
 TRACED = 5
 """Numbers that a rule leaves in its trace."""
 
@@ -97,17 +99,16 @@ class Rule(NamedTuple):
 
 def params(rejection: Rejection, floor: Floor, frames: int) -> Params:
     """Return the numbers of a rejection that came from `registry.resolve_rejection`."""
-    no_limit = 2**62
     return Params(
         low=_number(rejection.low),
         high=_number(rejection.high),
         center=CENTERS.index(rejection.center or CENTERS[0]),
         deviation=DEVIATIONS.index(rejection.deviation or DEVIATIONS[0]),
-        ddof=int(rejection.ddof or 0),
-        max_iters=no_limit if rejection.max_iters == "all" else int(rejection.max_iters or 1),
-        nlow=int(rejection.nlow or 0),
-        nhigh=int(rejection.nhigh or 0),
-        nkeep=int(rejection.nkeep or 0),
+        ddof=_whole(rejection.ddof or 0),
+        max_iters=NO_LIMIT if rejection.max_iters == "all" else _whole(rejection.max_iters or 1),
+        nlow=_whole(rejection.nlow or 0),
+        nhigh=_whole(rejection.nhigh or 0),
+        nkeep=_whole(rejection.nkeep or 0),
         frames=int(frames),
         quant=float(floor.quant),
         poisson=float(floor.poisson),
@@ -118,6 +119,11 @@ def params(rejection: Rejection, floor: Floor, frames: int) -> Params:
         mad=tables.mad_factors(frames, corrected=bool(rejection.mad_correction)),
         critical=tables.critical_values(frames, rejection.alpha or 0.0),
     )
+
+
+def _whole(number: float) -> int:
+    """Return a number as one that compiled code holds: more than any pixel has values is enough."""
+    return min(int(number), NO_LIMIT)
 
 
 def _number(bound: float | None) -> float:
