@@ -21,8 +21,8 @@ SOURCE = ROOT / "src" / PACKAGE
 
 LAYERS = (
     {"errors", "names"},
-    {"model"},
-    {"tiling", "matching", "paths", "progress", "quantiles", "kernels", "overscan", "readout"},
+    {"model", "quantiles"},
+    {"tiling", "matching", "paths", "progress", "kernels", "overscan", "readout"},
     {"ahead", "fits", "cluster", "console", "scaling", "dialects"},
     {"framestack"},
     {"journal", "inventory", "stack", "calibrate", "simulate", "plan", "jobs"},

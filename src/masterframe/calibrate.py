@@ -157,19 +157,28 @@ def load_terms(
         amplifiers (`strips_of`).
     """
     rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
+    levels = _overscan(block, rows, calibration, columns).astype(recipe.dtype)
+    return columns_of(_shared_terms(rows, calibration, recipe), columns)._replace(
+        overscan=levels,
+        frame_mask=_no_mask() if mask is None else _kept_mask(mask, calibration, columns),
+    )
+
+
+def _shared_terms(rows: range, calibration: Calibration, recipe: Recipe) -> kernels.LoadTerms:
+    """Gather what the load step needs for some rows in all columns, but for what frames tell."""
     work = np.dtype(recipe.dtype)
     threshold = recipe.rejection if recipe.rejection.rule == "threshold" else None
     bias = None if calibration.dark and calibration.dark_holds_bias else calibration.bias
     return kernels.LoadTerms(
-        overscan=_overscan(block, rows, calibration, columns).astype(work),
-        bias=_master_rows(bias, rows, work)[:, columns],
-        dark=_master_rows(calibration.dark, rows, work)[:, columns],
+        overscan=np.zeros((0, 0), work),
+        bias=_master_rows(bias, rows, work),
+        dark=_master_rows(calibration.dark, rows, work),
         dark_ratio=_per_frame(calibration.dark_ratio, work),
-        flat=_flat_rows(calibration.flat, rows, work)[:, columns],
+        flat=_flat_rows(calibration.flat, rows, work),
         scale=_per_frame(calibration.scale, work),
         zero=_per_frame(calibration.zero, work),
-        bad=bad_rows(calibration, rows)[:, columns],
-        frame_mask=_no_mask() if mask is None else _kept_mask(mask, calibration, columns),
+        bad=bad_rows(calibration, rows),
+        frame_mask=_no_mask(),
         saturation=_bound(recipe.saturation, np.inf),
         raw_low=_bound(threshold.low if threshold else None, -np.inf),
         raw_high=_bound(threshold.high if threshold else None, np.inf),
@@ -216,12 +225,14 @@ def apply(
         Calibrated values, NaN where nothing valid is known.
     """
     recipe = recipe or Recipe()
-    parts = []
-    for columns in strips_of(calibration, slice(None)):
-        terms = load_terms(block, row0, calibration, recipe, step=step, columns=columns)
-        raw = trim_columns(block, calibration)[:, :, columns]
-        parts.append(kernels.calibrate_block(raw, terms, np.dtype(recipe.dtype)))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    work, raw = np.dtype(recipe.dtype), trim_columns(block, calibration)
+    rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
+    shared, out = _shared_terms(rows, calibration, recipe), np.empty(raw.shape, work)
+    for columns in strips_of(calibration, ALL):
+        levels = _overscan(block, rows, calibration, columns).astype(work)
+        terms = columns_of(shared, columns)._replace(overscan=levels)
+        out[:, :, columns] = kernels.calibrate_block(raw[:, :, columns], terms, work)
+    return out
 
 
 def strips_of(calibration: Calibration, columns: slice) -> list[slice]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from masterframe import __version__, calibrate, fits, journal
 from masterframe.fits import headers, legal, masters, tables, write
 from masterframe.fits.stamps import Stamp
-from masterframe.model import Calibration, Image, MaskBit, Recipe
+from masterframe.model import Calibration, Image, MaskBit, Noise, Recipe
 
 BAND_BYTES = 2 << 20
 """Bytes of one plane, in float64, that are in memory at a time: some ten of them are."""
@@ -157,24 +157,27 @@ def calibrated_planes(
     planes = {"data": data, "mask": _mask(raw, data, row0, image)}
     if "uncert" in image.planes:
         flat, signal = calibrate.flat_and_signal(data, row0, image.calibration)
-        gain, read_noise = _noise_of(image, row0, data.shape)
-        variance = (gain * np.maximum(signal, 0) + read_noise**2) / (gain * flat) ** 2
+        variance = np.empty(data.shape)
+        for part, noise in _noise_of(image, row0, data.shape):
+            gain, read_noise = np.float64(noise.gain or 1.0), np.float64(noise.read_noise or 0.0)
+            counted = gain * np.maximum(signal[part], 0) + read_noise**2
+            variance[part] = counted / (gain * flat[part]) ** 2
         variance += calibrate.shared_variance(data, (row0, calibrate.ALL), image.calibration)
         planes["uncert"] = np.sqrt(variance).astype(dtype)
     return planes
 
 
-def _noise_of(image: CalibratedImage, row0: int, shape: tuple[int, int]) -> tuple[Any, Any]:
-    """Return gain and read noise of some rows: of each pixel where amplifiers differ."""
-    noise, calibration = image.recipe.noise, image.calibration
-    if not calibration.amplifiers:
-        return noise.gain or 1.0, noise.read_noise or 0.0
-    gain, read_noise = np.ones(shape), np.zeros(shape)
-    for columns in calibrate.strips_of(calibration, calibrate.ALL):
-        rows = range(row0, row0 + shape[0])
-        for part, own in calibrate.noise_parts(calibration, columns, rows, noise):
-            gain[part, columns], read_noise[part, columns] = own.gain, own.read_noise
-    return gain, read_noise
+def _noise_of(
+    image: CalibratedImage, row0: int, shape: tuple[int, int]
+) -> list[tuple[tuple[slice, slice], Noise]]:
+    """Return gain and read noise of some rows, of the part of each amplifier where they differ."""
+    calibration, noise = image.calibration, image.recipe.noise
+    rows = range(row0, row0 + shape[0])
+    return [
+        ((part, columns), own)
+        for columns in calibrate.strips_of(calibration, calibrate.ALL)
+        for part, own in calibrate.noise_parts(calibration, columns, rows, noise)
+    ]
 
 
 def _mask(

@@ -13,6 +13,7 @@ from numpy.polynomial import chebyshev, legendre
 from numpy.typing import NDArray
 
 from masterframe.model import OverscanModel
+from masterframe.quantiles import row_medians
 
 Levels = NDArray[np.float64]
 
@@ -32,9 +33,9 @@ def row_levels(strip: NDArray[Any], model: OverscanModel) -> Levels:
     -------
     array (..., rows)
     """
-    values = strip.astype(np.float64)
     if model.method != "mean":
-        return np.asarray(np.median(values, axis=-1))
+        return row_medians(strip).astype(np.float64, copy=False)
+    values = strip.astype(np.float64)
     keep = np.isfinite(values)
     for _ in range(model.iterations):
         good = np.where(keep, values, np.nan)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from masterframe import calibrate, fits
 from masterframe.levels import noise_of
 from masterframe.model import Calibration, Frame, Recipe, Section
-from masterframe.quantiles import grouped_median
+from masterframe.quantiles import grouped_median, median_of
 
 CELLS = 16
 """Cells along each axis."""
@@ -132,7 +132,7 @@ def _level(values: NDArray[Any]) -> float:
     """Return the median of the good values of about PIXELS of them; NaN of a mostly bad frame."""
     sample = values[:, :: max(1, values.size // PIXELS)]
     good = sample[np.isfinite(sample)]
-    return float(np.median(good)) if 2 * good.size >= sample.size else math.nan
+    return median_of(good) if 2 * good.size >= sample.size else math.nan
 
 
 def _noise(values: NDArray[Any]) -> float:
