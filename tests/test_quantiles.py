@@ -73,3 +73,34 @@ def test_noise_of_whole_numbers_is_alike_in_like_frames():
     frames = [np.rint(rng.normal(100.3, 0.87, (256, 256))) for _ in range(5)]
     found = [noise_of(frame, quantiles.grouped_median) for frame in frames]
     assert found == pytest.approx([np.hypot(0.87, 12**-0.5)] * 5, rel=0.08)
+
+
+SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 40))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "uint32", "int64"])
+@given(shape=SHAPES, seed=st.integers(0, 99))
+def test_medians_of_rows_of_integers_are_those_of_numpy(dtype, shape, seed):
+    ends = np.iinfo(dtype)
+    rng = np.random.default_rng(seed)
+    narrow = rng.integers(max(ends.min, -3), 4, shape).astype(dtype)
+    wide = rng.integers(ends.min, ends.max, shape, dtype=dtype, endpoint=True)
+    for values in (narrow, wide):
+        expected = np.median(values.astype(np.float64), axis=-1)
+        found = quantiles.row_medians(values)
+        assert found.dtype == np.float64
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(shape=SHAPES, seed=st.integers(0, 99))
+def test_medians_of_rows_of_floats_are_those_of_numpy(dtype, shape, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.normal(0, 10.0 ** rng.integers(-30, 30), shape).astype(dtype)
+    values[rng.random(shape) < 0.02] = np.nan
+    values[rng.random(shape) < 0.1] = np.inf
+    with np.errstate(invalid="ignore"):
+        expected = np.median(values, axis=-1)
+        found = quantiles.row_medians(values)
+    assert found.dtype == expected.dtype
+    assert np.array_equal(found, expected, equal_nan=True)

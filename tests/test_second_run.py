@@ -370,6 +370,9 @@ def test_a_stamp_is_settled_a_tick_after_its_last_change():
     assert not Stamp(1, new, old, 1).is_settled(now)
     assert not Stamp(1, old, new, 1).is_settled(now)
     assert not Stamp(1, 99 * now, old, 1).is_settled(now)
+    whole = 5_000_000_000  # a clock of seconds
+    assert not Stamp(1, whole, whole, 1).is_settled(whole + 30 * stamps.TICK_NS)
+    assert Stamp(1, whole, whole, 1).is_settled(whole + 30 * stamps.TICK_NS + 1)
 
 
 # --- what is remembered is what was read ----------------------------------------------------------

@@ -31,9 +31,11 @@ class Stamp(NamedTuple):
         """Return whether any later change would show: the file was left alone for a while.
 
         What is written in the same tick of the clock as the last change leaves no trace. So a file
-        that was read at `now_ns` is known by its stamp only if it had been older than a tick.
+        that was read at `now_ns` is known by its stamp only if it had been older than a tick; where
+        the clock is one of whole seconds, perhaps of another machine, than thirty.
         """
-        return max(self.mtime_ns, self.ctime_ns) < now_ns - TICK_NS
+        ticks = 1 if self.ctime_ns % 1_000_000_000 else 30
+        return max(self.mtime_ns, self.ctime_ns) < now_ns - ticks * TICK_NS
 
     @property
     def is_fine(self) -> bool:

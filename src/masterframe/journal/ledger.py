@@ -80,7 +80,11 @@ class Ledger:
         """Write down what was noted, for the next run; only for who holds the lock."""
         if not self._is_new:
             return
-        products = {output: list(record) for output, record in self._records.items()}
+        products = {
+            output: list(record)
+            for output, record in self._records.items()
+            if stamps.look_at(f"{self._out}/{output}", follow=False)
+        }
         with contextlib.suppress(OSError):  # a full disk is found by what matters more
             documents.write_document(
                 self._out / STATE_FOLDER / NAME,
