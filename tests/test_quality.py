@@ -18,10 +18,11 @@ from cleannights import CAMERA, clean_spec, forget_noise
 from masterframe import simulate
 from masterframe.config import load_config
 from masterframe.fits import tables
+from masterframe.model import Section
 from masterframe.quality import archive, detector
 from masterframe.quality.frames import student_quantile
 from masterframe.quality.masters import compare, line_medians, outstanding, unshared_noise
-from masterframe.quality.sketch import RUN
+from masterframe.quality.sketch import RUN, runs_within
 from masterframe.quality.transfer import alone, pixel_noises
 from masterframe.quality.verdicts import check, worst
 from nights import call, make_plan, night, reduce_night, reduce_plan
@@ -408,6 +409,43 @@ def test_gain_and_read_noise_come_out_within_two_per_cent(tmp_path, gain, read_n
     assert found.dark_current == pytest.approx(usual, rel=0.25)
     assert found.hot == pytest.approx(camera.hot_fraction * 256 * 272, rel=0.1)
     assert found.notes == ()
+
+
+def test_every_amplifier_has_its_own_gain_and_read_noise(tmp_path):
+    camera = simulate.Camera((256, 272), 24, amplifiers=2, amplifier_spread=0.3, full_well=6e4)
+    spec = simulate.NightSpec(
+        camera, bias=8, darks={}, flats={"V": 8}, science={}, trails=False, seed=8
+    )
+    made = simulate.simulate_night(tmp_path, spec, workers=2)
+    reduce_night(made.night, tmp_path / "out")
+    (found,) = detector.measure_detectors(archive.known_masters(tmp_path / "out"))
+    (name,) = made.extensions
+    truth = made.extension(name).amplifiers
+    assert [own.section for own in found.amplifiers] == ["[1:136,1:256]", "[137:272,1:256]"]
+    assert abs(truth[0].gain / truth[1].gain - 1) > 0.1
+    for own, true in zip(found.amplifiers, truth, strict=True):
+        assert own.gain == pytest.approx(true.gain, rel=0.02)
+        assert own.read_noise == pytest.approx(true.read_noise, rel=0.02)
+        assert (own.gain_given, own.read_noise_given) == (true.gain, true.read_noise)
+    assert found.notes == ()
+    rows = {row.name: row for row in tables.read_quality(next((tmp_path / "out").rglob("*bias*")))}
+    assert rows["ampnoise2"].description == "noise of a pixel of one frame, amplifier 2 (adu)"
+    report = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert "amplifier 2, [137:272,1:256]" in report
+
+
+def test_runs_of_pixels_that_lie_in_a_section_are_told():
+    """They are those of the sampled rows whose eight pixels all lie in it."""
+    runs = np.arange(RUN * 12).reshape(RUN, 12)
+    sketch = SimpleNamespace(runs=runs, rows=np.zeros(3), row_step=5, width=40)
+    starts = [0, 8, 16, 24]
+    for section in (Section(0, 15, 0, 40), Section(0, 5, 8, 24), Section(5, 11, 9, 40)):
+        expected = [
+            section.y0 <= y < section.y1 and section.x0 <= x and x + RUN <= section.x1
+            for y in (0, 5, 10)
+            for x in starts
+        ]
+        assert runs_within(sketch, section).tolist() == expected
 
 
 REAL = {

@@ -369,6 +369,10 @@ QUALITY = {
     "correlation": "scatter of large areas of frames over that of uncorrelated noise",
 }
 """Numbers of the QUALITY table and what they are."""
+_OF_AMPLIFIERS = {
+    "ampnoise": "noise of a pixel of one frame, amplifier {} (adu)",
+    "ampsignal": "mean of the pixels that told it, amplifier {} (adu)",
+}
 _IN_UNIT = ("median", "scatter", "noise", "typical", "expected", "hotlevel", "mean")
 _ADU = ("norm", "norm00", "norm01", "norm10", "norm11", "framenoise", "oscnoise", "wander")
 
@@ -448,7 +452,7 @@ def quality_table(
     rows = []
     for image, measured, found in zip(job.images, numbers, tests, strict=True):
         rows += [
-            tables.QualityRow(name, value, units.get(name, ""), QUALITY[name], image.name)
+            tables.QualityRow(name, value, units.get(name, ""), _described(name), image.name)
             for name, value in measured.items()
         ]
         rows += [
@@ -463,3 +467,11 @@ def quality_table(
             for item in found
         ]
     return tables.quality_table(rows)
+
+
+def _described(name: str) -> str:
+    """Return what a number of the QUALITY table is."""
+    kind = name.rstrip("0123456789")
+    if kind in _OF_AMPLIFIERS:
+        return _OF_AMPLIFIERS[kind].format(name.removeprefix(kind))
+    return QUALITY[name]

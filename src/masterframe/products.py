@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import masterframe.calibrated as frames
-from masterframe import calibrate, freshness, jobs, journal, scaling, store
+from masterframe import calibrate, freshness, jobs, journal, readout, scaling, store
 from masterframe.errors import PlanError
 from masterframe.fits import masters, tables
 from masterframe.kernels.small import MIN_TRUSTED
@@ -35,7 +35,7 @@ from masterframe.quality.frames import (
     unlike,
 )
 from masterframe.quality.sketch import Sketch
-from masterframe.quality.transfer import pixel_noises
+from masterframe.quality.transfer import amplifier_numbers, pixel_noises
 from masterframe.quality.verdicts import Check
 
 FAINT = 0.05
@@ -408,12 +408,17 @@ def _with_sketches(
     """Return an image with the levels and noises of its frames, and what they say together."""
     if not sketches:
         return image
+    kept = readout.places(image.calibration.amplifiers)
+    sections = [kept[one.data] for one in image.calibration.amplifiers]
     return replace(
         image,
         levels=tuple(sketch.level for sketch in sketches),
         unlike=tuple(map(unlike, judged)),
         pixel_noises=pixel_noises(sketches, light=light),
-        extra=group_numbers(sketches),
+        extra={
+            **group_numbers(sketches),
+            **amplifier_numbers(sketches, sections, light=light),
+        },
     )
 
 

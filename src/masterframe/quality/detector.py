@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,6 +52,22 @@ class DarkLevel:
 
 
 @dataclass(frozen=True, slots=True)
+class AmplifierNumbers:
+    """Numbers of one of several amplifiers that read an image."""
+
+    section: str
+    """Raw pixels that it reads, as FITS writes them."""
+    gain: float | None
+    """Electrons per adu, from the photon transfer of its pixels."""
+    gain_given: float | None
+    """The same as header or configuration have it."""
+    read_noise: float | None
+    """Noise of one read from bias frames (unit of the detector's)."""
+    read_noise_given: float | None
+    """The same as header or configuration have it (electrons)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Detector:
     """Numbers of one detector, or of one amplifier where each has an image of its own."""
 
@@ -88,6 +104,8 @@ class Detector:
     """Insensitive pixels of the flat with the most."""
     notes: tuple[str, ...]
     """Where measured and given numbers do not agree."""
+    amplifiers: tuple[AmplifierNumbers, ...] = ()
+    """Each of them, where several read the image."""
 
 
 def measure_detectors(masters: Sequence[Master]) -> list[Detector]:
@@ -178,21 +196,50 @@ def _measure(name: str, extension: str, masters: Sequence[Master]) -> Detector:
         hot=max((item.numbers.get("nhot", 0.0) for item in kinds["dark"]), default=None),
         dead=max((item.numbers.get("nflatlow", 0.0) for item in kinds["flat"]), default=None),
         notes=(),
+        amplifiers=tuple(_amplifiers(masters[0], bias, kinds["flat"])),
     )
     return _with_notes(found)
 
 
+def _amplifiers(
+    master: Master, bias: Master | None, flats: Sequence[Master]
+) -> Iterator[AmplifierNumbers]:
+    """Yield the numbers of each amplifier of an image."""
+    rounding = master.record.recipe.noise.step**2 / 12
+    for number, one in enumerate(master.record.amplifiers, start=1):
+        noise = bias.numbers.get(f"ampnoise{number}", math.nan) if bias else math.nan
+        read = math.sqrt(max(noise**2 - rounding, 0.0)) if math.isfinite(noise) else math.nan
+        floor = read**2 if math.isfinite(read) else 0.0
+        inverse = [
+            (own[f"ampnoise{number}"] ** 2 - floor - rounding) / own[f"ampsignal{number}"]
+            for own in (flat.numbers for flat in flats)
+            if own.get(f"ampsignal{number}", 0.0) > 0
+        ]
+        middle = statistics.median(inverse) if inverse else math.nan
+        gain = 1 / middle if middle > 0 else None
+        yield AmplifierNumbers(
+            section=one.data.to_fits(),
+            gain=gain,
+            gain_given=one.gain,
+            read_noise=_finite(read * (gain or one.gain or 1.0)),
+            read_noise_given=one.read_noise,
+        )
+
+
 def _with_notes(found: Detector) -> Detector:
-    pairs = [("gain", found.gain, found.gain_given, "e-/adu")]
-    if found.unit == "e-":
-        pairs.append(("read noise", found.read_noise, found.read_noise_given, "e-"))
-    notes = [
-        f"{what} measured as {measured:.3g} {unit}, given as {given:.3g}"
-        for what, measured, given, unit in pairs
-        if measured is not None and given and abs(measured / given - 1) > AGREE
-    ]
-    values = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    return Detector(**{**values, "notes": tuple(notes)})
+    """Say where measured and given numbers differ: of each amplifier, where there are several."""
+    notes = []
+    for own in found.amplifiers or (found,):
+        where = f"amplifier {own.section}: " if isinstance(own, AmplifierNumbers) else ""
+        pairs = [("gain", own.gain, own.gain_given, "e-/adu")]
+        if found.unit == "e-":
+            pairs.append(("read noise", own.read_noise, own.read_noise_given, "e-"))
+        notes += [
+            f"{where}{what} measured as {measured:.3g} {unit}, given as {given:.3g}"
+            for what, measured, given, unit in pairs
+            if measured is not None and given and abs(measured / given - 1) > AGREE
+        ]
+    return replace(found, notes=tuple(notes))
 
 
 def _finite(value: float) -> float | None:

@@ -59,6 +59,8 @@ class Sketch:
     """Means of the columns, in at most BINS bins."""
     runs: Plane
     """Values of neighbouring pixels, spread over the frame, shape (RUN, runs); NaN of bad ones."""
+    row_step: int
+    """Rows of the frame from one that was read to the next."""
     cell_pixels: int
     """Sampled pixels in a cell."""
     row_pixels: int
@@ -121,6 +123,7 @@ def sketch_frame(
         rows=grouped_median(thin).astype(np.float32),
         columns=_binned(values.mean(axis=0, dtype=np.float64), bins).astype(np.float32),
         runs=kept,
+        row_step=step,
         cell_pixels=max(1, values.size // CELLS**2),
         row_pixels=thin.shape[1],
         width=width,
@@ -142,8 +145,24 @@ def _noise(values: NDArray[Any]) -> float:
 def _runs(values: NDArray[Any], runs: int) -> Plane:
     rows, width = values.shape
     count = min(max(1, runs // rows), width // RUN)
-    starts = np.arange(count) * (width - RUN + 1) // max(count, 1)
+    starts = _starts(count, width)
     return np.stack([values[:, starts + step].ravel() for step in range(RUN)]).astype(np.float32)
+
+
+def _starts(count: int, width: int) -> NDArray[np.intp]:
+    """Return the columns at which the runs of a row begin."""
+    return np.arange(count) * (width - RUN + 1) // max(count, 1)
+
+
+def runs_within(sketch: Sketch, section: Section) -> NDArray[np.bool_]:
+    """Return which runs of a sketch lie in a section of the frame as it is kept."""
+    rows = len(sketch.rows)
+    count = sketch.runs.shape[1] // rows
+    y = np.arange(rows) * sketch.row_step
+    x = _starts(count, sketch.width)
+    across = (x >= section.x0) & (x + RUN <= section.x1)
+    along = (y >= section.y0) & (y < section.y1)
+    return np.asarray((along[:, None] & across).ravel())
 
 
 def _tamed(values: NDArray[Any], level: float, reach: float) -> NDArray[Any]:

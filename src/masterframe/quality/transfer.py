@@ -9,13 +9,15 @@ electronics ring, and one pixel is high if the one before was low.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.quality.sketch import RUN, Sketch
+from masterframe.model import Section
+from masterframe.quality.sketch import RUN, Sketch, runs_within
 from masterframe.quantiles import MAD_TO_SIGMA
 
 LEAST = 30
@@ -26,7 +28,9 @@ FAR = 5.0
 Array = NDArray[Any]
 
 
-def pixel_noises(sketches: Sequence[Sketch], *, light: bool) -> tuple[tuple[float, float], ...]:
+def pixel_noises(
+    sketches: Sequence[Sketch], *, light: bool, section: Section | None = None
+) -> tuple[tuple[float, float], ...]:
     """Return the noise of one pixel of each frame, and the light of the pixels that told it.
 
     Parameters
@@ -35,6 +39,8 @@ def pixel_noises(sketches: Sequence[Sketch], *, light: bool) -> tuple[tuple[floa
         One a frame of a group.
     light : bool
         Frames with light, which are compared after division by their level.
+    section : Section, optional
+        The part of the kept image that is asked for.
 
     Returns
     -------
@@ -45,6 +51,8 @@ def pixel_noises(sketches: Sequence[Sketch], *, light: bool) -> tuple[tuple[floa
     if len(sketches) < 2 or not (unit > 0).all():
         return ()
     values = np.stack([sketch.runs for sketch in sketches]).astype(np.float64)
+    if section is not None:
+        values = values[:, :, runs_within(sketches[0], section)]
     values = values[:, :, np.isfinite(values).all(axis=(0, 1))]
     if values.shape[2] < LEAST:
         return ()
@@ -60,6 +68,30 @@ def pixel_noises(sketches: Sequence[Sketch], *, light: bool) -> tuple[tuple[floa
         (math.sqrt(max(variance, 0.0)) * own, float(mean))
         for variance, own, mean in zip(variances, unit.tolist(), signal, strict=True)
     )
+
+
+def amplifier_numbers(
+    sketches: Sequence[Sketch], sections: Sequence[Section], *, light: bool
+) -> dict[str, float]:
+    """Return what each of several amplifiers reads: ``ampnoise1``, ``ampsignal1`` (adu) and so on.
+
+    Parameters
+    ----------
+    sketches : sequence of Sketch
+        One a frame of a group.
+    sections : sequence of Section
+        What each amplifier reads of the kept image.
+    light : bool
+        Frames with light.
+    """
+    found: dict[str, float] = {}
+    for number, section in enumerate(sections, start=1):
+        pixels = pixel_noises(sketches, light=light, section=section)
+        if pixels:
+            variance = statistics.median(noise**2 for noise, _ in pixels)
+            found[f"ampnoise{number}"] = math.sqrt(variance)
+            found[f"ampsignal{number}"] = statistics.median(signal for _, signal in pixels)
+    return found
 
 
 def alone(about_mean: Sequence[float]) -> list[float]:
