@@ -133,6 +133,19 @@ def test_a_damaged_file_is_compiled_again(tmp_path: Path, harm: Any) -> None:
     assert run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()[1:] == ["False"]
 
 
+def test_that_something_is_compiled_is_said_once(tmp_path: Path) -> None:
+    code = """
+import numpy as np
+from masterframe.kernels import announced, swap16, word_sums
+with announced(print):
+    swap16(np.ones(2, np.uint16))
+    word_sums(np.ones((1, 1, 4), np.uint16))
+"""
+    (line,) = run(code, MASTERFRAME_CACHE=str(tmp_path)).stdout.splitlines()
+    assert line.startswith("compiling: ")
+    assert run(code, MASTERFRAME_CACHE=str(tmp_path)).stdout == ""
+
+
 def test_arguments_reach_compiled_code_as_they_are() -> None:
     """Numbers of every type, arrays with and without gaps, tuples within tuples, and None."""
     given = Given(

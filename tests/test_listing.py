@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -110,9 +111,25 @@ def test_a_plan_says_what_each_product_takes_and_costs(night):
     assert "  bias: night/master_bias_bin1x1 (same set-up)" in lines
     assert "  as it comes" in lines
     assert lines[-1] == "2 of 3 products to make: 3 kB to read, 10 kB peak"
+    assert "  all else as above" not in lines
     document = listing.plan_document(plan, forecast)
     assert [item["forecast"]["bands"] for item in document["products"]] == [0, 1, 2]
     json.dumps(document, allow_nan=False)
+
+
+def test_what_was_said_of_the_product_before_is_not_said_again(night):
+    _, plan = nights.make_plan(night)
+    *_, science = plan.products
+    twin = replace(science, name="night/calibrated/twin")
+    costs = dict.fromkeys([item.name for item in (*plan.products, twin)], Forecast(False, "new"))
+    text = listing.plan_text(replace(plan, products=(*plan.products, twin)), costs)
+    assert text.count(f"  from {science.reason}") == 1
+    first, second = text.split("night/calibrated/twin: to make, new")
+    assert "  bias: night/master_bias_bin1x1" in first
+    assert second.splitlines()[1:3] == [
+        f"    {Path(science.exposures[0].path).name}: {science.exposures[0].rule}",
+        "  all else as above",
+    ]
 
 
 def attempt(kind, reason, *, fits=False, wanted="'bias*'"):

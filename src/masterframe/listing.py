@@ -163,9 +163,12 @@ def plan_document(plan: Plan, forecast: Mapping[str, Forecast]) -> dict[str, Any
 
 def plan_text(plan: Plan, forecast: Mapping[str, Forecast]) -> str:
     """Return a paragraph a product: what goes in, what it takes, why it is made, what it costs."""
-    lines = []
+    lines: list[str] = []
+    above: list[str] = []
     for product in plan.products:
-        lines += _product_lines(product, forecast[product.name])
+        about = _about(product, forecast[product.name])
+        lines += _product_lines(product, forecast[product.name], [] if about == above else about)
+        above = about
     lines += _section("left out", [f"{p.path}: {p.reason}" for p in plan.left_out])
     lines += _problems(plan.problems)
     lines += _section("missing", plan.notes)
@@ -183,13 +186,19 @@ def _section(title: str, rows: Sequence[str]) -> list[str]:
     return ["", f"{title}:", *(f"  {clean(row)}" for row in rows)] if rows else []
 
 
-def _product_lines(product: Product, forecast: Forecast) -> list[str]:
+def _product_lines(product: Product, forecast: Forecast, about: Sequence[str]) -> list[str]:
+    """Return the paragraph of a product; without what it is about where that was said just now."""
     verdict = "blocked" if product.blocked else "up to date" if forecast.current else "to make"
-    lines = [f"{clean(product.name)}: {verdict}, {clean(forecast.reason)}"]
-    lines.append(f"  from {clean(product.reason)}")
-    lines += [
+    exposures = [
         f"    {clean(Path(item.path).name)}: {clean(item.rule)}" for item in product.exposures
     ]
+    told = [about[0], *exposures, *about[1:]] if about else [*exposures, "  all else as above"]
+    return [f"{clean(product.name)}: {verdict}, {clean(forecast.reason)}", *told]
+
+
+def _about(product: Product, forecast: Forecast) -> list[str]:
+    """Return what is said of a product besides its name, its state and its exposures."""
+    lines = [f"  from {clean(product.reason)}"]
     lines += [f"  {use.role}: {use.product} ({clean(use.reason)})" for use in product.uses]
     lines += [
         f"  not {clean(one.product)} as {one.role}: {clean(one.reason)}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def open_resources(
     performance: Path | None,
 ) -> Iterator[Any]:
     """Open what the options of a run ask for, with progress on standard error."""
-    from masterframe import console, store
+    from masterframe import console, kernels, store
 
     with (
         console.open_reporter() as reporter,
@@ -109,4 +110,6 @@ def open_resources(
     ):
         if resources.runner.dashboard:
             reporter.note(f"Dashboard: {resources.runner.dashboard}")
-        yield resources
+        # who looks on wonders at ten seconds of silence; who reads a log does not
+        with kernels.announced(reporter.note) if sys.stderr.isatty() else nullcontext():
+            yield resources

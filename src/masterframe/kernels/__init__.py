@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from masterframe.kernels.dither import restore_floats
     from masterframe.kernels.history import ColumnHistory, pixel_history, row_statistic
     from masterframe.kernels.load import calibrate_block
+    from masterframe.kernels.native import announced
     from masterframe.kernels.ratios import efficiencies
     from masterframe.kernels.rice import decode_rice
     from masterframe.kernels.rules import Floor
@@ -41,6 +42,7 @@ __all__ = [
     "LoadTerms",
     "RuleSpec",
     "Runs",
+    "announced",
     "calibrate_block",
     "combine_block",
     "decode_rice",
@@ -69,6 +71,7 @@ _HOMES = {
     "KernelResult": "combine",
     "LoadTerms": "terms",
     "Runs": "bulk",
+    "announced": "native",
     "calibrate_block": "load",
     "combine_block": "combine",
     "decode_rice": "rice",

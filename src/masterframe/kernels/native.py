@@ -30,6 +30,7 @@ with contextlib.suppress(ImportError):  # not POSIX: two processes may compile t
 
 Key = tuple[Any, ...]
 _compiling = threading.RLock()
+_hearers: list[Callable[[str], None]] = []
 _REAL, _WHOLE = struct.Struct("d"), struct.Struct("q")
 
 
@@ -176,6 +177,7 @@ def _load(function: Callable[..., Any], kind: str, compile_: Callable[[], object
         with _compiling, _locked(folder / "lock"):
             found = objects.read(path)  # another process may have been faster
             if found is None:
+                _tell("compiling: the first run of an installation takes some ten seconds more")
                 found = compile_()
                 objects.write(path, found)
     return objects.load(found)
@@ -191,6 +193,22 @@ def _file_name(function: Callable[..., Any], kind: str) -> str:
         digest.update(Path(function.__code__.co_filename).read_bytes())
     module = function.__module__.rpartition("kernels.")[2]
     return f"{module}.{function.__name__}-{digest.hexdigest()[:16]}"
+
+
+@contextlib.contextmanager
+def announced(say: Callable[[str], None]) -> Iterator[None]:
+    """Have it said, once, if anything has to be compiled as long as the block lasts."""
+    _hearers.append(say)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # it has been told
+            _hearers.remove(say)
+
+
+def _tell(text: str) -> None:
+    while _hearers:
+        _hearers.pop()(text)
 
 
 @contextlib.contextmanager
