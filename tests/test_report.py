@@ -515,6 +515,24 @@ def test_two_masters_blink(name, request, browser):
 
 @pytest.mark.slow
 @pytest.mark.system
+@pytest.mark.parametrize("name", ["efosc2", "mosaic"])
+def test_paper_is_wide_enough(name, request, browser):
+    """Tables fit on A4, and what is folded does not take a sheet of its own."""
+    page = browser.new_page(viewport={"width": 794, "height": 1123})
+    page.goto((request.getfixturevalue(name) / "report" / "index.html").as_uri())
+    page.emulate_media(media="print")
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert page.evaluate(wide) == 0
+    folded = (
+        "[...document.querySelectorAll('section.master')].filter(s => !s.querySelector('[open]'))"
+    )
+    breaks = f"{folded}.filter(s => getComputedStyle(s).breakBefore === 'page').length"
+    assert page.evaluate(breaks) == 0
+    page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.system
 def test_a_link_opens_the_master_that_it_leads_to(mosaic, browser):
     page = browser.new_page()
     page.goto((mosaic / "report" / "index.html").as_uri())

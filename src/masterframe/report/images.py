@@ -114,7 +114,8 @@ def _light(master: Master, small: NDArray[Any]) -> Iterator[Picture | None]:
     yield pictures.picture(
         "Illumination",
         f"Medians of large areas, {low:.4f} (black) to {high:.4f} (white). Good: a smooth hill "
-        "with its top near the middle; an edge or a second hill is stray light.",
+        "with its top near the middle; a second hill, or an edge that is none of amplifiers, is "
+        "stray light.",
         pictures.enlarged(pictures.grey(wide, (low, high)), 384),
     )
     places = [np.array([float(part.mean()) for part in parts]) for parts in (rows, columns)]

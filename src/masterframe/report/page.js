@@ -1,7 +1,6 @@
 "use strict";
 (() => {
-  // what a link leads to, and what is printed, is open
-  const all = [...document.querySelectorAll("details")];
+  // what a link leads to is open
   const reveal = () => {
     const section = location.hash && document.getElementById(location.hash.slice(1));
     const details = section && section.querySelector("details");
@@ -9,12 +8,6 @@
   };
   addEventListener("hashchange", reveal);
   reveal();
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = all.filter((item) => !item.open);
-    for (const item of opened) { item.open = true; }
-  });
-  addEventListener("afterprint", () => { for (const item of opened) { item.open = false; } });
 })();
 (() => {
   const section = document.getElementById("blink");
