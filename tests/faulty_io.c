@@ -7,6 +7,8 @@
  *   eio           every read of pixels fails with EIO
  *   slow=MS       every read of 1000 bytes of pixels or more takes so many milliseconds more
  *
+ * READ_LOG=FILE gets a line for each of these reads of pixels: path, offset, bytes asked for.
+ *
  * KILL=CALL:N:before or KILL=CALL:N:after ends the process as kill -9 does, before or after the N-th
  * CALL (pwrite, fdatasync, fsync, rename, unlink) on a file whose path ends with KILL_PATH.
  */
@@ -72,10 +74,27 @@ int open(const char *path, int flags, ...) {
     return open64(path, flags, mode);
 }
 
+/* Note a read in the file that READ_LOG names; lines of several processes do not mix. */
+static void note_read(int descriptor, size_t bytes, off_t offset) {
+    const char *log = getenv("READ_LOG");
+    if (log == NULL) return;
+    char link[64], path[4096], line[4200];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    if (size < 0) return;
+    path[size] = 0;
+    int length = snprintf(line, sizeof line, "%s %lld %zu\n", path, (long long)offset, bytes);
+    int file = ((open_call *)dlsym(RTLD_NEXT, "open64"))(log, O_WRONLY | O_APPEND | O_CREAT, 0600);
+    if (file < 0) return;
+    if (write(file, line, length) != length) abort();
+    close(file);
+}
+
 typedef ssize_t preadv_call(int, const struct iovec *, int, off_t, int);
 
 /* Return whether a read of pixels is to fail; let it wait where it is to be slow. */
-static int pixels_fail(size_t size) {
+static int pixels_fail(int descriptor, size_t size, off_t offset) {
+    note_read(descriptor, size, offset);
     if (times("stale-read") >= 0 && fails("stale-read", ESTALE)) return 1;
     if (times("eio") >= 0 && fails("eio", EIO)) return 1;
     if (times("slow") >= 0 && size >= 1000) usleep(1000 * times("slow"));
@@ -91,7 +110,7 @@ static int interrupted(void) {
 ssize_t preadv64v2(int descriptor, const struct iovec *parts, int count, off_t offset, int flags) {
     preadv_call *real = (preadv_call *)dlsym(RTLD_NEXT, "preadv64v2");
     if (!wanted_file(descriptor)) return real(descriptor, parts, count, offset, flags);
-    if (pixels_fail(parts[0].iov_len)) return -1;
+    if (pixels_fail(descriptor, parts[0].iov_len, offset)) return -1;
     if (times("short") < 0) return real(descriptor, parts, count, offset, flags);
     if (interrupted()) return -1;
     struct iovec first = parts[0];
@@ -114,7 +133,7 @@ ssize_t pread64(int descriptor, void *buffer, size_t size, off_t offset) {
 
 /* Compiled code reads pixels by this name; Python, which reads headers, by that above. */
 ssize_t pread(int descriptor, void *buffer, size_t size, off_t offset) {
-    if (wanted_file(descriptor) && pixels_fail(size)) return -1;
+    if (wanted_file(descriptor) && pixels_fail(descriptor, size, offset)) return -1;
     return pread64(descriptor, buffer, size, offset);
 }
 

@@ -1,49 +1,32 @@
 """kill -9 at every step that matters: the next run goes on, and nothing is wrong or left behind."""
 
 import contextlib
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from astropy.io import fits
 
 import nights
+import slowed
 from clusters import dask_cluster
 from masterframe import journal
 from nights import call
+from slowed import ALL_BYTES, MOSAIC, SLOW, bands_came, bytes_read, claim_of, claimed_bytes, finish
 from stacks import pixels_and_tables
-from support import program
 
 pytestmark = [pytest.mark.slow, pytest.mark.system]
 
 SHAPE = 96, 64
 FRAMES = 6
 MASTER = "night/master_bias_bin1x1.fits"
-EVERY_BAND = """
-from masterframe.journal import bands
-bands.SECONDS = bands.SHARE = 0
-from masterframe.cli import main
-main()
-"""
-"""The command line with a claim a band, where that is not waited for."""
 
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory):
     """The library that kills, compiled."""
-    target = tmp_path_factory.mktemp("shim") / "faulty_io.so"
-    source = Path(__file__).with_name("faulty_io.c")
-    command = [program("gcc"), "-shared", "-fPIC", "-O1", "-o", target, source, "-ldl"]
-    subprocess.run(command, check=True, capture_output=True)
-    return str(target)
+    return slowed.compile_faults(tmp_path_factory.mktemp("shim"))
 
 
 @pytest.fixture(scope="module")
@@ -61,19 +44,10 @@ def whole(night, tmp_path_factory):
     return pixels_and_tables(out / MASTER)
 
 
-def start(night, out, *options, **environment):
-    """Start a run, with what the library is asked for."""
-    kept = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "MASTERFRAME_CACHE")}
-    words = ["run", night, "-o", out, "--set", "report=false", "--json", *options]
-    process = subprocess.Popen(
-        [sys.executable, "-c", EVERY_BAND, *map(str, words)],
-        env=kept | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    STARTED.append(process)
-    return process
+def start(*arguments, **environment):
+    """Start a run that is ended with the test."""
+    STARTED.append(slowed.start(*arguments, **environment))
+    return STARTED[-1]
 
 
 STARTED = []
@@ -88,26 +62,10 @@ def ended():
             process.kill()
 
 
-def finish(process):
-    """Wait for a run; return its exit code."""
-    process.told, process.errors = process.communicate(timeout=120)
-    assert "Traceback" not in process.errors, process.errors
-    return process.returncode
-
-
 def claimed_rows(out):
     """Return the rows that the next run has not to do again."""
-    path = out / ".masterframe/parts" / f"{MASTER}.journal"
-    if not path.exists():
-        return 0
-    progress = json.loads(path.read_text().partition(" ")[2])["progress"]
-    return SHAPE[0] if progress["finished"] else progress["row"]
-
-
-def bytes_read(process):
-    """Return the bytes that a run has read for its only product."""
-    (product,) = json.loads(process.told)["products"]
-    return product["bytes_read"]
+    finished, row = claim_of(out, MASTER)
+    return SHAPE[0] if finished else row
 
 
 def assert_nothing_is_left(out):
@@ -157,27 +115,10 @@ def test_a_kill_at_a_step(night, whole, tmp_path, shim, point):
 
 # --- at random moments, of driver, worker and scheduler -------------------------------------------
 
-CCDS = 22
-TALL = 4, 96, 64
-SLOW = {"FAULT": "slow=100", "FAULT_PATH": "/mosaic_"}
-"""Reads of bands that take so long that two workers need ten seconds."""
-MOSAIC = "night/master_bias_bin1x1.fits"
-
 
 @pytest.fixture(scope="module")
 def mosaics(tmp_path_factory):
-    """A night of frames with several images, which have many bands together."""
-    folder = tmp_path_factory.mktemp("mosaics") / "night"
-    folder.mkdir()
-    rng = np.random.default_rng(8)
-    for number in range(TALL[0]):
-        hdus = [fits.PrimaryHDU(), *(fits.ImageHDU(name=f"CCD{n}") for n in range(CCDS))]
-        cards = {"IMAGETYP": "bias", "EXPTIME": 0.0, "DATE-OBS": f"2026-01-02T03:04:0{number}"}
-        hdus[0].header.update({"INSTRUME": "TinyCam", **cards})
-        for hdu in hdus[1:]:
-            hdu.data = rng.integers(90, 110, TALL[1:]).astype(np.uint16)
-        fits.HDUList(hdus).writeto(folder / f"mosaic_{number}.fits")
-    return folder
+    return slowed.write_mosaics(tmp_path_factory.mktemp("mosaics") / "night")
 
 
 @pytest.fixture(scope="module")
@@ -185,28 +126,6 @@ def whole_mosaic(mosaics, tmp_path_factory):
     out = tmp_path_factory.mktemp("whole-mosaic")
     assert finish(start(mosaics, out)) == 0
     return pixels_and_tables(out / MOSAIC)
-
-
-def wait_until(condition, seconds=120.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def claim_of(out):
-    """Return how far the only product has come: whole images, and rows of the next."""
-    path = out / ".masterframe/parts" / f"{MOSAIC}.journal"
-    if not path.exists():
-        return (0, 0)
-    progress = json.loads(path.read_text().partition(" ")[2])["progress"]
-    return len(progress["finished"]), progress["row"]
-
-
-def bands_came(out, since, process):
-    """Wait until a run has come further than it was."""
-    wait_until(lambda: claim_of(out) > since or process.poll() is not None)
-    assert process.poll() is None, process.communicate()
 
 
 def test_kills_of_the_driver_at_random_moments(
@@ -229,8 +148,7 @@ def test_kills_of_the_driver_at_random_moments(
     assert told.startswith("dead: last heard of at ")
     last = start(mosaics, out)
     assert finish(last) == 0, last.errors
-    done = claim[0] * TALL[1] + claim[1]
-    assert bytes_read(last) == TALL[0] * TALL[2] * 2 * (CCDS * TALL[1] - done)
+    assert bytes_read(last) == ALL_BYTES - claimed_bytes(claim)
     assert pixels_and_tables(out / MOSAIC) == whole_mosaic
     assert_nothing_is_left(out)
 
