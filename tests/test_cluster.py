@@ -126,6 +126,16 @@ def test_a_cluster_with_certificates_serves_a_run(
 
 
 @pytest.mark.slow
+def test_a_run_on_a_scheduler_that_is_there_opens_no_port(secured, certificates, tmp_path):
+    frames = write_frames(tmp_path, raw_frames((5, 24, 36)))
+    spec = load_cluster(as_yaml(tmp_path / "cluster.yaml", secured.address, certificates))
+    before = listeners()
+    with store.open_resources(spec) as resources:
+        mf.write_master(tmp_path / "m.fits", mf.open_stack(frames), resources=resources)
+        assert listeners() == before
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::ResourceWarning")
 def test_a_cluster_with_certificates_refuses_who_has_none_or_others(secured, tmp_path):
     (tmp_path / "foreign").mkdir()
@@ -246,7 +256,7 @@ def test_a_performance_report_that_cannot_be_is_refused_at_once(tmp_path, capsys
 
 @pytest.mark.slow
 def test_workers_that_all_go_for_good_end_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(cluster.attendance, "LOOK_SECONDS", 0.5)
     monkeypatch.setattr(cluster, "PATIENCE", 2)
     with (
         dask_cluster(tmp_path, workers=1) as found,

@@ -1,18 +1,23 @@
 """A real Slurm runs the jobs: the same bits as threads, and nothing is left behind."""
 
 import signal
+import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 from astropy.io import fits
 
 import nights
+import slowed
 import slurm
+from masterframe import events
 from masterframe.simulate import Camera, NightSpec, simulate_night
-from support import ROOT, shared
+from slowed import ALL_BYTES, CCDS, MOSAIC, SLOW, bands_came, claim_of, claimed_bytes, wait_until
+from stacks import pixels_and_tables
+from support import ROOT, shared, unavailable
 
 pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -93,30 +98,36 @@ def test_jobs_give_the_bits_of_threads(night, by_threads, tmp_path, environment,
     assert slurm.await_no_jobs(environment)
 
 
+def allocate(tmp_path, environment, *arguments, **more):
+    """Submit the script that a user would, and wait for it; its output goes to a file."""
+    path = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    return subprocess.Popen(
+        ["sbatch", "--wait", "--ntasks=4", "--mem-per-cpu=1G", f"--output={tmp_path}/log",
+         ROOT / "configs" / "slurm_batch.sh", *arguments],
+        env={**environment, "PATH": path, **more}, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("tls", ["off", "made"])
 def test_an_allocation_gives_the_bits_of_threads(night, by_threads, tmp_path, environment, tls):
     cluster, out = described(tmp_path, ALLOCATION, tls), tmp_path / "out"
-    environment = {
-        **environment,
-        "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
-    }
-    done = subprocess.run(
-        ["sbatch", "--wait", "--ntasks=4", "--mem-per-cpu=1G", f"--output={tmp_path}/log",
-         ROOT / "configs" / "slurm_batch.sh", night, out, cluster],
-        env=environment, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    code = allocate(tmp_path, environment, night, out, cluster).wait(300)
     log = (tmp_path / "log").read_text()
-    assert done.returncode == 0, log
+    assert code == 0, log
     assert log.count(" made in ") == 1  # one of the four tasks is the run
     assert_equal_products(out, by_threads)
 
 
-def test_a_real_night_on_jobs_gives_the_bits_of_threads(tmp_path, environment):
+def test_a_real_night_gives_the_bits_of_threads_on_jobs_and_in_an_allocation(tmp_path, environment):
     night = shared("data/efosc2")
     reduce(night, tmp_path / "threads", environment)
     cluster = described(tmp_path, JOBS, "made")
     reduce(night, tmp_path / "jobs", environment, "--scheduler", cluster)
     assert_equal_products(tmp_path / "jobs", tmp_path / "threads")
+    cluster = described(tmp_path, ALLOCATION, "made")
+    code = allocate(tmp_path, environment, night, tmp_path / "allocation", cluster).wait(300)
+    assert code == 0, (tmp_path / "log").read_text()
+    assert_equal_products(tmp_path / "allocation", tmp_path / "threads")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -133,20 +144,290 @@ def test_a_run_that_ends_early_leaves_no_job(night, tmp_path, environment, numbe
     reduce(night, tmp_path / "out", environment)
 
 
-def test_a_job_that_is_cancelled_is_replaced(tmp_path, environment):
-    spec = NightSpec(Camera(shape=(1500, 2000)), bias=20, darks={}, flats={}, science={})
-    night = simulate_night(tmp_path, spec).night
-    cluster = described(tmp_path, JOBS.replace("jobs: 2", "jobs: 1"), "off")
-    process = start(night, tmp_path / "out", environment, "--scheduler", cluster)
-    for line in process.stderr:
-        if "to read" in line:
-            break
-    (job,) = slurm.jobs(environment)
-    time.sleep(0.3)
-    slurm.ask(environment, "scancel", job)
-    _, errors = process.communicate(timeout=240)
+# --- jobs, drivers and allocations that end before their time -------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mosaics(tmp_path_factory):
+    return slowed.write_mosaics(tmp_path_factory.mktemp("mosaics") / "night")
+
+
+@pytest.fixture(scope="module")
+def whole_mosaic(mosaics, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    process = slowed.start(mosaics, out)
+    assert slowed.finish(process) == 0, process.errors
+    return pixels_and_tables(out / MOSAIC)
+
+
+@pytest.fixture(scope="module")
+def slow(environment, tmp_path_factory):
+    """The environment of runs, and of their jobs, that take some ten seconds."""
+    library = slowed.compile_faults(tmp_path_factory.mktemp("shim"))
+    return {**environment, **SLOW, "LD_PRELOAD": library}
+
+
+def test_a_rerun_after_a_kill_reads_no_finished_band_again(mosaics, tmp_path, environment, slow):
+    cluster, out = described(tmp_path, JOBS, "off"), tmp_path / "out"
+    logs = [tmp_path / "first.reads", tmp_path / "second.reads"]
+    words = ["--set", "quality.frames.action=off"]  # nothing is read but bands
+    whole = slowed.start(mosaics, tmp_path / "threads", *words)
+    assert slowed.finish(whole) == 0, whole.errors
+    words += ["--scheduler", cluster]
+    first = slowed.start(mosaics, out, *words, **slow, READ_LOG=str(logs[0]))
+    wait_until(lambda: claim_of(out) > (2, 0) or first.poll() is not None)
+    first.kill()
+    assert slowed.finish(first) == -signal.SIGKILL, first.errors
+    assert slurm.await_no_jobs(environment)
+    claim = claim_of(out)
+    assert (2, 0) < claim < (CCDS, 0)
+    assert not nights.files_in(out)
+
+    second = slowed.start(mosaics, out, *words, **slow, READ_LOG=str(logs[1]))
+    assert slowed.finish(second) == 0, second.errors
+    assert slurm.await_no_jobs(environment)
+    assert pixels_and_tables(out / MOSAIC) == pixels_and_tables(tmp_path / "threads" / MOSAIC)
+    done = (slice(None), slice(claim[0]))
+    before, after = map(slowed.rows_read, logs)
+    assert (before[done] == 1).all()
+    assert (before[:, claim[0], : claim[1]] == 1).all()
+    assert not after[done].any()
+    assert not after[:, claim[0], : claim[1]].any()
+    assert (after[:, claim[0], claim[1] :] == 1).all()
+    assert (after[:, claim[0] + 1 :] == 1).all()
+    left = ALL_BYTES - claimed_bytes(claim)
+    (begun,) = [item for item in events.read_last_run(out) if item["event"] == "product started"]
+    assert begun["bytes"] == slowed.bytes_read(second) == left
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_job_that_is_cancelled_is_replaced(
+    mosaics, whole_mosaic, tmp_path, environment, slow, count
+):
+    words, out = JOBS.replace("jobs: 2", f"jobs: {count}"), tmp_path / "out"
+    process = slowed.start(mosaics, out, "--scheduler", described(tmp_path, words, "off"), **slow)
+    bands_came(out, (0, 0), process)
+    before = slurm.jobs(environment)
+    assert len(before) == count
+    slurm.ask(environment, "scancel", before[0])
+    wait_until(lambda: before[0] not in slurm.jobs(environment))
+    wait_until(lambda: len(slurm.jobs(environment)) == count or process.poll() is not None)
+    replaced = slurm.jobs(environment)
+    assert process.poll() is None, process.communicate()
+    assert len(set(replaced) - set(before)) == 1
+    assert slowed.finish(process) == 0, process.errors
+    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+    assert slurm.await_no_jobs(environment)
+
+
+def test_a_kill_of_the_run_in_an_allocation_ends_its_job_and_the_next_goes_on(
+    mosaics, whole_mosaic, tmp_path, environment, slow
+):
+    cluster, out = described(tmp_path, ALLOCATION, "off"), tmp_path / "out"
+    with allocate(tmp_path, slow, mosaics, out, cluster) as submitted:
+        wait_until(lambda: claim_of(out) > (0, 0) or submitted.poll() is not None)
+        (run,) = tasks_of_jobs(environment, rank="1")
+        run.kill()
+        assert slurm.await_no_jobs(environment), (tmp_path / "log").read_text()
+        assert submitted.wait(60) != 0
+    claim = claim_of(out)
+    assert (0, 0) < claim < (CCDS, 0)
+    with allocate(tmp_path, environment, mosaics, out, cluster) as submitted:
+        assert submitted.wait(120) == 0, (tmp_path / "log").read_text()
+    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+    (begun,) = [item for item in events.read_last_run(out) if item["event"] == "product started"]
+    assert begun["bytes"] == ALL_BYTES - claimed_bytes(claim)
+
+
+def tasks_of_jobs(environment, **wanted):
+    """Return the processes of Python in the jobs of a Slurm, all or those of a rank."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            facts, words = process.environ(), process.cmdline()
+        except psutil.Error:
+            continue
+        ours = facts.get("SLURM_CONF") == environment["SLURM_CONF"] and "SLURM_JOB_ID" in facts
+        rank = wanted.get("rank") in {None, facts.get("SLURM_PROCID")}
+        if ours and rank and words and "python" in Path(words[0]).name:
+            found.append(process)
+    return found
+
+
+def test_a_mistake_in_an_allocation_ends_its_job(tmp_path, environment):
+    cluster = described(tmp_path, ALLOCATION, "off")
+    submitted = allocate(tmp_path, environment, tmp_path / "none", tmp_path / "out", cluster)
+    assert submitted.wait(120) == 2
+    assert "none does not exist" in (tmp_path / "log").read_text()
+
+
+# --- queues ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def closed_queue(environment):
+    """A queue that starts no job until it is opened by the function."""
+
+    def turn(state):
+        slurm.ask(environment, "scontrol", "update", "PartitionName=main", f"State={state}")
+
+    turn("DOWN")
+    yield turn
+    turn("UP")
+
+
+def test_jobs_may_wait_in_the_queue(night, by_threads, tmp_path, environment, closed_queue):
+    cluster, out = described(tmp_path, JOBS, "off"), tmp_path / "out"
+    process = start(night, out, environment, "--scheduler", cluster)
+    line = next(line for line in process.stderr if "waiting" in line)
+    assert line == f"waiting for {cluster}: 2 jobs of SLURMCluster, 120 s at most\n"
+    closed_queue("UP")
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert (tmp_path / "out" / "night" / "master_bias_bin1x1.fits").exists()
+    assert_equal_products(out, by_threads)
+
+
+def test_jobs_that_do_not_start_in_time_end_the_run(night, tmp_path, environment, closed_queue):
+    cluster = described(tmp_path, JOBS.replace("wait: 120", "wait: 2"), "off")
+    process = start(night, tmp_path / "out", environment, "--scheduler", cluster)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 5
+    assert "2 jobs of SLURMCluster: none has begun to work within 2 s" in errors
+    assert slurm.await_no_jobs(environment)
+
+
+def test_jobs_that_end_before_they_work_end_the_run_with_their_logs(night, tmp_path, environment):
+    failing = 'queue: main, job_script_prologue: ["echo no such module >&2", "exit 3"]'
+    cluster = described(tmp_path, JOBS.replace("wait: 120", "wait: 3600"), "off")
+    cluster.write_text(cluster.read_text().replace("queue: main", failing))
+    process = start(night, tmp_path / "out", environment, "--scheduler", cluster)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 5
+    assert errors.splitlines()[-1] == (
+        f"masterframe: {cluster}: 2 jobs of SLURMCluster: all have ended before they could work; "
+        "their logs say: no such module / no such module"
+    )
+    assert slurm.await_no_jobs(environment)
+
+
+@pytest.mark.parametrize("again", [60, 1], ids=["in time", "too late"])
+def test_a_job_that_is_replaced_may_wait_in_the_queue(
+    mosaics, whole_mosaic, tmp_path, environment, slow, again
+):
+    words, out = JOBS.replace("jobs: 2", f"jobs: 1\nwait_again: {again}"), tmp_path / "out"
+    process = slowed.start(mosaics, out, "--scheduler", described(tmp_path, words, "off"), **slow)
+    bands_came(out, (0, 0), process)
+    slurm.ask(environment, "scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        slurm.ask(environment, "scancel", *slurm.jobs(environment))
+        gone = f"all workers have gone; waiting for others, {again} s at most\n"
+        assert gone in process.stderr
+    finally:
+        if again > 1:
+            slurm.ask(environment, "scontrol", "update", "PartitionName=main", "State=UP")
+    code = slowed.finish(process)
+    slurm.ask(environment, "scontrol", "update", "PartitionName=main", "State=UP")
+    assert slurm.await_no_jobs(environment)
+    if again == 1:
+        assert code == 5
+        assert "none came back within 1 s" in process.errors
+        assert slowed.finish(slowed.start(mosaics, out)) == 0
+    else:
+        assert code == 0, process.errors
+        assert "workers have come back" in process.errors
+    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+
+
+# --- who listens ----------------------------------------------------------------------------------
+
+
+def listeners(processes):
+    """Return who listens where: the role of a process, and its addresses."""
+    found = set()
+    for process in processes:
+        role = "worker" if "worker" in " ".join(process.cmdline()) else "run"
+        found |= {
+            (role, item.laddr.ip, item.laddr.port)
+            for item in process.net_connections(kind="inet")
+            if item.status == psutil.CONN_LISTEN
+        }
+    return found
+
+
+def family(process):
+    """Return a process and all below it."""
+    return [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+
+
+@pytest.mark.parametrize("tls", ["off", "made"])
+def test_jobs_and_run_listen_on_loopback_alone(mosaics, tmp_path, environment, slow, tls):
+    cluster, out = described(tmp_path, JOBS, tls), tmp_path / "out"
+    process = slowed.start(mosaics, out, "--scheduler", cluster, **slow)
+    bands_came(out, (0, 0), process)
+    found = listeners([*family(process), *tasks_of_jobs(environment)])
+    process.terminate()
+    slowed.finish(process)
+    assert {role for role, _, _ in found} == {"run", "worker"}
+    assert {host for _, host, _ in found} == {"127.0.0.1"}
+    assert slurm.await_no_jobs(environment)
+
+
+@pytest.mark.parametrize("tls", ["off", "made"])
+def test_the_tasks_of_an_allocation_listen_on_loopback_alone(
+    mosaics, tmp_path, environment, slow, tls
+):
+    cluster, out = described(tmp_path, ALLOCATION, tls), tmp_path / "out"
+    with allocate(tmp_path, slow, mosaics, out, cluster) as submitted:
+        wait_until(lambda: claim_of(out) > (0, 0) or submitted.poll() is not None)
+        ranks = {rank: listeners(tasks_of_jobs(environment, rank=str(rank))) for rank in range(4)}
+        slurm.ask(environment, "scancel", *slurm.jobs(environment))
+    assert not ranks[1]
+    assert all(ranks[rank] for rank in (0, 2, 3))
+    assert {host for found in ranks.values() for _, host, _ in found} == {"127.0.0.1"}
+
+
+def network_interface():
+    """Return the name and the address of an interface that others reach."""
+    up = {name for name, facts in psutil.net_if_stats().items() if facts.isup}
+    for name, addresses in psutil.net_if_addrs().items():
+        for item in addresses:
+            if name in up and item.family == socket.AF_INET and item.address != "127.0.0.1":
+                return name, item.address
+    return unavailable("a network interface besides loopback")
+
+
+@pytest.mark.parametrize("tls", ["off", "made"])
+def test_what_others_reach_is_encrypted_unless_they_are_trusted(
+    mosaics, tmp_path, environment, slow, tls
+):
+    interface, address = network_interface()
+    words = JOBS.replace("queue: main", f"queue: main, interface: {interface}")
+    cluster, out = described(tmp_path, words, tls), tmp_path / "out"
+    where = ["--scheduler", cluster]
+    if tls == "off":
+        process = slowed.start(mosaics, out, *where, **slow)
+        assert slowed.finish(process) == 2
+        assert f"everybody who reaches {address} could run code as you" in process.errors
+        where.append("--insecure")
+    process = slowed.start(mosaics, out, *where, **slow)
+    bands_came(out, (0, 0), process)
+    found = listeners([*family(process), *tasks_of_jobs(environment)])
+    open_to_others = [(host, port) for _, host, port in found if host != "127.0.0.1"]
+    answers = [speaks_in_plain_text(*place) for place in open_to_others]
+    process.terminate()
+    slowed.finish(process)
+    assert {host for host, _ in open_to_others} == {address}
+    assert answers == [tls == "off"] * len(answers)
+    assert slurm.await_no_jobs(environment)
+
+
+def speaks_in_plain_text(host, port):
+    """Return whether a listener greets without encryption, as Dask does."""
+    with socket.create_connection((host, port), timeout=1) as connection:
+        try:
+            return b"compression" in connection.recv(1000)
+        except TimeoutError:
+            return False
 
 
 def test_a_cluster_that_others_could_reach_in_plain_text_is_refused(tmp_path, environment):

@@ -7,15 +7,17 @@ import logging
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from masterframe.cluster import jobqueue, security
+from masterframe.cluster import attendance, jobqueue, security
 from masterframe.errors import ClusterLostError, TaskLostError, UsageError
 from masterframe.model import Certificates, ClusterSpec
 
@@ -31,9 +33,9 @@ PROCESS_BYTES = 280 * 10**6
 SHARE_BYTES = 32 * 10**6
 """What is left for pixels, at least, of each worker process."""
 CONNECT_SECONDS = 10
-"""Time in which a scheduler is to answer."""
-LOOK_SECONDS, PATIENCE = 5, 300
-"""How often it is looked whether there are workers, and how long it is waited for one (s)."""
+"""Time in which a scheduler is to answer, and to have a worker (s)."""
+PATIENCE = 300.0
+"""Time for which all workers may be gone where no file says another (s)."""
 SAME = ("masterframe", "numpy", "numba", "dask", "distributed")
 """Packages whose versions are the same here and on all workers."""
 COPIES = 4
@@ -126,10 +128,24 @@ class ClientRunner:
         Its workers are on this machine and share the memory with this process.
     expected : int
         Workers that it will have; those that are here already may be fewer.
+    patience : float, optional
+        Time (s) for which all workers may be gone; by default `PATIENCE`.
+    note : callable
+        Is told when that happens.
     """
 
-    def __init__(self, client: Any, *, local: bool = False, expected: int = 0) -> None:
+    def __init__(
+        self,
+        client: Any,
+        *,
+        local: bool = False,
+        expected: int = 0,
+        patience: float | None = None,
+        note: attendance.Note = attendance.silent,
+    ) -> None:
         self._client = client
+        patience = PATIENCE if patience is None else patience
+        self._attendance = attendance.Attendance(client, patience, note)
         self._local = local
         link = client.dashboard_link or ""
         self.dashboard = _on_loopback(link) if local else link
@@ -145,18 +161,35 @@ class ClientRunner:
             future = self._client.submit(task.function, key=task.key, pure=False, retries=2)
         else:
             future = self._client.compute(task, optimize_graph=False, retries=2)
-        return _SentTask(future, self._client)
+        return _SentTask(future, self._attendance, self._client.scheduler.address)
 
     def footprint(self, ready: Callable[[], object]) -> Footprint:
         """Measure this process and its workers, or the largest worker of a cluster."""
         ready()
-        found = self._client.run(_ready_and_resident, ready)
+        found = self._everywhere(partial(_ready_and_resident, ready))
         if self._local:
-            processes = {os.getpid(): resident_bytes(), **dict(found.values())}
+            processes = {os.getpid(): resident_bytes(), **dict(found)}
             return Footprint(sum(processes.values()), self.workers, COPIES)
-        held = max(size for _, size in found.values())
-        threads = max(self._client.nthreads().values())
+        held = max(size for _, size in found)
+        threads = self.workers // self._machines
         return Footprint(held, threads, divisible=False, machines=self._machines)
+
+    def _everywhere(self, function: Callable[[], Any]) -> list[Any]:
+        """Call a function on all workers that are there; wait for one where none is."""
+        since = None
+        while True:
+            try:
+                since = self._attendance.absent_since(since)
+                results = self._client.run(function, on_error="return").values()
+            except (CancelledError, OSError):
+                raise _lost(self._client.scheduler.address) from None
+            for result in results:
+                if isinstance(result, Exception) and not isinstance(result, OSError):
+                    raise result
+            found = [result for result in results if not isinstance(result, Exception)]
+            if found:  # the others have gone meanwhile
+                return found
+            time.sleep(1)
 
 
 class _SentTask:
@@ -166,14 +199,16 @@ class _SentTask:
     ----------
     future : distributed.Future
         The task.
-    client : distributed.Client
-        Who sent it.
+    workers : Attendance
+        Whether there are workers who could do it.
+    address : str
+        That of the scheduler.
     """
 
-    def __init__(self, future: Any, client: Any) -> None:
+    def __init__(self, future: Any, workers: attendance.Attendance, address: str) -> None:
         self._future = future
-        self._client = client
-        self._address = client.scheduler.address
+        self._workers = workers
+        self._address = address
 
     def result(self) -> Any:
         """Return what the task gave, or raise what it raised.
@@ -196,26 +231,24 @@ class _SentTask:
                 "may have ended them for want of memory: give less --memory, or fewer workers"
             ) from None
         except (CancelledError, CommClosedError):
-            raise ClusterLostError(
-                f"the scheduler at {self._address} is lost; a second run goes on with what is not "
-                "done"
-            ) from None
+            raise _lost(self._address) from None
 
     def _wait(self) -> Any:
         """Return the result, as long as there are workers who could give it."""
-        left = PATIENCE
+        since = None
         while True:
             try:
-                return self._future.result(timeout=LOOK_SECONDS)
+                return self._future.result(timeout=attendance.LOOK_SECONDS)
             except TimeoutError:
                 if self._future.done():
                     raise  # of the task itself
-            left = PATIENCE if self._client.nthreads() else left - LOOK_SECONDS
-            if left <= 0:
-                raise ClusterLostError(
-                    f"all workers of {self._address} have gone, and none came back within "
-                    f"{PATIENCE} s; a second run goes on with what is not done"
-                )
+            since = self._workers.absent_since(since)
+
+
+def _lost(address: str) -> ClusterLostError:
+    return ClusterLostError(
+        f"the scheduler at {address} is lost; a second run goes on with what is not done"
+    )
 
 
 def _on_loopback(link: str) -> str:
@@ -328,6 +361,7 @@ def open_runner(
     memory: int | None = None,
     dashboard: bool = False,
     insecure: bool = False,
+    note: attendance.Note = attendance.silent,
 ) -> Iterator[Runner]:
     """Open what runs the tasks, and close it at the end.
 
@@ -344,6 +378,8 @@ def open_runner(
         Serve Dask's dashboard on loopback; with threads this starts an in-process cluster.
     insecure : bool
         Also where others can reach the ports in plain text.
+    note : callable
+        Is told that workers are waited for.
 
     Raises
     ------
@@ -356,9 +392,9 @@ def open_runner(
     if isinstance(scheduler, ClusterSpec):
         processes = int(scheduler.options.get("processes", 1))
         expected = 0 if scheduler.address else scheduler.jobs * processes
-        with _quiet_client(), _cluster_client(scheduler, insecure) as client:
+        with _quiet_client(), _cluster_client(scheduler, insecure, note) as client:
             check_versions(client)
-            yield ClientRunner(client, expected=expected)
+            yield ClientRunner(client, expected=expected, patience=scheduler.wait_again, note=note)
     elif scheduler == "threads" and not dashboard:
         runner = ThreadRunner(count)
         try:
@@ -369,11 +405,12 @@ def open_runner(
         if scheduler == "processes" and memory:
             count = fitting_processes(count, memory)
         with _local_client(scheduler == "processes", count, dashboard) as client:
-            yield ClientRunner(client, local=True)
+            yield ClientRunner(client, local=True, note=note)
     elif "://" in scheduler:
-        with _remote_client(ClusterSpec(address=scheduler), insecure) as client:
+        spec = ClusterSpec(address=scheduler, wait=CONNECT_SECONDS)
+        with _remote_client(spec, insecure, note) as client:
             check_versions(client)
-            yield ClientRunner(client)
+            yield ClientRunner(client, note=note)
     else:
         raise UsageError(
             f"--scheduler {scheduler} is unknown: give threads, processes, an address such as "
@@ -386,13 +423,15 @@ def fitting_processes(workers: int, memory: int) -> int:
     return max(1, min(workers, (memory - PROCESS_BYTES) // (PROCESS_BYTES + SHARE_BYTES)))
 
 
-def _cluster_client(spec: ClusterSpec, insecure: bool) -> AbstractContextManager[Any]:
-    """Return what yields a client of the cluster that is described."""
+def _cluster_client(
+    spec: ClusterSpec, insecure: bool, note: attendance.Note
+) -> AbstractContextManager[Any]:
+    """Return what yields a client of the cluster that is described, once it has a worker."""
     if spec.address:
-        return _remote_client(spec, insecure)
+        return _remote_client(spec, insecure, note)
     if spec.cluster == jobqueue.RUNNER:
-        return jobqueue.open_allocation(spec)
-    return jobqueue.open_jobs(spec, insecure=insecure)
+        return jobqueue.open_allocation(spec, note=note)
+    return jobqueue.open_jobs(spec, insecure=insecure, note=note)
 
 
 def join(scheduler: str | ClusterSpec, *, insecure: bool = False) -> None:
@@ -428,7 +467,7 @@ def _local_client(processes: bool, workers: int, dashboard: bool) -> Iterator[An
 
 
 @contextmanager
-def _remote_client(spec: ClusterSpec, insecure: bool) -> Iterator[Any]:
+def _remote_client(spec: ClusterSpec, insecure: bool, note: attendance.Note) -> Iterator[Any]:
     from distributed import Client
 
     secured = spec.address.startswith("tls://")
@@ -446,6 +485,7 @@ def _remote_client(spec: ClusterSpec, insecure: bool) -> Iterator[Any]:
             f"the scheduler at {spec.address} cannot be reached: {error}"
         ) from None
     with _quiet_client(), client:
+        attendance.await_first(client, f"workers of {spec.address}", spec.wait, note)
         yield client
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -11,11 +13,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from masterframe.cluster import security
-from masterframe.errors import ClusterLostError, UsageError
+from masterframe.cluster import attendance, security
+from masterframe.errors import UsageError
 from masterframe.model import ClusterSpec
 from masterframe.names import unknown
 
@@ -24,11 +27,15 @@ RUNNER = "SLURMRunner"
 LOST_WORKER_TIMEOUT = "2s"
 """After which a job that is gone is replaced; distributed waits 15 s by default."""
 CLIENT_RANK = 1
+ENDED = "ended-"
+"""Beginning of the name of a file that a job leaves whose script has ended."""
 
 
 @contextmanager
-def open_jobs(spec: ClusterSpec, *, insecure: bool = False) -> Iterator[Any]:
-    """Start the jobs of a cluster, yield a client of it, and end the jobs.
+def open_jobs(
+    spec: ClusterSpec, *, insecure: bool = False, note: attendance.Note = attendance.silent
+) -> Iterator[Any]:
+    """Start the jobs of a cluster, yield a client of it once one works, and end the jobs.
 
     Jobs that are lost (killed, or at the end of their time) are replaced.
 
@@ -38,13 +45,15 @@ def open_jobs(spec: ClusterSpec, *, insecure: bool = False) -> Iterator[Any]:
         The cluster.
     insecure : bool
         Also with ports that others can reach in plain text.
+    note : callable
+        Is told that jobs are waited for.
 
     Raises
     ------
     UsageError
         If there is no such class, its options are wrong, or its ports would be open to others.
     ClusterLostError
-        If no worker comes in time; with the end of the jobs' logs.
+        If no worker comes in time, or all jobs end before; with the end of their logs.
     """
     import dask
     from distributed import Client
@@ -53,14 +62,21 @@ def open_jobs(spec: ClusterSpec, *, insecure: bool = False) -> Iterator[Any]:
     security.check_exposure(spec, insecure)
     with _private_folder() as folder:
         certificate = security.security_of(spec, folder / "tls.pem")
-        options = _options(spec, folder, insecure) | {"security": certificate}
+        options = _options(spec, kind, folder, insecure) | {"security": certificate}
         with (
             dask.config.set({"distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT}),
             _started(kind, options, spec) as cluster,
             Client(cluster, security=certificate) as client,
         ):
             cluster.adapt(minimum_jobs=spec.jobs, maximum_jobs=spec.jobs)
-            _await_worker(client, spec, Path(options["log_directory"]))
+            attendance.await_first(
+                client,
+                f"{spec.source}: {spec.jobs} jobs of {spec.cluster}",
+                spec.wait,
+                note,
+                partial(_end_of_logs, Path(options["log_directory"])),
+                lambda: len(list(folder.glob(f"{ENDED}*"))) >= spec.jobs,
+            )
             yield client
 
 
@@ -84,14 +100,24 @@ def _cluster_class(spec: ClusterSpec) -> Any:
     return known[spec.cluster]
 
 
-def _options(spec: ClusterSpec, folder: Path, insecure: bool) -> dict[str, Any]:
-    """Return what the class is called with: what the file says, over one core and one process."""
+def _options(spec: ClusterSpec, kind: Any, folder: Path, insecure: bool) -> dict[str, Any]:
+    """Return what the class is called with: what the file says, over one core and one process.
+
+    A job whose script ends by itself leaves a mark: queues tell of it each in its own way.
+    """
+    import dask
+
     given = dict(spec.options)
     scheduler = dict(given.pop("scheduler_options", None) or {})
     scheduler.setdefault("dashboard_address", security.ANY_FREE_PORT)
     extra = list(given.pop("worker_extra_args", None) or [])
     if not insecure or "--dashboard-address" not in extra:
         extra += ["--dashboard-address", security.ANY_FREE_PORT]
+    name = given.get("config_name") or kind.job_cls.default_config_name()
+    prologue = given.pop("job_script_prologue", None) or dask.config.get(
+        f"jobqueue.{name}.job-script-prologue", None
+    )
+    marked = f"trap 'mktemp {shlex.quote(str(folder))}/{ENDED}XXXXXX >/dev/null 2>&1' EXIT"
     defaults = {
         "cores": 1,
         "processes": 1,
@@ -99,7 +125,12 @@ def _options(spec: ClusterSpec, folder: Path, insecure: bool) -> dict[str, Any]:
         "local_directory": str(folder),
         "log_directory": str(folder),
     }
-    return {**defaults, **given, "scheduler_options": scheduler, "worker_extra_args": extra}
+    made = {
+        "scheduler_options": scheduler,
+        "worker_extra_args": extra,
+        "job_script_prologue": [marked, *(prologue or [])],
+    }
+    return {**defaults, **given, **made}
 
 
 @contextmanager
@@ -113,21 +144,8 @@ def _started(kind: Any, options: dict[str, Any], spec: ClusterSpec) -> Iterator[
         yield cluster
 
 
-def _await_worker(client: Any, spec: ClusterSpec, logs: Path) -> None:
-    try:
-        client.wait_for_workers(1, timeout=spec.wait)
-    except TimeoutError:
-        told = [line for path in sorted(logs.glob("*.err")) for line in _last_lines(path)]
-        raise ClusterLostError(
-            "\n  ".join(
-                [
-                    f"{spec.source}: no job of {spec.cluster} has begun to work within "
-                    f"{spec.wait:g} s; they may still wait in the queue (raise wait), or fail"
-                    + (", as their logs say:" if told else ""),
-                    *told,
-                ]
-            )
-        ) from None
+def _end_of_logs(folder: Path) -> tuple[str, ...]:
+    return tuple(line for path in sorted(folder.glob("*.err")) for line in _last_lines(path))
 
 
 def _last_lines(path: Path, count: int = 5) -> list[str]:
@@ -160,27 +178,45 @@ def serve(spec: ClusterSpec, *, insecure: bool = False) -> None:
             f"{tasks}: sbatch -n 4"
         )
     security.check_exposure(spec, insecure)
-    if _rank() != CLIENT_RANK:
+    if _rank() == CLIENT_RANK:
+        atexit.register(_join_allocation(spec).close)
+    else:
         _runner(spec)
         sys.exit(0)
 
 
-@contextmanager
-def open_allocation(spec: ClusterSpec) -> Iterator[Any]:
-    """Yield a client of the cluster that the tasks of this allocation make; end it afterwards."""
+def _join_allocation(spec: ClusterSpec) -> Any:
+    """Return a client that is there as long as this process is: the others end without it."""
     from distributed import Client
 
-    with (
-        _runner(spec) as runner,
-        Client(runner.scheduler_address, security=_allocation_security(spec)) as client,
-    ):
-        runner.scheduler_comm = None  # it knows no TLS: the client ends the others instead
-        try:
-            _await_worker(client, spec, Path())
-            yield client
-        finally:
-            client.shutdown()
-            _shared_file("pem").unlink(missing_ok=True)
+    runner = _runner(spec)
+    runner.scheduler_comm = None  # it knows no TLS: the client ends the others instead
+    return Client(runner.scheduler_address, security=_allocation_security(spec))
+
+
+@contextmanager
+def open_allocation(
+    spec: ClusterSpec, *, note: attendance.Note = attendance.silent
+) -> Iterator[Any]:
+    """Yield a client of the cluster that the tasks of this allocation make; end it afterwards.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+        The cluster; `serve` has been called.
+    note : callable
+        Is told that workers are waited for.
+    """
+    from distributed import default_client
+
+    client = default_client()
+    try:
+        workers = int(os.environ["SLURM_NTASKS"]) - 2
+        attendance.await_first(client, f"{workers} tasks of {RUNNER}", spec.wait, note)
+        yield client
+    finally:
+        client.shutdown()
+        _shared_file("pem").unlink(missing_ok=True)
 
 
 def _runner(spec: ClusterSpec) -> Any:
@@ -201,10 +237,27 @@ def _runner(spec: ClusterSpec) -> Any:
     }
     options.setdefault("scheduler_file", str(_shared_file("json")))
     return SLURMRunner(
-        scheduler_options={**common, **scheduler},
+        scheduler_options={**common, "plugins": [_leaving_with_the_run()], **scheduler},
         worker_options={"nthreads": 1, **common, **worker},
         **options,
     )
+
+
+def _leaving_with_the_run() -> Any:
+    """Return what ends a scheduler, and with it the workers, when its client has gone.
+
+    A run that is killed, or finds a mistake before its first task, would leave them until the end
+    of the allocation.
+    """
+    from distributed.diagnostics.plugin import SchedulerPlugin
+
+    class Leaving(SchedulerPlugin):  # type: ignore[misc]
+        name = "masterframe-leaving"
+
+        def remove_client(self, scheduler: Any, client: str) -> None:
+            scheduler.loop.add_callback(scheduler.close, reason="the run has ended")
+
+    return Leaving()
 
 
 def _allocation_security(spec: ClusterSpec) -> Any:

@@ -259,6 +259,7 @@ def cluster(model: schema.ClusterModel, source: Source) -> ClusterSpec:
         address=model.address,
         jobs=model.jobs,
         wait=model.wait,
+        wait_again=model.wait if model.wait_again is None else model.wait_again,
         tls=tls
         if isinstance(tls, str)
         else Certificates(*(str(folder / name) for name in (tls.ca, tls.cert, tls.key))),

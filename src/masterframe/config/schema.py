@@ -375,7 +375,12 @@ class ClusterModel(Model):
     address: str = Field(default="", description="of a scheduler that runs already")
     jobs: PositiveInt = Field(default=1, description="jobs that are kept running")
     wait: PositiveFloat = Field(
-        default=300.0, description="seconds that the first worker may take to come"
+        default=3600.0,
+        description="seconds that the first worker may take to come: jobs may wait in a queue",
+    )
+    wait_again: PositiveFloat | None = Field(
+        default=None,
+        description="the same where all workers have gone; as wait where it is not given",
     )
     tls: CertificatesModel | Literal["off", "made"] = Field(
         default="off", description="off, made (certificates for this run), or files"

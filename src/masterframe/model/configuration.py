@@ -34,8 +34,10 @@ class ClusterSpec:
     """A scheduler that runs already; '' where a cluster is started."""
     jobs: int = 1
     """Jobs that are kept running."""
-    wait: float = 300.0
-    """Seconds that the first worker may take to come."""
+    wait: float = 3600.0
+    """Seconds that the first worker may take to come: jobs may wait in a queue."""
+    wait_again: float | None = None
+    """The same where all workers have gone; None is left to the program."""
     tls: Certificates | Literal["off", "made"] = "off"
     """Encrypted connections: none, with certificates made for the run, or with those given."""
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -58,7 +58,12 @@ def open_resources(
             check_report(performance, threads=scheduler == "threads" and not dashboard)
         runner = stack.enter_context(
             cluster.open_runner(
-                scheduler, workers=workers, memory=limit, dashboard=dashboard, insecure=insecure
+                scheduler,
+                workers=workers,
+                memory=limit,
+                dashboard=dashboard,
+                insecure=insecure,
+                note=(reporter or Silent()).note,
             )
         )
         if performance:
