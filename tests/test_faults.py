@@ -1,6 +1,7 @@
 """Bad input and bad surroundings, each injected for real: a clear line, and the rest goes on."""
 
 import bz2
+import contextlib
 import gzip
 import os
 import resource
@@ -19,12 +20,14 @@ import pytest
 from astropy.io import fits
 
 import nights
+import slowed
 from masterframe import inventory
 from masterframe.config import load_config
 from masterframe.errors import ConfigError, StorageError
 from masterframe.fits import tables
 from masterframe.model import MaskBit
 from nights import SHAPE, call, files_in, finish, make_plan, raw, reduce_night, reduce_plan, start
+from stacks import pixels_and_tables
 
 ROOT_USER = hasattr(os, "geteuid") and os.geteuid() == 0
 NOBODY = 65534
@@ -355,6 +358,53 @@ def test_a_full_disk_ends_the_run_with_what_it_needs_and_nothing_half_done(tmp_p
         for name in files_in(out):
             assert name.endswith(".fits")
             fits.open(out / name, checksum=True).close()
+
+
+def contents(folder):
+    """Return the files below a folder with what is in them, but for what runs keep."""
+    return {name: (folder / name).read_bytes() for name in files_in(folder)}
+
+
+def fill(path):
+    """Write a file until its disk is full."""
+    with path.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(bytes(4096))
+
+
+@pytest.mark.slow
+@pytest.mark.system
+def test_a_disk_that_fills_up_during_a_run_loses_nothing(tmp_path):
+    other = nights.night(tmp_path / "other", bias=3, flat=0, science=0)
+    night = slowed.write_mosaics(tmp_path / "night")
+    inputs = contents(night)
+    whole = slowed.start(night, tmp_path / "whole")
+    assert slowed.finish(whole) == 0, whole.errors
+    faults = {**slowed.SLOW, "LD_PRELOAD": slowed.compile_faults(tmp_path)}
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=4m", "none") as out:
+        assert slowed.finish(slowed.start(other, out)) == 0
+        made = contents(out)
+        process = slowed.start(night, out, **faults)
+        slowed.bands_came(out, (0, 0), process)
+        filler = out / "filler"
+        fill(filler)
+        assert slowed.finish(process) == 3
+        journal = out / ".masterframe/parts" / f"{slowed.MOSAIC}.journal"
+        last = f"masterframe: {journal}: cannot be written (No space left on device)"
+        assert process.errors.splitlines()[-1] == last
+        claim = slowed.claim_of(out)
+        assert (0, 0) < claim < (slowed.CCDS, 0)
+        filler.unlink()
+        assert contents(out) == made
+        assert contents(night) == inputs
+
+        second = slowed.start(night, out)
+        assert slowed.finish(second) == 0, second.errors
+        assert slowed.bytes_read(second) == slowed.ALL_BYTES - slowed.claimed_bytes(claim)
+        expected = tmp_path / "whole" / slowed.MOSAIC
+        assert pixels_and_tables(out / slowed.MOSAIC) == pixels_and_tables(expected)
+        assert contents(out).keys() == made.keys() | {slowed.MOSAIC}
+        assert not list((out / ".masterframe/parts/night").iterdir())
 
 
 def test_a_limit_on_the_size_of_files_is_a_full_disk(tmp_path):
