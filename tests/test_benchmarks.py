@@ -165,3 +165,25 @@ def test_the_benchmark_of_rules_runs():
     assert result.returncode == 0, result.stderr
     names = [line.split()[0] for line in result.stdout.splitlines()[2:]]
     assert names == ["iraf-minmax", "siril-percentile"]
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_workers_runs():
+    sizes = ["--frames=5", "--size=64", "--rounds=1"]
+    command = [sys.executable, ROOT / "benchmarks" / "workers.py", *sizes]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    rows = [line[:24].strip() for line in result.stdout.splitlines()[2:]]
+    assert rows == ["threads, 1 over 2", "processes, 1 over 2", "processes over threads"]
+    for line in result.stdout.splitlines()[2:]:
+        first, second, ratio = map(float, line[24:].split()[:3])  # of wall time
+        assert min(first, second) >= 0
+        assert ratio > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_tasks_runs():
+    command = [sys.executable, ROOT / "benchmarks" / "tasks.py", "--workers=1", "--tasks", "9"]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["9", "9"]
