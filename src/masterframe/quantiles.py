@@ -94,20 +94,22 @@ def grouped_median(values: NDArray[Any], axis: int = -1) -> NDArray[np.float64]:
     axis : int
         The axis that is reduced.
     """
-    middle = np.median(values, axis=axis, keepdims=True)
+    values = np.moveaxis(values, axis, -1)
+    middle = (row_medians(values) if values.ndim > 1 else np.median(values, axis=-1))[..., None]
     below, above = values < middle, values > middle
-    fewer = below.sum(axis=axis, keepdims=True)
-    alike = values.shape[axis] - fewer - above.sum(axis=axis, keepdims=True)
-    down = middle - values.max(axis=axis, keepdims=True, where=below, initial=-np.inf)
-    up = values.min(axis=axis, keepdims=True, where=above, initial=np.inf) - middle
+    fewer = below.sum(axis=-1, keepdims=True)
+    alike = values.shape[-1] - fewer - above.sum(axis=-1, keepdims=True)
+    # chosen, then compared: numpy's reductions of a part take five times as long
+    down = middle - np.where(below, values, -np.inf).max(axis=-1, keepdims=True)
+    up = np.where(above, values, np.inf).min(axis=-1, keepdims=True) - middle
     # where there is nothing on one side, the gap is as wide as on the other
     down, up = (
         np.where(np.isfinite(a), a, np.where(np.isfinite(b), b, 0.0))
         for a, b in ((down, up), (up, down))
     )
-    share = (values.shape[axis] / 2 - fewer) / np.maximum(alike, 1)
+    share = (values.shape[-1] / 2 - fewer) / np.maximum(alike, 1)
     shift = np.where(alike > 1, share * (down + up) / 2 - down / 2, 0.0)
-    found: NDArray[np.float64] = (middle + shift).squeeze(axis)
+    found: NDArray[np.float64] = (middle + shift).squeeze(-1)
     return found
 
 
