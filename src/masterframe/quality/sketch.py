@@ -25,6 +25,8 @@ ROWS = 64
 """Rows that are read of a large frame, ..."""
 PIXELS = 1 << 16
 """... or as many as have so many pixels."""
+NOISE_PIXELS = 1 << 15
+"""Pixels, about, that tell the noise of a frame to less than a hundredth."""
 ROW_PIXELS = 1024
 """Pixels of a row, about, that tell its level."""
 BINS = 2048
@@ -139,7 +141,7 @@ def _level(values: NDArray[Any]) -> float:
 
 
 def _noise(values: NDArray[Any]) -> float:
-    return noise_of(values[:: max(1, values.size // PIXELS)], grouped_median)
+    return noise_of(values[:: max(1, values.size // NOISE_PIXELS)], grouped_median)
 
 
 def _runs(values: NDArray[Any], runs: int) -> Plane:
