@@ -227,7 +227,8 @@ def apply(
     recipe = recipe or Recipe()
     work, raw = np.dtype(recipe.dtype), trim_columns(block, calibration)
     rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
-    shared, out = _shared_terms(rows, calibration, recipe), np.empty(raw.shape, work)
+    shared = _shared_terms(rows, calibration, recipe)
+    out = np.empty(raw.shape, kernels.work_type(raw.dtype, work))
     for columns in strips_of(calibration, ALL):
         levels = _overscan(block, rows, calibration, columns).astype(work)
         terms = columns_of(shared, columns)._replace(overscan=levels)

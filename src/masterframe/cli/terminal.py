@@ -111,5 +111,6 @@ def open_resources(
         if resources.runner.dashboard:
             reporter.note(f"Dashboard: {resources.runner.dashboard}")
         # who looks on wonders at ten seconds of silence; who reads a log does not
-        with kernels.announced(reporter.note) if sys.stderr.isatty() else nullcontext():
+        watched = sys.stderr is not None and sys.stderr.isatty()
+        with kernels.announced(reporter.note) if watched else nullcontext():
             yield resources

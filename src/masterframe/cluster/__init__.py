@@ -238,7 +238,9 @@ class _SentTask:
         since = None
         while True:
             try:
-                return self._future.result(timeout=attendance.LOOK_SECONDS)
+                done = self._future.result(timeout=attendance.LOOK_SECONDS)
+                self._workers.have_worked()
+                return done
             except TimeoutError:
                 if self._future.done():
                     raise  # of the task itself

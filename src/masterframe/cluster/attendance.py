@@ -123,6 +123,11 @@ class Attendance:
             )
         return since
 
+    def have_worked(self) -> None:
+        """Take note that a task is done, by a worker who need not be there any more."""
+        if self._gone:
+            self._tell(gone=False)
+
     def _tell(self, gone: bool) -> None:
         """Tell of a change once, whoever found it."""
         with self._lock:
