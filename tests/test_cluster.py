@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import urllib.request
 from html.parser import HTMLParser
 
@@ -20,6 +21,7 @@ from masterframe.config import load_cluster
 from masterframe.errors import ClusterLostError, UsageError
 from nights import call
 from stacks import pixels_and_tables, raw_frames, write_frames
+from support import ROOT
 
 MASTER = "night/master_bias_bin1x1.fits"
 
@@ -171,6 +173,19 @@ def test_a_scheduler_that_is_not_there_is_said(capsys, monkeypatch, tmp_path):
     )
     assert code == 5
     assert "the scheduler at tcp://127.0.0.1:9 cannot be reached" in err
+
+
+@pytest.mark.skipif(shutil.which("qsub") is not None, reason="there is a batch system with qsub")
+def test_a_batch_system_that_is_not_there_is_said(capsys, monkeypatch, tmp_path):
+    night = nights.night(tmp_path / "night", bias=3, flat=0, science=0)
+    jobs = (ROOT / "configs" / "slurm.yaml").read_text()
+    (tmp_path / "pbs.yaml").write_text(jobs.replace("cluster: SLURMCluster", "cluster: PBSCluster"))
+    code, _, err = call(
+        *(capsys, monkeypatch, "run", night, "-o", tmp_path / "out"),
+        *("--scheduler", str(tmp_path / "pbs.yaml")),
+    )
+    assert code == 2
+    assert "pbs.yaml: PBSCluster submits jobs by qsub, which is not found on this machine" in err
 
 
 def killer(number):

@@ -97,7 +97,14 @@ def _cluster_class(spec: ClusterSpec) -> Any:
     }
     if spec.cluster not in known:
         raise UsageError(f"{spec.source}: {unknown('cluster', spec.cluster, [*known, RUNNER])}")
-    return known[spec.cluster]
+    kind: Any = known[spec.cluster]
+    submit = shlex.split(kind.job_cls.submit_command or "")[:1]
+    if submit and shutil.which(submit[0]) is None:
+        raise UsageError(
+            f"{spec.source}: {spec.cluster} submits jobs by {submit[0]}, which is not found on "
+            "this machine: run where jobs can be submitted"
+        )
+    return kind
 
 
 def _options(spec: ClusterSpec, kind: Any, folder: Path, insecure: bool) -> dict[str, Any]:
