@@ -10,31 +10,38 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from masterframe.kernels.estimate import LEVEL
 from masterframe.kernels.load import (
     EVEN,
     HI,
     LO,
-    MISSING,
     ODD,
     REJECTED_HIGH,
     REJECTED_LOW,
+    TIES_HIGH,
+    TIES_LOW,
     VALID,
 )
 from masterframe.kernels.native import part
 from masterframe.kernels.rows import HIGHEST, LOWEST
 from masterframe.kernels.sums import add_deviations
-from masterframe.kernels.vectors import BITS, above, below, first, first_lanes, unlike
+from masterframe.kernels.vectors import (
+    BITS,
+    above,
+    among_first,
+    below,
+    count_down,
+    first,
+    first_lanes,
+    number_of,
+    unlike,
+)
 
 PARTIALS = BITS
 """Tiles are a multiple of it wide."""
 APART, LEVELS, EVENS, ODDS = range(4)
 """Rows of the deviations: those of the two halves from each other, the levels that those of the
 frames are from, and their sums over the even and the odd frames."""
-KEPT = -1
-"""What `codes` say of a value that is kept; else the column of the frame's numbers it counts in."""
 
 
 @part
@@ -47,47 +54,27 @@ def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
     tile, ints, sums, apart = room.tile, room.ints, room.sums, room.apart
     least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
     order, top = settings.order, settings.top
-    levels, lost = apart[LEVELS], room.lost
+    levels, lost, tied = apart[LEVELS], room.lost, room.tied
     for i in range(w):
         levels[i] = room.floats[LEVEL, i]
         apart[EVENS, i], apart[ODDS, i] = 0, 0
     for k in range(tile.shape[0]):
-        row, frame = tile[k], frames[order[k]]
+        row, frame, kept = tile[k], frames[order[k]], ints[EVEN + k % 2]
         for start in range(0, w, PARTIALS):
             lanes, inside = slice(start, start + PARTIALS), first_lanes(w - start)
             values, low, high = row[lanes], least[lanes], most[lanes]
-            out = (below(values, low) | above(values, high)) & inside
+            under, over = below(values, low) & inside, above(values, high) & inside
+            if tied[start // PARTIALS]:
+                under |= among_first(values, low, ints[TIES_LOW, lanes]) & inside
+                equal = ~below(values, high) & ~over
+                over |= equal & ~among_first(values, high, ints[TIES_HIGH, lanes]) & inside
+            out = under | over
             if out != 0:
-                codes, count = room.codes[k, lanes], ints[EVEN + k % 2, lanes]
-                told = room.told[start // PARTIALS], codes
-                out = _count_lost(out, values, low, top, told, count, frame)
-            lost[start // PARTIALS] = out | ~inside
+                count_down(kept[lanes], out)
+                frame[REJECTED_LOW] += number_of(under)
+                frame[REJECTED_HIGH] += number_of(over & ~above(values, top))  # missing ones are
+            lost[start // PARTIALS] = out | ~inside  # counted when they are loaded
         add_deviations(row, levels, lost, apart[EVENS + k % 2], sums[k], w)
-
-
-@part
-def _count_lost(
-    out: int, values: Any, least: Any, top: Any, told: Any, count: Any, frame: Any
-) -> Any:  # fmt: skip
-    """Count those values of a frame that are not kept; return their bits.
-
-    `out` are the bits of those that are out of the edges. `told` are the bits of the lanes where
-    codes say what became of such values, and the codes.
-    """
-    (by_code, codes), lost = told, np.int64(0)
-    while out != 0:
-        i = first(out)
-        out &= out - 1
-        code = codes[i]
-        if (by_code >> i) & 1 == 0:
-            code = REJECTED_LOW if values[i] < least[i] else REJECTED_HIGH
-            code = code if values[i] <= top else MISSING
-        if code != KEPT:
-            lost |= np.int64(1) << i
-            count[i] -= 1
-            if code != MISSING:  # those were counted when they were loaded
-                frame[code] += 1
-    return lost
 
 
 @part
@@ -97,15 +84,16 @@ def take_bounds(room: Any, w: int) -> None:
     for i in range(w):
         even[i], odd[i] = (n + 1) // 2, n // 2
     for start in range(0, w, PARTIALS):
-        room.told[start // PARTIALS] = 0
+        room.tied[start // PARTIALS] = False
 
 
 @part
 def find_edges(room: Any, settings: Any, w: int) -> None:
     """Put into the bounds what all values between are kept, lane by lane.
 
-    They are the lowest and the highest kept value; where one of them has an equal that is not kept,
-    the next within. Of values out of them `codes` say there what became of them.
+    They are the lowest and the highest kept value. Where equal values are on both sides of an edge,
+    the bounds are the values next to the edge that are not kept, and it is told how many of those
+    equal to them, in the order of the frames, are below the edge.
     """
     s, ints, n, top = room.sorted, room.ints, room.tile.shape[0], settings.top
     least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
@@ -115,7 +103,7 @@ def find_edges(room: Any, settings: Any, w: int) -> None:
         even[i], odd[i] = (n + 1) // 2, n // 2
         least[i], most[i] = settings.least, top
     for start in range(0, w, PARTIALS):
-        lanes, told = slice(start, start + PARTIALS), np.int64(0)
+        lanes, tied = slice(start, start + PARTIALS), False
         lossy = unlike(hi[lanes], lo[lanes], n) & first_lanes(w - start)
         while lossy != 0:
             i = start + first(lossy)
@@ -124,63 +112,24 @@ def find_edges(room: Any, settings: Any, w: int) -> None:
             if a < b and (a == 0 or s[a - 1, i] < s[a, i]) and (b == end or s[b - 1, i] < s[b, i]):
                 least[i], most[i] = s[a, i], s[b - 1, i]
                 continue
-            told |= np.int64(1) << (i - start)
-            least[i], most[i] = _within(s, i, (a, b, end), settings)
-            _tell(room.tile, s, i, (a, b, end), top, room.codes)
-        room.told[start // PARTIALS] = told
+            if not tied:
+                ints[TIES_LOW, lanes], ints[TIES_HIGH, lanes], tied = 0, n, True
+            if a > 0:
+                least[i] = s[a - 1, i]
+                ints[TIES_LOW, i] = _equals_below(s, i, a, least[i])
+            if b < end:
+                most[i] = s[b, i]
+                ints[TIES_HIGH, i] = _equals_below(s, i, b, most[i])
+        room.tied[start // PARTIALS] = tied
 
 
 @part
-def _within(s: Any, i: int, window: Any, settings: Any) -> Any:
-    """Return the bounds of the values that have no equal beyond an edge; crossed if none."""
-    a, b, valid = window
-    least, most = a, b - 1
-    if a > 0:
-        while least < b and s[least, i] == s[a - 1, i]:
-            least += 1
-    if b < valid:
-        while most >= a and s[most, i] == s[b, i]:
-            most -= 1
-    if least > most:
-        return settings.top, settings.least
-    return s[least, i], s[most, i]
-
-
-@part
-def _tell(tile: Any, s: Any, i: int, window: Any, top: Any, codes: Any) -> None:
-    """Put into codes what became of the values of a lane: equal ones in the order of frames.
-
-    What lies between the lowest and the highest kept value is kept, and needs no code.
-    """
-    lo, hi, valid = window
-    first, last = min(lo, max(valid - 1, 0)), max(hi - 1, 0)
-    least, most = s[first, i], s[last, i]
-    while first > 0 and s[first - 1, i] == least:
-        first -= 1
-    while last > 0 and s[last - 1, i] == most:
-        last -= 1
-    for k in range(tile.shape[0]):
-        value = tile[k, i]
-        if least < value < most:
-            continue
-        place = lo  # of the value among the sorted ones, as far as it matters
-        if value == least:
-            place = first
-            first += 1
-        elif value == most:
-            place = last
-            last += 1
-        elif value < least:
-            place = -1
-        elif value > most:
-            place = hi
-        codes[k, i] = KEPT
-        if valid == 0 or value > top:
-            codes[k, i] = MISSING
-        elif place < lo:
-            codes[k, i] = REJECTED_LOW
-        elif place >= hi:
-            codes[k, i] = REJECTED_HIGH
+def _equals_below(s: Any, i: int, edge: int, value: Any) -> int:
+    """Return how many of the sorted values before an edge, from there down, equal a value."""
+    place = edge
+    while place > 0 and s[place - 1, i] == value:
+        place -= 1
+    return edge - place
 
 
 @part

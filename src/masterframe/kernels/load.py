@@ -18,10 +18,12 @@ from masterframe.kernels.terms import LoadTerms, calibration, narrowed, source, 
 Array = NDArray[Any]
 
 LO, HI, VALID, SATURATED, LOW, HIGH, EVEN, ODD, FIRST, LAST, TAIL_LOW, TAIL_HIGH = range(12)
+TIES_LOW, TIES_HIGH, LANE_INTS = range(12, 15)
 """Rows of the whole numbers of each lane (pixel of a tile): the window that is kept of its sorted
 values, how many values it has, how many frames are saturated, how many values were rejected before
-sorting, how many values of the even and the odd frames are kept, the window that is averaged, and
-how many values the rule dropped at each end before they were sorted."""
+sorting, how many values of the even and the odd frames are kept, the window that is averaged, how
+many values the rule dropped at each end before they were sorted, and how many of the values equal
+to a bound are below the edge there; then the number of rows."""
 REJECTED_LOW, REJECTED_HIGH, MISSING = range(3)
 """Columns of the numbers of each frame."""
 

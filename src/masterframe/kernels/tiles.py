@@ -13,6 +13,7 @@ from masterframe.kernels.frames import PARTIALS
 from masterframe.kernels.load import (
     HI,
     HIGH,
+    LANE_INTS,
     LO,
     LOW,
     SATURATED,
@@ -109,8 +110,8 @@ class Room(NamedTuple):
     (N + 1, 2, partials)."""
     lost: NDArray[np.int64]
     """Bits of the values of a frame that are not kept, one number for `PARTIALS` lanes."""
-    told: NDArray[np.int64]
-    """Bits of the lanes in which equal values are on both sides of an edge, likewise."""
+    tied: NDArray[np.bool_]
+    """Whether equal values are on both sides of an edge in any of `PARTIALS` lanes, likewise."""
     codes: NDArray[np.int8]
     trace: NDArray[np.float64]
 
@@ -147,14 +148,14 @@ def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
         "near": ((2, width), kind),
         "bounds": ((2, width), kind),
         "column": ((n,), np.float64),
-        "ints": ((12, width), np.int32),
+        "ints": ((LANE_INTS, width), np.int32),
         "floats": ((10, width), np.float64),
         "apart": ((4, width), work),
         "middles": ((2, width), kind),
         "picks": ((4, BITS), kind),
         "sums": ((n + 1, 2, PARTIALS), work),
         "lost": ((width // PARTIALS,), np.int64),
-        "told": ((width // PARTIALS,), np.int64),
+        "tied": ((width // PARTIALS,), np.bool_),
         "codes": ((n, width), np.int8),
         "trace": ((TRACED,), np.float64),
     }

@@ -100,11 +100,17 @@ def _bits(builder: Any, flags: Any) -> Any:
 
 
 def _picked(typing_context: Any, values: Any, bounds: Any, sign: str) -> Any:
-    """Return signature and code of the bits of ``values sign bounds``, lane by lane."""
+    """Return signature and code of the bits of ``values sign bounds``, lane by lane.
+
+    The bounds may be one number for all lanes.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kinds = zip(signature.args, arguments, strict=True)
-        x, bound = (_loaded(context, builder, kind, array) for kind, array in kinds)
+        x = _loaded(context, builder, values, arguments[0])
+        if isinstance(bounds, types.Array):
+            bound = _loaded(context, builder, bounds, arguments[1])
+        else:
+            bound = spread(context, builder, bounds, arguments[1])
         return _bits(builder, compared(builder, values.dtype, x, bound, sign))
 
     return types.int64(values, bounds), generate
@@ -128,6 +134,52 @@ def spread(
     start = ir.Constant(ir.VectorType(context.get_data_type(kind), lanes), ir.Undefined)
     one = builder.insert_element(start, number, whole(0))
     return builder.shuffle_vector(one, start, ir.Constant(ir.VectorType(whole, lanes), [0] * lanes))
+
+
+def _among_first(typing_context: Any, values: Any, bounds: Any, left: Any) -> Any:
+    """Return the bits of those values that equal their bounds while any are left of the lane.
+
+    Each value that equals its bound takes one from what is left.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        x, bound = (
+            _loaded(context, builder, kind, array)
+            for kind, array in zip(signature.args[:2], arguments[:2], strict=True)
+        )
+        if isinstance(values.dtype, types.Float):
+            equal = builder.fcmp_ordered("==", x, bound)
+        else:
+            equal = builder.icmp_signed("==", x, bound)
+        row, start = Row(context, builder, left, arguments[2], BITS), ir.IntType(64)(0)
+        some = row.load(start)
+        row.store(builder.add(some, builder.sext(equal, some.type)), start)
+        present = builder.icmp_signed(">", some, ir.Constant(some.type, None))
+        return _bits(builder, builder.and_(equal, present))
+
+    return types.int64(values, bounds, left), generate
+
+
+def _count_down(typing_context: Any, counts: Any, bits: Any) -> Any:
+    """Take one from the counts of those lanes whose bit is set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        row, start = Row(context, builder, counts, arguments[0], BITS), ir.IntType(64)(0)
+        flags = builder.bitcast(arguments[1], ir.VectorType(ir.IntType(1), BITS))
+        some = row.load(start)
+        row.store(builder.add(some, builder.sext(flags, some.type)), start)
+        return context.get_dummy_value()
+
+    return types.void(counts, types.int64), generate
+
+
+def _number_of(typing_context: Any, bits: Any) -> Any:
+    """Return how many bits are set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.int64), generate
 
 
 def _differ(typing_context: Any, values: Any, n: Any) -> Any:
@@ -188,6 +240,9 @@ def _ask(builder: Any, place: Any) -> None:
 
 below: Any = operation(_below)
 above: Any = operation(_above)
+among_first: Any = operation(_among_first)
+count_down: Any = operation(_count_down)
+number_of: Any = operation(_number_of)
 differ: Any = operation(_differ)
 unlike: Any = operation(_unlike)
 first: Any = operation(_first)
