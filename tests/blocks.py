@@ -148,12 +148,15 @@ def check(result: Any, twin: Any) -> None:
     np.testing.assert_allclose(result.data, twin.data, rtol=2 * ulp, atol=1e-13 * size)
     np.testing.assert_allclose(result.uncert, twin.uncert, rtol=4 * ulp, atol=1e-7 * size)
     near = max(8 * ulp, 1e-9)  # deviations have the type of the values
-    np.testing.assert_allclose(result.frame_sums, twin.frame_sums, rtol=near, atol=2e-5 * size)
+    np.testing.assert_allclose(
+        result.frame_sums[:, 0], twin.frame_sums, rtol=near, atol=2e-5 * size
+    )
     if result.propagated.size:
         np.testing.assert_allclose(result.propagated, twin.propagated, rtol=8 * ulp)
     if result.exposure.size:
         np.testing.assert_allclose(result.exposure, twin.exposure, rtol=2 * ulp)
-    np.testing.assert_allclose(result.half_sums, twin.half_sums, rtol=near, atol=near * size**2)
+    halves = result.half_sums[:, 0]
+    np.testing.assert_allclose(halves, twin.half_sums, rtol=near, atol=near * size**2)
 
 
 def cut(terms: LoadTerms, rows: slice, columns: slice = slice(None)) -> LoadTerms:

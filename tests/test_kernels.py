@@ -122,7 +122,7 @@ def test_order_of_frames_changes_no_bit(seed: int, n: int, kind: str, recipe: Re
     assert bits(first, (*PLANES, "half_sums")) == bits(second, (*PLANES, "half_sums"))
     for name in PER_FRAME:
         np.testing.assert_array_equal(getattr(first, name)[p], getattr(second, name))
-    assert first.frame_sums[:, p].tobytes() == second.frame_sums.tobytes()
+    assert first.frame_sums[:, :, p].tobytes() == second.frame_sums.tobytes()
 
 
 @SOME

@@ -9,6 +9,7 @@ much for one, rows are cut into parts.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from masterframe.errors import MemoryLimitError
@@ -53,8 +54,7 @@ class Work:
     frame_row_bytes: int = 16
     """Bytes a frame and part of a row of the per-frame sums."""
     copy_bytes: int = 0
-    """Bytes a value of the copies that the kernel makes of one part, where it cannot work on what
-    was read."""
+    """Bytes a value of the copies that the kernel makes, where it cannot work on what was read."""
     whole: str = ""
     """Why rows must not be cut; '' where they may."""
     images: int = 1
@@ -64,14 +64,13 @@ class Work:
 
     def task_bytes(self, columns: int) -> int:
         """Bytes that one row of a cell costs the task that combines it."""
-        together = columns if self.whole else min(columns, PART)
-        values = columns * self.itemsize + together * self.copy_bytes
+        values = columns * (self.itemsize + self.copy_bytes)
         pixels = columns * (self.master_bytes + self.work_bytes)
         return self.n_frames * values + pixels + self.result_bytes(columns)
 
     def result_bytes(self, columns: int) -> int:
         """Bytes that one row of a finished cell holds until it is written."""
-        parts = len(parts_of(columns, whole=bool(self.whole)))
+        parts = 1 if self.whole else math.ceil(columns / PART)
         return columns * self.plane_bytes + parts * self.n_frames * self.frame_row_bytes
 
 
@@ -112,12 +111,6 @@ class Tiling:
             f"{format_bytes(self.contiguous_bytes)}, {self.workers} at a time, "
             f"{format_bytes(self.peak_bytes)} of memory"
         )
-
-
-def parts_of(columns: int, *, whole: bool) -> list[slice]:
-    """Return the columns that go into each sum over a row."""
-    step = columns if whole else PART
-    return [slice(x, min(x + step, columns)) for x in range(0, columns, step)]
 
 
 def plan_bands(

@@ -17,7 +17,7 @@ from masterframe.cell.parts import Cell, Part, joined
 from masterframe.cell.planes import plane_names, plane_type
 from masterframe.cell.spans import BandSpan, whole_rows
 from masterframe.model import BandResult, Calibration, FrameCounts, MaskBit, Noise, Recipe
-from masterframe.tiling import parts_of
+from masterframe.tiling import PART
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def _with_noise(job: BandJob, noise: Noise) -> BandJob:
 def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: float) -> Part:
     """Combine some rows of a cell, counted from its first without margin, and columns of it."""
     cell = cell.lines(part, math.floor(job.recipe.rejection.grow or 0))
-    calibration, span, x0 = job.calibration, cell.span, strip.start
+    calibration, span = job.calibration, cell.span
     first = span.row0 - span.above
     terms = calibrate.load_terms(
         cell.block, first, calibration, job.recipe, cell.mask, columns=strip
@@ -104,56 +104,29 @@ def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: flo
     raw = calibrate.trim_columns(cell.block, calibration)
     if calibration.amplifiers:
         raw = raw[:, :, strip]
-    results = [
-        _combine_part(raw, terms, cell.uncertainty, job, step, (span, x0, columns))
-        for columns in parts_of(strip.stop - x0, whole=bool(whole_rows(job.recipe, calibration)))
-    ]
-    result = _beside(results)
-    bad = terms.bad[span.above : span.above + span.rows]
-    return Part(
-        _planes(result, (span.row0, strip), bad, job, step),
-        (result.kept, result.rej_low, result.rej_high, result.missing),
-        np.stack([one.frame_sums for one in results], axis=1),
-        np.stack([one.half_sums for one in results], axis=1),
-    )
-
-
-def _combine_part(
-    raw: NDArray[Any],
-    terms: kernels.LoadTerms,
-    uncertainty: NDArray[Any] | None,
-    job: BandJob,
-    step: float,
-    place: tuple[BandSpan, int, slice],
-) -> kernels.KernelResult:
-    """Combine some columns of a cell: those of a slice that counts from its first column."""
-    span, x0, columns = place
-    recipe, calibration = job.recipe, job.calibration
-    sigma, own = None, slice(x0 + columns.start, x0 + columns.stop)
-    if uncertainty is not None:
-        sigma = calibrate.trim_columns(uncertainty, calibration)
-        sigma = sigma[:, :, own if calibration.amplifiers else columns]
-    return kernels.combine_block(
-        raw[:, :, columns],
-        calibrate.columns_of(terms, columns),
+    sigma = None
+    if cell.uncertainty is not None:
+        sigma = calibrate.trim_columns(cell.uncertainty, calibration)
+        sigma = sigma[:, :, strip] if calibration.amplifiers else sigma
+    recipe = job.recipe
+    result = kernels.combine_block(
+        raw,
+        terms,
         recipe,
         noise_floor(recipe.noise, step, job.scale, job.above_bias),
         np.asarray(job.facts.rank),
         np.dtype(recipe.dtype),
-        frames=frame_terms(job, sigma, (span.row0 - span.above, own)),
+        frames=frame_terms(job, sigma, (first, strip)),
         margin=(span.above, span.below),
+        part=None if whole_rows(recipe, calibration) else PART,
     )
-
-
-def _beside(parts: Sequence[kernels.KernelResult]) -> kernels.KernelResult:
-    """Return results of neighbouring columns as one, but for the sums over rows of the first."""
-    if len(parts) == 1:
-        return parts[0]
-    planes = ("data", "uncert", "count", "low", "high", "saturated", "propagated", "exposure")
-    counts = ("kept", "rej_low", "rej_high", "missing")
-    joined = {name: np.concatenate([getattr(p, name) for p in parts], axis=1) for name in planes}
-    summed = {name: np.sum([getattr(p, name) for p in parts], axis=0) for name in counts}
-    return replace(parts[0], **joined, **summed)
+    bad = terms.bad[span.above : span.above + span.rows]
+    return Part(
+        _planes(result, (span.row0, strip), bad, job, step),
+        (result.kept, result.rej_low, result.rej_high, result.missing),
+        result.frame_sums,
+        result.half_sums,
+    )
 
 
 def frame_terms(
@@ -192,10 +165,9 @@ def _planes(
 ) -> dict[str, NDArray[Any]]:
     recipe = job.recipe
     shared = _shared_variance(result, place, job) + _rounding_of(result, job, step)
-    variance = _measured_variance(result, recipe.noise, job.scale) + shared
     planes: dict[str, Callable[[], NDArray[Any]]] = {
         "data": lambda: result.data,
-        "uncert": lambda: np.sqrt(variance),
+        "uncert": lambda: _uncertainty(result, recipe.noise, job.scale, shared),
         "mask": lambda: _mask(result, bad, len(job.facts.rank), recipe),
         "count": lambda: result.count,
         "rejlow": lambda: result.low,
@@ -209,12 +181,10 @@ def _planes(
     }
 
 
-def _shared_variance(
-    result: kernels.KernelResult, place: tuple[int, slice], job: BandJob
-) -> NDArray[np.float64]:
+def _shared_variance(result: kernels.KernelResult, place: tuple[int, slice], job: BandJob) -> Any:
     """Return the variance of what the masters bring into the result; a sum has it n times."""
     if not calibrate.applied(job.calibration):
-        return np.zeros(result.data.shape)
+        return 0.0
     if job.recipe.estimator != "sum":
         return calibrate.shared_variance(result.data, place, job.calibration)
     kept = np.maximum(result.count, 1)
@@ -236,25 +206,34 @@ def _rounding_of(result: kernels.KernelResult, job: BandJob, step: float) -> Any
     return kept.astype(float) ** 2 * (step * typical) ** 2 * shared_rounding(sigma / step)
 
 
-def _measured_variance(
-    result: kernels.KernelResult, noise: Noise, scale: Sequence[float]
-) -> NDArray[np.float64]:
-    """Return the measured variance; that of gain and read noise where one value was kept."""
+def _uncertainty(
+    result: kernels.KernelResult, noise: Noise, scale: Sequence[float], shared: Any
+) -> NDArray[Any]:
+    """Return the measured standard deviation, with what all frames have in common.
+
+    Where one value was kept it is that of gain and read noise.
+    """
+    known = noise.gain and noise.read_noise is not None
+    if not known and np.ndim(shared) == 0 and not shared:
+        return result.uncert
     variance = np.asarray(result.uncert, np.float64) ** 2
     if noise.gain and noise.read_noise is not None:
         single = result.count == 1
         typical = float(np.mean(scale)) if scale else 1.0
         electrons = noise.gain * np.maximum(result.data[single] / typical, 0)
         variance[single] = (electrons + noise.read_noise**2) * (typical / noise.gain) ** 2
-    return variance
+    return np.asarray(np.sqrt(variance + shared))
 
 
 def _mask(
     result: kernels.KernelResult, bad: NDArray[np.bool_], n_frames: int, recipe: Recipe
 ) -> NDArray[np.uint8]:
-    mask = np.where(result.count == 0, np.uint8(MaskBit.NO_VALUE), np.uint8(0))
-    mask[result.saturated == n_frames] |= np.uint8(MaskBit.SATURATED)
-    mask[(result.count > 0) & (result.count < recipe.min_kept)] |= np.uint8(MaskBit.FEW_KEPT)
+    mask = np.zeros(result.count.shape, np.uint8)
+    if result.count.min(initial=n_frames) < max(1, recipe.min_kept):
+        mask[result.count == 0] = MaskBit.NO_VALUE
+        mask[(result.count > 0) & (result.count < recipe.min_kept)] = MaskBit.FEW_KEPT
+    if result.saturated.max(initial=0) == n_frames:
+        mask[result.saturated == n_frames] |= np.uint8(MaskBit.SATURATED)
     if bad.size:
         mask[bad] |= np.uint8(MaskBit.BAD)
     return mask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from masterframe.kernels.estimate import (
     write_errors,
     write_values,
 )
-from masterframe.kernels.frames import add_halves, add_tile, close_row, find_edges, take_bounds
+from masterframe.kernels.frames import add_halves, add_tile, close_part, find_edges, take_bounds
 from masterframe.kernels.load import FIRST, HI, LAST, LO
 from masterframe.kernels.marks import (
     STRIP,
@@ -33,7 +34,7 @@ from masterframe.kernels.marks import (
     mark_rows,
     measure_row,
 )
-from masterframe.kernels.native import kernel, part
+from masterframe.kernels.native import Given, kernel, part
 from masterframe.kernels.ratios import ESTIMATORS, ratios
 from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.kernels.rules import Floor, Rule, called
@@ -49,13 +50,12 @@ from masterframe.kernels.terms import (
     work_type,
 )
 from masterframe.kernels.tiles import (
-    Room,
     Settings,
     copy_tile,
     find_windows,
     lanes,
     load_tile,
-    make_room,
+    room_for,
 )
 from masterframe.model import Recipe
 from masterframe.names import unknown
@@ -88,11 +88,12 @@ class KernelResult:
     missing: NDArray[np.int64]
     """Values of each frame that were no number, saturated or masked."""
     frame_sums: NDArray[np.float64]
-    """Sums over x of (value - level) and of its square over kept values, shape (rows, N, 2)."""
+    """Sums over x of (value - level) and of its square over kept values, shape
+    (rows, parts, N, 2)."""
     half_sums: NDArray[np.float64]
     """Over the pixels where both halves of the frames (even and odd canonical rank) have kept
     values: their number, the sum of d and of d ** 2 with d = (mean of even - mean of odd) / 2;
-    shape (rows, 3)."""
+    shape (rows, parts, 3)."""
     propagated: Array
     """Standard deviation of the combined values by the noise of each value, shape (rows, nx); of
     size 0 where the recipe does not ask for this plane."""
@@ -132,43 +133,66 @@ def _combine(  # noqa: PLR0913, PLR0917 - what compiled code is given, all of it
     marked before.
     """
     nx, width, rule = out.data.shape[1], room.tile.shape[1], called(addresses, room.tile)
-    s, ints, floats = room.sorted, room.ints, room.floats
-    window = (LO, HI)
-    if settings.estimator == TRIMMED:
-        window = (FIRST, LAST)
     for y in range(settings.first, settings.last):
         line, row = y - settings.top_margin, 0.0
         if extras is not None and extras.desk.measures:
             row = measure_row(source, cal, rule, settings, room, extras.desk, (y, nx))
-        for x0 in range(0, nx, width):
-            w = min(width, nx - x0)
-            place, goal = (y, x0, w), (line, x0, w)
-            missing = load_tile(source, cal, settings, room, out.frames, place)
-            if extras is not None and extras.marks.codes.size:
-                leave_marked(extras.marks, settings, room, out.frames, place, extras.first)
-            selected = _select_or_sort(cal, rule, settings, room, counts, (missing, w, row))
-            if extras is not None and settings.rejects:
-                leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
-            if settings.estimator == TRIMMED:
-                trim(ints, w, settings.trim)
-            if not selected:
-                moments(s, w, ints, floats, window)
-            if extras is not None and settings.rejects:
-                moments_about(s, w, ints, floats, window, extras.desk.pivots)
-            if extras is not None and extras.marks.codes.size:
-                pivots = extras.marks.pivot[y - extras.first, x0 : x0 + w]
-                moments_about(s, w, ints, floats, window, pivots)
-            write_values(s, ints, floats, settings.estimator, window, out.data, goal)
-            if settings.tails or settings.estimator == TRIMMED:
-                winsorize(s, w, ints, floats, settings.tails, window)
-            write_errors(ints, floats, settings, window, out.uncert, goal)
-            if extras is not None:
-                add_aside(extras, settings, room, out, place, line)
-            write_counts(ints, out.counts, goal)
-            take_bounds(room, w) if selected else find_edges(room, settings, w)
-            add_tile(room, settings, w, out.frames)
-            add_halves(room, w, out.half_sums, line)
-        close_row(settings.order, room.sums, out.frame_sums, out.half_sums, line)
+        for index in range(out.half_sums.shape[1]):
+            begin = index * settings.part
+            end, sums = min(begin + settings.part, nx), out.half_sums[line, index]
+            for x0 in range(begin, end, width):
+                place = (y, x0, min(width, end - x0))
+                _combine_tile(
+                    source, cal, rule, settings, room, out, extras, counts, place, row, sums
+                )
+            close_part(settings.order, room.sums, out.frame_sums[line, index], sums)
+
+
+@part
+def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all of it
+    source: Any,
+    cal: Any,
+    rule: Any,
+    settings: Any,
+    room: Any,
+    out: Any,
+    extras: Any,
+    counts: Any,
+    place: Any,
+    row: float,
+    half_sums: Any,
+) -> None:
+    """Combine a tile at a place (row, first column, columns)."""
+    s, ints, floats, (y, x0, w) = room.sorted, room.ints, room.floats, place
+    line = y - settings.top_margin
+    goal, window = (line, x0, w), (LO, HI)
+    if settings.estimator == TRIMMED:
+        window = (FIRST, LAST)
+    missing = load_tile(source, cal, settings, room, out.frames, place)
+    if extras is not None and extras.marks.codes.size:
+        leave_marked(extras.marks, settings, room, out.frames, place, extras.first)
+    selected = _select_or_sort(cal, rule, settings, room, counts, (missing, w, row))
+    if extras is not None and settings.rejects:
+        leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
+    if settings.estimator == TRIMMED:
+        trim(ints, w, settings.trim)
+    if not selected:
+        moments(s, w, ints, floats, window)
+    if extras is not None and settings.rejects:
+        moments_about(s, w, ints, floats, window, extras.desk.pivots)
+    if extras is not None and extras.marks.codes.size:
+        pivots = extras.marks.pivot[y - extras.first, x0 : x0 + w]
+        moments_about(s, w, ints, floats, window, pivots)
+    write_values(s, ints, floats, settings.estimator, window, out.data, goal)
+    if settings.tails or settings.estimator == TRIMMED:
+        winsorize(s, w, ints, floats, settings.tails, window)
+    write_errors(ints, floats, settings, window, out.uncert, goal)
+    if extras is not None:
+        add_aside(extras, settings, room, out, place, line)
+    write_counts(ints, out.counts, goal)
+    take_bounds(room, w) if selected else find_edges(room, settings, w)
+    add_tile(room, settings, w, out.frames)
+    add_halves(room, w, half_sums)
 
 
 @part
@@ -196,6 +220,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     *,
     frames: FrameTerms = FrameTerms(),  # noqa: B008 - it cannot be changed
     margin: tuple[int, int] = (0, 0),
+    part: int | None = None,
 ) -> KernelResult:
     """Calibrate and combine N frames of raw values pixel by pixel.
 
@@ -222,6 +247,8 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     margin : (int, int)
         Rows above and below those of the result that raw and all terms hold: ``grow`` takes values
         with rejected ones there. As many as its radius, fewer only at the edge of the image.
+    part : int, optional
+        Columns of each part of a row over which sums are taken; all by default.
 
     Returns
     -------
@@ -248,7 +275,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     spec, shared = RULES[recipe.rejection.rule], _shared_noise(recipe, frames)
     if shared is not None:
         floor = floor._replace(read=shared[0], poisson=shared[1])
-    marks = spec.masks and shared is None
+    marks, parts = spec.masks and shared is None, math.ceil(shape[1] / (part or shape[1] or 1))
     common = _is_common(recipe, marks=marks)
     kind = raw.dtype if common and _whole(raw, terms, work) else work
     call = _Call(
@@ -256,13 +283,14 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         calibration(terms, raw.shape, kind) if kind.kind == "f" else None,
         rules.compiled(recipe.rejection.rule, kind, own_noise=shared is None and spec.noise),
         _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)._replace(
-            first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0], masks=marks
+            first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0], masks=marks,
+            part=part or shape[1],
         ),
-        make_room(n, kind),
+        room_for(n, kind),
         Output(
             np.empty(shape, work), np.empty(shape, work),
             np.empty((4, *shape), np.int32), np.zeros((n, 3), np.int64),
-            np.empty((shape[0], n, 2)), np.zeros((shape[0], 3)),
+            np.empty((shape[0], parts, n, 2)), np.zeros((shape[0], parts, 3)),
         ),
     )  # fmt: skip
     extras = None if common else _extras(recipe, frames, raw.shape, shape, call)
@@ -280,12 +308,13 @@ class _Call(NamedTuple):
     cal: Any
     rule: Rule
     settings: Settings
-    room: Room
+    room: Given
+    """A `Room`."""
     out: Output
 
 
 def _run(call: _Call, extras: Extras | None) -> None:
-    whole = call.room.tile.dtype == np.uint16 and extras is None
+    whole = call.room.value.tile.dtype == np.uint16 and extras is None
     _combine(*call, extras, _counts(call.settings) if whole else None)
 
 
@@ -386,7 +415,9 @@ def _extras(
     return Extras(
         make_marks((0, 0, 0)),
         first=0,
-        desk=make_desk(spec, terms, call.room.tile.shape[1], raw[0], masks=call.settings.masks),
+        desk=make_desk(
+            spec, terms, call.room.value.tile.shape[1], raw[0], masks=call.settings.masks
+        ),
         propagated=np.empty(shape if "propagated" in planes else (0, 0)),
         exposure=np.empty(shape if "exposure" in planes else (0, 0)),
     )
@@ -446,6 +477,7 @@ def _settings(
         first=0,
         last=0,
         top_margin=0,
+        part=0,
     )
 
 

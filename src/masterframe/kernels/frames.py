@@ -2,8 +2,9 @@
 
 Deviations of kept values from the combined level are summed over x for each frame, and over the
 even and the odd frames for each pixel. They have the type of the calibrated values. Sums over x are
-kept apart by x modulo `PARTIALS` until the row is done, each of a few dozen terms: they run side by
-side, in an order that no tile width changes, and lose no more than 1e-6 of themselves in float32.
+kept apart by x modulo `PARTIALS` until the part of the row is done, each of a few dozen terms: they
+run side by side, in an order that no tile width changes, and lose no more than 1e-6 of themselves
+in float32.
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ def _equals_below(s: Any, i: int, edge: int, value: Any) -> int:
 
 
 @part
-def add_halves(room: Any, w: int, out: Any, y: int) -> None:
+def add_halves(room: Any, w: int, half_sums: Any) -> None:
     """Add n, d and d ** 2 of the pixels of a tile: d is half the even mean minus the odd mean."""
     ints, apart, sums = room.ints, room.apart, room.sums[room.tile.shape[0]]
     d, evens, odds, even, odd = apart[APART], apart[EVENS], apart[ODDS], ints[EVEN], ints[ODD]
@@ -155,25 +156,30 @@ def add_halves(room: Any, w: int, out: Any, y: int) -> None:
         for i in range(PARTIALS):
             total[i] += some[i]
             squares[i] += some[i] * some[i]
-    out[y, 0] += n
+    half_sums[0] += n
 
 
 @part
-def close_row(order: Any, sums: Any, frame_sums: Any, half_sums: Any, y: int) -> None:
-    """Put the sums of a row that is done where they belong, and clear them."""
+def close_part(order: Any, sums: Any, frame_sums: Any, half_sums: Any) -> None:
+    """Put the sums of a part of a row that is done where they belong, and clear them."""
     n = order.size
-    for k in range(n):
-        for j in range(2):
-            frame_sums[y, order[k], j] = _folded(sums[k, j])
-    half_sums[y, 1] = _folded(sums[n, 0]) * 0.5
-    half_sums[y, 2] = _folded(sums[n, 1]) * 0.25
+    for k in range(0, n, 2):
+        other = min(k + 1, n - 1)
+        a, b, c, d = _folded(sums[k], sums[other])
+        frame_sums[order[k], 0], frame_sums[order[k], 1] = a, b
+        frame_sums[order[other], 0], frame_sums[order[other], 1] = c, d
+    total, squares, _, _ = _folded(sums[n], sums[n])
+    half_sums[1], half_sums[2] = total * 0.5, squares * 0.25
+    sums[:] = 0
 
 
 @part
-def _folded(partials: Any) -> float:
-    """Return a sum of partial sums, which are cleared."""
-    total = 0.0
+def _folded(one: Any, other: Any) -> tuple[float, float, float, float]:
+    """Return two sums of each of two frames: four at a time, as each waits for its last term."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
     for i in range(PARTIALS):
-        total += float(partials[i])
-        partials[i] = 0
-    return total
+        a += float(one[0, i])
+        b += float(one[1, i])
+        c += float(other[0, i])
+        d += float(other[1, i])
+    return a, b, c, d

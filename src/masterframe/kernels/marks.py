@@ -235,8 +235,6 @@ def leave_rejected(
     ints, s = room.ints, room.sorted
     for i in range(place[2]):
         desk.pivots[i] = s[max(ints[VALID, i] - 1, 0) // 2, i]
-        ints[TAIL_LOW, i] = 0
-        ints[TAIL_HIGH, i] = 0
     for i in range(place[2]):
         if ints[HI, i] - ints[LO, i] == ints[VALID, i]:
             continue
@@ -392,9 +390,6 @@ def leave_marked(marks: Any, settings: Any, room: Any, frames: Any, place: Any, 
     """
     tile, s, ints, sign = room.tile, room.sorted, room.ints, settings.missing
     y, x0, w = place
-    for i in range(w):
-        ints[TAIL_LOW, i] = 0
-        ints[TAIL_HIGH, i] = 0
     for k in range(tile.shape[0]):
         codes = marks.codes[k, y - top, x0 : x0 + w]
         frame = settings.order[k]

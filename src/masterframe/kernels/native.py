@@ -8,6 +8,7 @@ import, is only needed to compile.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import ctypes
 import functools
@@ -103,6 +104,23 @@ class _External:
         return compiler.type_of_external(self._name, self._signature())
 
 
+class Given:
+    """An argument that is given again and again: it is taken apart once.
+
+    Parameters
+    ----------
+    value : array, number or tuple of them
+        It must stay as it is, but for the content of arrays.
+    """
+
+    __slots__ = ("key", "value", "words")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.words: list[int] = []
+        self.key = _flatten(value, self.words)
+
+
 class _Kernel:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -115,8 +133,10 @@ class _Kernel:
         key = _flatten(arguments, words)
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._entry(key, arguments)
-        entry((ctypes.c_int64 * len(words))(*words))
+            plain = (item.value if isinstance(item, Given) else item for item in arguments)
+            entry = self._entry(key, tuple(plain))
+        memory = array.array("q", words)
+        entry(memory.buffer_info()[0])
 
     def _entry(self, key: Key, arguments: tuple[Any, ...]) -> Callable[[Any], None]:
         function = self._function
@@ -144,6 +164,9 @@ def pointer(function: Callable[..., Any], kind: str, signature: Callable[[], Any
 def _flatten(value: Any, words: list[int]) -> Any:
     """Append the words that a value is given as; return what tells its type."""
     kind = type(value)
+    if kind is Given:
+        words.extend(value.words)
+        return value.key
     if kind is np.ndarray:
         words.append(value.ctypes.data)
         words.extend(value.shape)

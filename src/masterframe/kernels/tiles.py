@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,13 +18,15 @@ from masterframe.kernels.load import (
     LO,
     LOW,
     SATURATED,
+    TAIL_HIGH,
+    TAIL_LOW,
     VALID,
     calibrate_row,
     leave_infinite,
     leave_out,
     raw_place,
 )
-from masterframe.kernels.native import part
+from masterframe.kernels.native import Given, part
 from masterframe.kernels.rows import (
     bound_floats,
     bound_integers,
@@ -85,6 +88,8 @@ class Settings(NamedTuple):
     """Row after the last."""
     top_margin: int
     """Rows of the raw values before the first of the result."""
+    part: int
+    """Columns of each part of a row over which sums are taken."""
 
 
 class Room(NamedTuple):
@@ -122,7 +127,23 @@ def lanes(n: int, kind: np.dtype[Any]) -> int:
     return min(max(width, LEAST_LANES), MOST_LANES)
 
 
-def make_room(n: int, kind: np.dtype[Any]) -> Room:
+class _Rooms(threading.local):
+    """The room of the last call in each thread: fresh memory costs more than a small call."""
+
+    last: tuple[int, np.dtype[Any], Given] | None = None
+
+
+_rooms = _Rooms()
+
+
+def room_for(n: int, kind: np.dtype[Any]) -> Given:
+    """Return this thread's `Room` for tiles of n frames; it may hold what another call left."""
+    if _rooms.last is None or _rooms.last[:2] != (n, kind):
+        _rooms.last = n, kind, Given(_make_room(n, kind))
+    return _rooms.last[2]
+
+
+def _make_room(n: int, kind: np.dtype[Any]) -> Room:
     """Return room for tiles of n frames, zeros, in one piece of memory."""
     pieces, size = _pieces(n, kind)
     memory = np.zeros(size + LINE, np.uint8)
@@ -191,8 +212,10 @@ def copy_tile(room: Any, w: int) -> None:
 def start_lanes(ints: Any, w: int, n: int) -> None:
     """Say of lanes that nothing is left out yet of their n values."""
     valid, saturated, low, high = ints[VALID], ints[SATURATED], ints[LOW], ints[HIGH]
+    tail_low, tail_high = ints[TAIL_LOW], ints[TAIL_HIGH]
     for i in range(w):
         valid[i], saturated[i], low[i], high[i] = n, 0, 0, 0
+        tail_low[i], tail_high[i] = 0, 0
 
 
 @part
