@@ -1,8 +1,10 @@
 # Everything runs in .venv, which is made on first use and again when pyproject.toml changes.
-# Variables: PYTHON=python3.12 (where uv is not installed), JOBS=4 (test processes).
+# Variables: PYTHON=python3.12 (where uv is not installed), JOBS=4 (test processes),
+# NOTEBOOKS=notebooks/4_clusters.py (those that are run).
 
 PYTHON ?= python3
 JOBS ?= 2
+NOTEBOOKS ?= $(wildcard notebooks/*.py)
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.ready
@@ -34,7 +36,7 @@ lint: $(STAMP) ## style, types, spelling
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
-	$(VENV)/bin/codespell
+	$(PY) -m codespell_lib
 
 format: $(STAMP) ## mend what can be mended by itself
 	$(PY) -m ruff check --fix
@@ -46,8 +48,14 @@ docs: $(STAMP) ## build the documentation into site/; a warning is an error
 bench: $(STAMP) ## compare with the other programs that are installed; takes hours, AXES=base minutes
 	$(PY) benchmarks/suite.py $(AXES)
 
-notebooks: $(STAMP) ## run the notebooks and keep their outputs beside them
-	$(VENV)/bin/jupytext --quiet --to ipynb --execute notebooks/*.py
+notebooks: $(STAMP) ## run the notebooks; keep the outputs of those that found all they show
+	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; for page in $(NOTEBOOKS); do \
+	  kept=$${page%.py}.ipynb; \
+	  $(PY) -m jupytext --quiet --to ipynb --execute --output "$$new/page.ipynb" $$page; \
+	  if missing=$$(grep -oE '^ *"(no Slurm here|[A-Za-z]+ is not installed)' "$$new/page.ipynb"); then \
+	    echo $$kept is left as it is: $$(echo "$$missing" | tr -d '"'); \
+	  else mv "$$new/page.ipynb" $$kept; echo $$kept is made anew; fi; \
+	done
 
 clean: ## remove all that make and the tests made, .venv included
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist site
@@ -61,7 +69,7 @@ $(STAMP): pyproject.toml
 	@set -e; if command -v uv >/dev/null; then \
 	  echo 'Setting up $(VENV) with uv'; \
 	  test -x $(PY) || uv venv --quiet --python '>=3.11' $(VENV); \
-	  uv pip install --quiet --compile-bytecode --python $(PY) --editable '.[dev,slurm,docs]'; \
+	  uv pip install --quiet --compile-bytecode --python $(PY) --editable '.[dev,slurm,docs,explore]'; \
 	else \
 	  echo 'Setting up $(VENV) with pip; this takes some minutes'; \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
@@ -70,6 +78,6 @@ $(STAMP): pyproject.toml
 	    echo 'Name another with make PYTHON=python3.12, or install uv, which brings one.' >&2; \
 	    exit 1; }; \
 	  $(PYTHON) -m venv $(VENV); \
-	  $(PY) -m pip install --quiet --quiet --editable '.[dev,slurm,docs]'; \
+	  $(PY) -m pip install --quiet --quiet --editable '.[dev,slurm,docs,explore]'; \
 	fi
 	@pwd -P >$@

@@ -247,8 +247,8 @@ assert float(excess.max()) > 3 * float(planes["uncert"][11].median())
 #
 # ## Sliders
 #
-# `pip install 'masterframe[explore]'` brings hvplot and panel. With them the next cells show
-# sliders; without, a picture of one setting.
+# `pip install 'masterframe[explore]'` brings hvplot and panel. With them two pictures move:
+# a slider sets the bound of the first, another pages through the frames of the second.
 
 
 # %%
@@ -263,28 +263,31 @@ def trial(high):
     return figure
 
 
+trial(4.0)
+
+# %%
+figure, axes = plt.subplots(figsize=(8, 2.4), layout="constrained")
+axes.imshow(near_beta.sel(frame=700), **look)
+_ = axes.set_title("frame 700")
+
+# %%
 try:
     import hvplot.xarray  # noqa: F401 - adds .hvplot
     import panel
 except ImportError:
     panel = None
-    shown = trial(4.0)
 else:
     panel.extension()
     bound = panel.widgets.FloatSlider(name="high", start=2, end=8, step=0.5, value=4)
     shown = panel.Column(bound, panel.bind(trial, bound))
-shown
+panel and shown
 
 # %% [markdown]
-# And one that pages through the frames; each step reads the rows of one file.
+# Each step of this one reads the rows of one file.
 
 # %%
-if panel is None:
-    figure, axes = plt.subplots(figsize=(8, 2.4), layout="constrained")
-    axes.imshow(near_beta[700], **look)
-    axes.set_title("frame 700")
-else:
-    shown = near_beta.assign_coords(frame=np.arange(FRAMES)).hvplot.image(
+if panel:
+    shown = near_beta.hvplot.image(
         x="x", y="y", groupby="frame", clim=(0, 800), cmap="viridis", width=700, height=250
     )
 panel and shown

@@ -1,8 +1,8 @@
 """The documentation is true: its blocks run, its tables are the program's, and it builds.
 
 Blocks of a page run in their order, in one folder that holds what pages name. ``bash`` and
-``python`` are executed, ``yaml`` is loaded as what it is, and ``text`` is for what cannot run in a
-test.
+``python`` are executed in this process, ``sh`` by a shell in a copy of the project, ``yaml`` is
+loaded as what it is, and ``text`` is what programs print, formulas and pictures.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from astropy.io import fits
 
 import masterframe
 import nights
+import slurm
 from masterframe import dialects, request
 from masterframe.config import json_schema, load_cluster, load_config, load_instrument, schema
 from masterframe.kernels import RULES, least_values
 from masterframe.model import Rejection
 from masterframe.simulate import Camera, NightSpec, simulate_night
+from reader import Reader
 from support import ROOT
 from test_layers import LAYER_OF
 
@@ -90,9 +92,6 @@ def test_every_block_of_a_page_runs(page, files, tmp_path, capsys, monkeypatch):
             exec(compile(text, page.name, "exec"), names)
         elif kind == "yaml":
             _load(text)
-        else:
-            assert kind == "text", f"a block of {page.name} is {kind or 'without a kind'}"
-            assert not re.search(r"^>>>|^(from|import) ", text, re.MULTILINE), text
 
 
 def _run_command(line, capsys, monkeypatch):
@@ -102,6 +101,91 @@ def _run_command(line, capsys, monkeypatch):
     arguments = [name for word in words for name in sorted(glob.glob(word)) or [word]]
     code, _, err = nights.call(capsys, monkeypatch, *arguments)
     assert code == 0, (line, err)
+
+
+def shell_lines(page):
+    """Return the commands of a page that a shell runs."""
+    blocks = BLOCK.findall(page.read_text())
+    return [line for kind, text in blocks if kind == "sh" for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def reader(files, tmp_path_factory):
+    """A reader who has the files beside the copy's own."""
+    found = Reader.at(tmp_path_factory.mktemp("reader"))
+    shutil.copytree(files, found.project, dirs_exist_ok=True)
+    return found
+
+
+CLUSTER = DOCS / "howto" / "cluster.md"
+
+
+@pytest.mark.slow
+def test_every_line_of_a_shell_runs(reader):
+    for page in (README, *PAGES):
+        for line in shell_lines(page) if page != CLUSTER else ():
+            reader.run(line)
+
+
+@pytest.mark.slow
+def test_outputs_of_a_notebook_that_misses_a_program_are_left(reader):
+    kept = reader.project / "notebooks" / "4_clusters.ipynb"
+    before = kept.read_bytes()
+    told = reader.run("make notebooks NOTEBOOKS=notebooks/4_clusters.py", SLURM_CONF="/dev/null")
+    assert f"notebooks/{kept.name} is left as it is: no Slurm here" in told
+    assert kept.read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.system
+def test_every_line_on_a_cluster_runs(reader):
+    """In `configs` the one line is changed that no two clusters have in common."""
+    for file in (reader.project / "configs").glob("slurm*.yaml"):
+        file.write_text(file.read_text().replace("interface: eth0 ", "interface: lo "))
+    batch = {"SBATCH_WAIT": "1", "SBATCH_MEM_PER_CPU": "1G"}  # see its end; on two small nodes
+    out = reader.project / "reduced"
+    with slurm.private_slurm() as environment:
+        for line in shell_lines(CLUSTER):
+            shutil.rmtree(out, ignore_errors=True)
+            more = batch if line.startswith("sbatch") else {}
+            reader.run(line, SLURM_CONF=environment["SLURM_CONF"], **more)
+            if not line.startswith("pip"):
+                assert (out / "report" / "index.html").exists(), line
+
+
+PROGRAMS = "bash cd conda cp curl git jupyter make mkdir mv pip python python3 rm sbatch sh srun uv"
+COMMAND = re.compile(rf"^\s*([$%] |(masterframe|{PROGRAMS.replace(' ', '|')}) )", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "page", [README, *PAGES], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_no_block_of_a_page_is_left_out(page):
+    """Every fence is of a kind that runs, and text is not a command that goes by another name."""
+    text = page.read_text()
+    blocks = BLOCK.findall(text)
+    assert 2 * len(blocks) == len(re.findall("```|~~~", text)), "fences that are no blocks"
+    for kind, block in blocks:
+        assert kind in ("bash", "sh", "python", "yaml", "text"), block
+        if kind == "text":
+            assert not COMMAND.search(block), block
+            assert not re.search(r"^>>>|^(from|import) |^\w+: \S", block, re.MULTILINE), block
+    indented = re.findall(r"\n\n((?:    .*\n)+)", text)
+    assert not [part for part in indented if COMMAND.search(part)]
+
+
+def test_commands_within_a_sentence_are_commands(capsys, monkeypatch):
+    """Their names and options are those that the help names."""
+    for page in (README, *PAGES):
+        for words in re.findall(r"`masterframe ([^`]*)`", page.read_text()):
+            name, *rest = words.split()
+            if name == "--version" or name.isupper():
+                continue
+            _, told, _ = nights.call(capsys, monkeypatch, name, "--help")
+            for word in rest:
+                if re.match("--[a-z]", word):
+                    option = word.partition("=")[0]
+                    assert re.search(rf"{option}\b", told), (page.name, words)
 
 
 def _load(text):

@@ -2,9 +2,7 @@
 
 import json
 import re
-import subprocess
 import sys
-import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -15,17 +13,10 @@ import yaml
 
 import masterframe
 import nights
+from reader import call, dependencies, environment
 from support import ROOT
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-
-
-def call(*command, **options):
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False, **options
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +52,13 @@ def test_the_wheel_holds_all_that_the_program_reads(built):
 @pytest.mark.slow
 def test_the_wheel_works_in_an_environment_of_its_own(built, tmp_path):
     """pip installs it; dependencies are links to those of this environment, to save minutes."""
-    home = tmp_path / "environment"
-    call(sys.executable, "-m", "venv", home)
-    python = home / "bin" / "python"
+    programs = environment(tmp_path / "environment", dependencies(tmp_path / "dependencies"))
+    python = programs / "python"
     call(python, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", built[0])
-    place = Path(
-        call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    )
-    dependencies = tmp_path / "dependencies"
-    dependencies.mkdir()
-    for entry in Path(sysconfig.get_path("purelib")).iterdir():
-        if "masterframe" not in entry.name:  # the editable install, which would find the checkout
-            (dependencies / entry.name).symlink_to(entry)
-    (place / "dependencies.pth").write_text(f"{dependencies}\n")
 
     where = call(python, "-c", "import masterframe; print(masterframe.__file__)", cwd=tmp_path)
-    assert where.startswith(str(place))
-    program = home / "bin" / "masterframe"
+    assert where.startswith(str(tmp_path / "environment"))
+    program = programs / "masterframe"
     assert call(program, "--version").split()[-1] == masterframe.__version__
     night = nights.night(tmp_path / "night", science=0, flat=0)
     told = call(program, "run", night, "-o", tmp_path / "out", "--json")

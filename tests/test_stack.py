@@ -10,6 +10,7 @@ from multiprocessing import get_context
 import dask
 import numpy as np
 import pytest
+import xarray as xr
 from astropy.io import fits
 from hypothesis import given
 from hypothesis import strategies as st
@@ -224,3 +225,32 @@ def test_5000_files_need_few_descriptors(tmp_path):
         check=False,
     )
     assert (found.returncode, found.stdout) == (0, "75000\n"), found.stderr
+
+
+def _by_engine(files):
+    return xr.open_dataset(files, engine="masterframe", chunks={})["counts"]
+
+
+@pytest.mark.parametrize("opened", [mf.open_stack, _by_engine])
+def test_frames_are_found_by_number_and_paired_by_place(paths, opened):
+    values, stack = VALUES, opened(paths)
+    np.testing.assert_array_equal(stack.sel(frame=3), values[3])
+    np.testing.assert_array_equal(stack.sel(frame=slice(1, 2)), values[1:3])
+    np.testing.assert_array_equal(stack[1:] - stack[:-1], np.diff(values, axis=0))
+    chosen = stack[stack["path"] != str(paths[1])]
+    np.testing.assert_array_equal(chosen["frame"], [0, 2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(chosen - stack[:6], np.delete(values, 1, axis=0) - values[:6])
+    np.testing.assert_array_equal(
+        xr.concat([chosen, stack[1:2]], "frame", coords="different", compat="equals"),
+        values[[0, 2, 3, 4, 5, 6, 1]],
+    )
+    with pytest.raises(ValueError, match="6 and 2 frames do not pair"):
+        stack[1:] - stack[:2]
+
+
+@pytest.mark.slow
+def test_sliders_go_over_the_frames(paths):
+    pytest.importorskip("hvplot.xarray")  # which registers `.hvplot`
+    shown = mf.open_stack(paths).hvplot.image(x="x", y="y")
+    assert [dim.name for dim in shown.kdims] == ["frame"]
+    np.testing.assert_array_equal(shown[3].dimension_values(2, flat=False), VALUES[3])

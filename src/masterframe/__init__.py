@@ -20,12 +20,12 @@ _HOMES = {
     "MasterframeError": "errors",
     "combine_stack": "combine",
     "load_config": "config",
-    "make_plan": "plan",
+    "make_plan": "night",
     "open_master": "fits.masters",
     "from_ccddata": "xarray_api.ccddata",
     "open_stack": "xarray_api.accessors",  # which registers `stack.mf`
     "run_night": "run",
-    "scan_night": "inventory",
+    "scan_night": "night",
     "write_master": "fromstack",
 }
 

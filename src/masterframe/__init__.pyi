@@ -4,7 +4,6 @@ from masterframe.config import load_config
 from masterframe.errors import MasterframeError
 from masterframe.fits.masters import open_master
 from masterframe.fromstack import write_master
-from masterframe.inventory import scan_night
 from masterframe.model import (
     Adjustment,
     Calibration,
@@ -20,7 +19,7 @@ from masterframe.model import (
     Recipe,
     Rejection,
 )
-from masterframe.plan import make_plan
+from masterframe.night import make_plan, scan_night
 from masterframe.run import run_night
 from masterframe.xarray_api.accessors import open_stack
 from masterframe.xarray_api.ccddata import from_ccddata

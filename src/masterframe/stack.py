@@ -17,6 +17,7 @@ from masterframe import fits, tiling
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions
 from masterframe.fits import scratch as scratches
+from masterframe.frameindex import numbered
 from masterframe.framestack import (
     FLOAT_COORDINATES,
     TEXT_COORDINATES,
@@ -121,9 +122,10 @@ def open_stack(
         Dims (frame, y, x) in the physical type of the files (uint16 stays uint16), in the order
         given, with the coordinates ``path``, ``time`` (UTC), ``exptime`` (s), ``temperature``
         (degrees C), ``filter``, ``object``, ``imagetyp``, ``hdu`` and ``plane`` (of a cube, from 1;
-        0 where there is none) on ``frame``, and the pixels' places ``y`` and ``x``, 0-based;
-        ``attrs['units']``, in ``attrs['bscale']`` the least step of stored values (0: floats), and
-        in ``attrs['frame_shape']`` what a cut-out is of.
+        0 where there is none) on ``frame``, which counts from 0 and by which frames are chosen and
+        not paired, and the pixels' places ``y`` and ``x``, 0-based; ``attrs['units']``, in
+        ``attrs['bscale']`` the least step of stored values (0: floats), and in
+        ``attrs['frame_shape']`` what a cut-out is of.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def open_stack(
         },
         name="counts",
         attrs=images.attributes,
-    )
+    ).assign_coords(numbered(len(frames)))
 
 
 @dataclass(frozen=True)

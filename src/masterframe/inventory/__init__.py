@@ -52,13 +52,6 @@ def scan_night(
         Sorted by path. Where no rule tells the kind, it is None and a problem says what is missing.
     problems : tuple of Problem
         Files that are no exposure, are there twice, or have no kind: one row a file, by path.
-
-    Examples
-    --------
-    >>> import masterframe as mf
-    >>> exposures, problems = mf.scan_night(["night"], mf.load_config())
-    >>> sorted({exposure.kind for exposure in exposures}), problems
-    (['bias', 'flat'], ())
     """
     found, problems = find_files(paths)
     scans = _scan_all(found, config.verify_checksums, memory or fits.ScanMemory())

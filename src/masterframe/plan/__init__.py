@@ -43,14 +43,6 @@ def make_plan(
     Plan
         Every exposure goes into one product, or is left out with a reason. A product stands after
         the masters that it takes.
-
-    Examples
-    --------
-    >>> import masterframe as mf
-    >>> config = mf.load_config()
-    >>> plan = mf.make_plan(*mf.scan_night(["night"], config), config)
-    >>> [product.kind for product in plan.products]
-    ['bias', 'flat']
     """
     taken, left_out = sort_out(exposures, config)
     used = [item for members in taken.values() for item in members]

@@ -17,6 +17,7 @@ from masterframe import fits
 from masterframe import stack as stacks
 from masterframe.errors import FrameError
 from masterframe.fits import masters, records
+from masterframe.frameindex import numbered
 from masterframe.framestack import FrameStack
 from masterframe.model import Frame, Header
 from masterframe.paths import expand_paths
@@ -123,7 +124,8 @@ def _stack(scans: Sequence[fits.FileScan], hdu: int | str | None) -> xr.Dataset:
         if len(wanted) > 1:  # each has its own HDU
             variables[name].attrs["hdu"] = image
             del coordinates["hdu"]
-    return xr.Dataset(variables, coordinates)
+    dataset = xr.Dataset(variables, coordinates)
+    return dataset.assign_coords(numbered(dataset.sizes["frame"]))
 
 
 def _image_names(scan: fits.FileScan, hdu: int | str | None) -> dict[str, int | str | None]:
