@@ -16,9 +16,9 @@ import masterframe as mf
 import nights
 from clusters import dask_cluster
 from masterframe import cluster, store
-from masterframe.cluster import security
+from masterframe.cluster import security, versions
 from masterframe.config import load_cluster
-from masterframe.errors import ClusterLostError, UsageError
+from masterframe.errors import ClusterLostError, TaskLostError, UsageError
 from nights import call
 from stacks import pixels_and_tables, raw_frames, write_frames
 from support import ROOT
@@ -166,7 +166,7 @@ def test_an_address_that_others_could_reach_needs_certificates():
 
 def test_a_scheduler_that_is_not_there_is_said(capsys, monkeypatch, tmp_path):
     night = nights.night(tmp_path / "night", bias=3, flat=0, science=0)
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(cluster.opening, "CONNECT_SECONDS", 1)
     code, _, err = call(
         *(capsys, monkeypatch, "run", night, "-o", tmp_path / "out"),
         *("--scheduler", "tcp://127.0.0.1:9"),
@@ -200,7 +200,7 @@ def test_a_task_that_ends_every_worker_is_said():
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
         store.open_resources("processes", workers=1, memory=1 << 30) as resources,
-        pytest.raises(cluster.TaskLostError, match="2 workers that took this task have died"),
+        pytest.raises(TaskLostError, match="2 workers that took this task have died"),
     ):
         resources.runner.submit(task).result()
 
@@ -209,12 +209,12 @@ def test_a_task_that_ends_every_worker_is_said():
 def test_workers_of_another_program_are_refused(name):
     with store.open_resources("processes", workers=1, memory=1 << 30) as resources:
         client = resources.runner._client
-        cluster.check_versions(client)
-        found = client.get_versions(packages=list(cluster.SAME))
+        versions.check_versions(client)
+        found = client.get_versions(packages=list(versions.SAME))
         (worker,) = found["workers"].values()
         worker["packages"][name] = "0.0.1"
         with pytest.raises(UsageError, match=f"{name} 0.0.1"):
-            cluster.compare_versions(found)
+            versions.compare_versions(found)
 
 
 class Sources(HTMLParser):
@@ -272,7 +272,7 @@ def test_a_performance_report_that_cannot_be_is_refused_at_once(tmp_path, capsys
 @pytest.mark.slow
 def test_workers_that_all_go_for_good_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr(cluster.attendance, "LOOK_SECONDS", 0.5)
-    monkeypatch.setattr(cluster, "PATIENCE", 2)
+    monkeypatch.setattr(cluster.clients, "PATIENCE", 2)
     with (
         dask_cluster(tmp_path, workers=1) as found,
         store.open_resources(found.address) as resources,

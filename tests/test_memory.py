@@ -117,21 +117,21 @@ def test_limits_of_cgroups_count(tmp_path):
     (two / "job" / "memory.current").write_text("5000\n")
     (two / "job" / "memory.stat").write_text("anon 3000\nactive_file 200\ninactive_file 1300\n")
     (tmp_path / "member").write_text("0::/job/step\n")
-    assert list(cluster._left_in_cgroups(tmp_path / "member", two)) == [5500]
+    assert list(cluster.machine._left_in_cgroups(tmp_path / "member", two)) == [5500]
     one = tmp_path / "one" / "memory" / "box"
     one.mkdir(parents=True)
     (one / "memory.limit_in_bytes").write_text("7000\n")
     (one / "memory.usage_in_bytes").write_text("6500\n")
     (one / "memory.stat").write_text("inactive_file 1\ntotal_active_file 30\ntotal_inactive_file 4")
     (tmp_path / "member").write_text("4:cpu,cpuacct:/\n3:memory:/box\n0::/\n")
-    assert list(cluster._left_in_cgroups(tmp_path / "member", tmp_path / "one")) == [534]
+    assert list(cluster.machine._left_in_cgroups(tmp_path / "member", tmp_path / "one")) == [534]
     assert 0 < cluster.default_memory() <= min(cluster.available_memory() // 2 + 10**9, 4 * 10**9)
 
 
 def test_fewer_processes_where_more_do_not_fit():
-    assert cluster.fitting_processes(8, 4 * 10**9) == 8
-    assert cluster.fitting_processes(2, 700 * 10**6) == 1
-    assert cluster.fitting_processes(2, 1) == 1
+    assert cluster.machine.fitting_processes(8, 4 * 10**9) == 8
+    assert cluster.machine.fitting_processes(2, 700 * 10**6) == 1
+    assert cluster.machine.fitting_processes(2, 1) == 1
 
 
 def test_reading_ahead_brings_files_into_the_page_cache(tmp_path):

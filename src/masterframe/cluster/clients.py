@@ -1,0 +1,183 @@
+"""Tasks through a client of Dask: sent, waited for, and what went wrong said in our words."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from masterframe.cluster import attendance, machine, security
+from masterframe.cluster.tasks import Call, Footprint, Runner, Task
+from masterframe.errors import ClusterLostError, TaskLostError
+
+PATIENCE = 300.0
+"""Time for which all workers may be gone where no file says another (s)."""
+COPIES = 4
+"""Times that a result is in memory on its way from a worker process: there, serialized, received,
+and as it is used."""
+
+
+class ClientRunner:
+    """Runs tasks through a distributed client.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        An open client; who opened it closes it.
+    local : bool
+        Its workers are on this machine and share the memory with this process.
+    expected : int
+        Workers that it will have; those that are here already may be fewer.
+    patience : float, optional
+        Time (s) for which all workers may be gone; by default `PATIENCE`.
+    note : callable
+        Is told when that happens.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        *,
+        local: bool = False,
+        expected: int = 0,
+        patience: float | None = None,
+        note: attendance.Note = attendance.silent,
+    ) -> None:
+        self._client = client
+        patience = PATIENCE if patience is None else patience
+        self._attendance = attendance.Attendance(client, patience, note)
+        self._local = local
+        link = client.dashboard_link or ""
+        self.dashboard = _on_loopback(link) if local else link
+        here = client.nthreads()
+        self._machines = max(len(here), expected)
+        self.workers = self._machines * max(here.values(), default=0)
+        if not self.workers:
+            raise ClusterLostError(f"no worker has joined {client.scheduler.address}")
+
+    def submit(self, task: Any) -> Task:
+        """Send a task to the scheduler."""
+        if isinstance(task, Call):
+            future = self._client.submit(task.function, key=task.key, pure=False, retries=2)
+        else:
+            future = self._client.compute(task, optimize_graph=False, retries=2)
+        return _SentTask(future, self._attendance, self._client.scheduler.address)
+
+    def footprint(self, ready: Callable[[], object]) -> Footprint:
+        """Measure this process and its workers, or the largest worker of a cluster."""
+        ready()
+        found = self._everywhere(partial(_ready_and_resident, ready))
+        if self._local:
+            processes = {os.getpid(): machine.resident_bytes(), **dict(found)}
+            return Footprint(sum(processes.values()), self.workers, COPIES)
+        held = max(size for _, size in found)
+        threads = self.workers // self._machines
+        return Footprint(held, threads, divisible=False, machines=self._machines)
+
+    def _everywhere(self, function: Callable[[], Any]) -> list[Any]:
+        """Call a function on all workers that are there; wait for one where none is."""
+        since = None
+        while True:
+            try:
+                since = self._attendance.absent_since(since)
+                results = self._client.run(function, on_error="return").values()
+            except (CancelledError, OSError):
+                raise _lost(self._client.scheduler.address) from None
+            for result in results:
+                if isinstance(result, Exception) and not isinstance(result, OSError):
+                    raise result
+            found = [result for result in results if not isinstance(result, Exception)]
+            if found:  # the others have gone meanwhile
+                return found
+            time.sleep(1)
+
+
+class _SentTask:
+    """A task of a distributed client, whose errors are ours.
+
+    Parameters
+    ----------
+    future : distributed.Future
+        The task.
+    workers : Attendance
+        Whether there are workers who could do it.
+    address : str
+        That of the scheduler.
+    """
+
+    def __init__(self, future: Any, workers: attendance.Attendance, address: str) -> None:
+        self._future = future
+        self._workers = workers
+        self._address = address
+
+    def result(self) -> Any:
+        """Return what the task gave, or raise what it raised.
+
+        Raises
+        ------
+        ClusterLostError
+            If the scheduler has gone, or all workers have and none comes back.
+        TaskLostError
+            If every worker that took the task has died.
+        """
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
+
+        try:
+            return self._wait()
+        except KilledWorker as error:
+            raise TaskLostError(
+                f"{error.allowed_failures + 1} workers that took this task have died; the machine "
+                "may have ended them for want of memory: give less --memory, or fewer workers"
+            ) from None
+        except (CancelledError, CommClosedError):
+            raise _lost(self._address) from None
+
+    def _wait(self) -> Any:
+        """Return the result, as long as there are workers who could give it."""
+        since = None
+        while True:
+            try:
+                done = self._future.result(timeout=attendance.LOOK_SECONDS)
+                self._workers.have_worked()
+                return done
+            except TimeoutError:
+                if self._future.done():
+                    raise  # of the task itself
+            since = self._workers.absent_since(since)
+
+
+def _lost(address: str) -> ClusterLostError:
+    return ClusterLostError(
+        f"the scheduler at {address} is lost; a second run goes on with what is not done"
+    )
+
+
+def _on_loopback(link: str) -> str:
+    """Return the address of a local dashboard: Dask names the machine, where nobody listens."""
+    parts = urlsplit(link)
+    return parts._replace(netloc=f"{security.LOOPBACK}:{parts.port}").geturl() if link else ""
+
+
+def _ready_and_resident(ready: Callable[[], object]) -> tuple[int, int]:
+    """Return the process and its resident bytes, once `ready` was called."""
+    machine.settle_allocator()
+    ready()
+    return os.getpid(), machine.resident_bytes()
+
+
+def active_runner() -> Runner | None:
+    """Return a runner for the client that is active in this process, None without one."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_client
+
+    try:
+        return ClientRunner(get_client())
+    except ValueError:
+        return None
