@@ -61,7 +61,7 @@ def make_names(folder: Path, case: Case) -> list[Path]:
     rng = np.random.default_rng(case.size)
     for number, name in enumerate(names):
         if case.sparse:
-            write_holes(name, case.size)
+            write_holes(name, (case.size, case.size))
         elif number < DISTINCT:
             pixels = rng.normal(1000, 5, (case.size, case.size)).round()
             fits.writeto(name, pixels.astype(np.uint16))
@@ -70,13 +70,13 @@ def make_names(folder: Path, case: Case) -> list[Path]:
     return names
 
 
-def write_holes(path: Path, size: int) -> None:
+def write_holes(path: Path, shape: tuple[int, int]) -> None:
     """Write a header, and pixels that take no place on the disk."""
     header = fits.PrimaryHDU(np.zeros((1, 1), np.uint16)).header
-    header["NAXIS1"] = header["NAXIS2"] = size
+    header["NAXIS2"], header["NAXIS1"] = shape
     with path.open("wb") as stream:
         stream.write(header.tostring().encode())
-        stream.truncate(stream.tell() + -(-2 * size**2 // 2880) * 2880)
+        stream.truncate(stream.tell() + -(-2 * shape[0] * shape[1] // 2880) * 2880)
 
 
 def run_watched(command: Sequence[str]) -> tuple[float, int]:

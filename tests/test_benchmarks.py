@@ -186,4 +186,8 @@ def test_the_benchmark_of_tasks_runs():
     command = [sys.executable, ROOT / "benchmarks" / "tasks.py", "--workers=1", "--tasks", "9"]
     result = subprocess.run(command, check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert [line.split()[0] for line in result.stdout.splitlines()[1:]] == ["9", "9"]
+    rows = [line[:34].strip() for line in result.stdout.splitlines()[1:]]
+    tasks, masters = rows[:2], rows[2:]
+    assert tasks == ["tasks that give 0.00 MB", "tasks that give 0.85 MB"]
+    how = ("one a task", "together")
+    assert masters == [f"bands of {n} frames, {each}" for each in how for n in (5, 1000)]

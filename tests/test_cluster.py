@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import pickle
 import shutil
 import urllib.request
+from functools import partial
 from html.parser import HTMLParser
 
 import dask
@@ -15,10 +17,11 @@ from distributed import Client, Security
 import masterframe as mf
 import nights
 from clusters import dask_cluster
-from masterframe import cluster, store
+from masterframe import cluster, store, tiling
 from masterframe.cluster import security, versions
 from masterframe.config import load_cluster
 from masterframe.errors import ClusterLostError, TaskLostError, UsageError
+from masterframe.store.tasks import run_in_order
 from nights import call
 from stacks import pixels_and_tables, raw_frames, write_frames
 from support import ROOT
@@ -281,3 +284,49 @@ def test_workers_that_all_go_for_good_end_the_run(tmp_path, monkeypatch):
         task = dask.delayed(len)([1, 2], dask_key_name="mf-none")
         with pytest.raises(ClusterLostError, match="none came back within 2 s"):
             resources.runner.submit(task).result()
+
+
+# --- tasks ----------------------------------------------------------------------------------------
+
+
+class Counted:
+    """Says in which process it was made of a pickle, and how often."""
+
+    opened = 0
+
+    def __setstate__(self, state):
+        Counted.opened += 1
+
+    def __getstate__(self):
+        return {"much": "x" * 100_000}
+
+    def __call__(self, number):
+        return number, os.getpid(), Counted.opened
+
+
+def test_what_tasks_share_is_opened_once_a_process_and_never_by_the_scheduler():
+    shared = cluster.Shared(Counted())
+    assert len(pickle.dumps(shared)) < 1000
+    calls = [cluster.Call(f"mf-none-{n}", partial(shared, n)) for n in range(20)]
+    with store.open_resources("processes", workers=2, memory=2 << 30) as resources:
+        found = list(run_in_order(calls, resources.runner))
+    assert [number for number, _, _ in found] == list(range(20))
+    assert {opened for _, _, opened in found} == {1}
+    assert os.getpid() not in {process for _, process, _ in found}
+    assert Counted.opened == 0
+    with store.open_resources(workers=2) as resources:  # threads pickle nothing
+        assert next(run_in_order(calls[:1], resources.runner)) == (0, os.getpid(), 0)
+
+
+def test_small_bands_are_combined_together_with_the_same_bits(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiling, "BAND_BYTES", 1)
+    monkeypatch.setattr(tiling, "READ_BYTES", 1)
+    frames = write_frames(tmp_path, raw_frames((5, 96, 36)))
+    sent = []
+    with store.open_resources("processes", workers=2, memory=2 << 30) as resources:
+        submit = resources.runner.submit
+        monkeypatch.setattr(resources.runner, "submit", lambda task: sent.append(1) or submit(task))
+        mf.write_master(tmp_path / "p.fits", mf.open_stack(frames), resources=resources)
+    mf.write_master(tmp_path / "t.fits", mf.open_stack(frames))
+    assert pixels_and_tables(tmp_path / "p.fits") == pixels_and_tables(tmp_path / "t.fits")
+    assert 96 // 6 <= len(sent) <= 96 // 6 + 1  # six bands each, and one task for the step

@@ -14,6 +14,7 @@ import nights
 import slowed
 import slurm
 from masterframe import events
+from masterframe.fits import scratch
 from masterframe.simulate import Camera, NightSpec, simulate_night
 from slowed import ALL_BYTES, CCDS, MOSAIC, SLOW, bands_came, claim_of, claimed_bytes, wait_until
 from stacks import pixels_and_tables
@@ -142,6 +143,30 @@ def test_a_run_that_ends_early_leaves_no_job(night, tmp_path, environment, numbe
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     assert slurm.await_no_jobs(environment)
     reduce(night, tmp_path / "out", environment)
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(night, tmp_path, environment):
+    """A key must not lie about for ever, and none be taken from a run that works."""
+    cluster, folder = described(tmp_path, JOBS, "made"), tmp_path / "cache/masterframe/jobs"
+    environment = {**environment, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def keys():
+        return {path.parent.name for path in folder.glob(f"{socket.gethostname()}/.*/tls.pem")}
+
+    killed = start(night, tmp_path / "out", environment, "--scheduler", cluster)
+    wait_until(lambda: slurm.jobs(environment) or killed.poll() is not None)
+    killed.kill()
+    killed.communicate()
+    (left,) = keys()
+    working = start(night, tmp_path / "out", environment, "--scheduler", cluster)
+    wait_until(lambda: keys() - {left} or working.poll() is not None)
+    assert left not in keys()
+    with scratch.open_folder(folder / socket.gethostname()):  # as another run does
+        assert len(keys()) == 1
+    _, errors = working.communicate(timeout=300)
+    assert working.returncode == 0, errors
+    assert not keys()
+    assert slurm.await_no_jobs(environment)
 
 
 # --- jobs, drivers and allocations that end before their time -------------------------------------

@@ -1,5 +1,7 @@
 """Bands cover the image, and cost what was said."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,11 +29,12 @@ def work(n_frames=60, shape=(4096, 4112), itemsize=2):
     st.sampled_from([1, 2, 4, 8]),
     st.integers(1, 16),
     st.integers(10**8, 10**11),
+    st.sampled_from([0, 1 << 26]),
 )
-def test_bands_cover_the_image_within_the_memory(n_frames, shape, itemsize, workers, memory):
+def test_bands_cover_the_image_within_the_memory(n_frames, shape, itemsize, workers, memory, grain):
     job = work(n_frames, shape, itemsize)
     try:
-        tiling = plan_bands(job, memory=memory, reserved=10**7, workers=workers)
+        tiling = plan_bands(job, memory=memory, reserved=10**7, workers=workers, grain=grain)
     except MemoryLimitError:
         columns = min(shape[1], PART)  # of one row, by one worker: the least there is
         pixels = job.task_bytes(columns) + 2 * job.result_bytes(columns) + 8 * columns
@@ -45,6 +48,20 @@ def test_bands_cover_the_image_within_the_memory(n_frames, shape, itemsize, work
     assert tiling.parts == 1 or (tiling.rows == tiling.workers == 1 and tiling.columns % PART == 0)
     assert tiling.workers <= workers <= tiling.in_flight or tiling.workers == tiling.in_flight
     assert tiling.peak_bytes <= memory
+    assert tiling.together == 1 or tiling.together * 8 * tiling.workers <= tiling.bands
+    cell = n_frames * tiling.rows * tiling.columns * itemsize
+    assert tiling.together == 1 or tiling.together * cell <= grain
+
+
+@pytest.mark.parametrize(
+    ("memory", "images", "together"), [(10**9, 1, 1), (10**9, 40, 15), (24 * 10**7, 40, 1)]
+)
+def test_small_cells_are_combined_together_where_results_fit(memory, images, together):
+    """A task has 64 MB to read; each worker has eight tasks at least, and finished cells wait."""
+    job = replace(work(n_frames=5, shape=(512, 1024)), images=images)
+    given = {"memory": memory, "reserved": 2 * 10**8, "workers": 1}
+    assert plan_bands(job, **given).together == 1
+    assert plan_bands(job, **given, grain=1 << 26).together == together
 
 
 def test_large_frames_get_bands_that_fill_the_cache():

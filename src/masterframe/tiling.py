@@ -24,6 +24,9 @@ ARENA_BYTES = 24 * MIB
 """What allocators and thread stacks keep besides the arrays counted here."""
 FRAME_BYTES = 4 << 10
 """What a run remembers of a frame besides its header: counts, sums, its row in the table INPUTS."""
+TASKS_EACH = 8
+"""Tasks that each worker has at least where each combines several cells: the last ones end at about
+the same time."""
 PART = 2048
 """Columns after which sums over a row begin anew, and at which a row can be cut."""
 
@@ -87,9 +90,11 @@ class Tiling:
     bands: int
     """Number of cells."""
     workers: int
-    """Cells that are combined at the same time."""
+    """Tasks that run at the same time."""
+    together: int
+    """Cells that one task combines, one after the other."""
     in_flight: int
-    """Cells that are worked on or wait to be written at any time."""
+    """Tasks whose cells are worked on or wait to be written at any time."""
     peak_bytes: int
     """Resident memory that the run is expected to reach."""
     read_bytes: int
@@ -114,7 +119,14 @@ class Tiling:
 
 
 def plan_bands(
-    work: Work, *, memory: int, reserved: int, workers: int, copies: int = 1, divisible: bool = True
+    work: Work,
+    *,
+    memory: int,
+    reserved: int,
+    workers: int,
+    copies: int = 1,
+    divisible: bool = True,
+    grain: int = 0,
 ) -> Tiling:
     """Choose the cells of one image.
 
@@ -132,6 +144,9 @@ def plan_bands(
         Times that a finished cell is in memory on its way to who writes it.
     divisible : bool
         Whether fewer workers than that may work.
+    grain : int
+        Bytes that a task should read: where cells are smaller, it combines several if their results
+        fit.
 
     Returns
     -------
@@ -144,7 +159,8 @@ def plan_bands(
         If not even the smallest cell fits; the message says how much would do.
     """
     height, width = work.shape
-    budget = _Budget(work, reserved + ARENA_BYTES + work.n_frames * FRAME_BYTES, workers, copies)
+    held = reserved + ARENA_BYTES + work.n_frames * FRAME_BYTES
+    budget = _Budget(work, memory, held, workers, copies, grain)
     fewest = 1 if divisible else workers
     for count in range(workers, fewest - 1, -1):
         fitting = (memory - budget.fixed(count)) // budget.row(count, width)
@@ -176,9 +192,11 @@ class _Budget:
     """What cells cost by the number of workers."""
 
     work: Work
+    memory: int
     held: int
     workers: int
     copies: int
+    grain: int
 
     def flight(self, count: int) -> int:
         """Return how many cells may be on their way: a finished one waits for each worker.
@@ -196,18 +214,34 @@ class _Budget:
         finished = self.flight(count) * self.copies * self.work.result_bytes(columns)
         return count * self.work.task_bytes(columns) + finished + columns * 8
 
+    def row_of_another(self, count: int, columns: int) -> int:
+        """Return what every row of one more cell in each task costs: its result."""
+        return (count + self.flight(count) * self.copies) * self.work.result_bytes(columns)
+
+    def together(self, count: int, rows: int, columns: int, cells: int) -> int:
+        """Return how many cells a task combines, of all that there are."""
+        wanted = self.grain // (self.work.n_frames * rows * columns * self.work.itemsize)
+        shared = cells * self.work.images // (TASKS_EACH * count)
+        left = self.memory - self.fixed(count) - rows * self.row(count, columns)
+        fitting = 1 + left // (rows * self.row_of_another(count, columns))
+        return max(1, min(wanted, shared, fitting))
+
 
 def _tiling(budget: _Budget, count: int, rows: int, columns: int) -> Tiling:
     work = budget.work
     height, width = work.shape
+    cells = -(-height // rows) * -(-width // columns)
+    together = budget.together(count, rows, columns, cells)
+    each = budget.row(count, columns) + (together - 1) * budget.row_of_another(count, columns)
     return Tiling(
         rows=rows,
         columns=columns,
         parts=-(-width // columns),
-        bands=-(-height // rows) * -(-width // columns),
+        bands=cells,
         workers=count,
+        together=together,
         in_flight=budget.flight(count),
-        peak_bytes=budget.fixed(count) + rows * budget.row(count, columns),
+        peak_bytes=budget.fixed(count) + rows * each,
         read_bytes=work.n_frames * height * width * work.itemsize,
         contiguous_bytes=rows * columns * work.itemsize,
     )

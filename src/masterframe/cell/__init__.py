@@ -11,7 +11,7 @@ from masterframe.cell.noise import noise_floor, noise_terms, shared_rounding
 from masterframe.cell.planes import plane_names, plane_type
 from masterframe.cell.spans import BandSpan, band_spans, whole_rows
 from masterframe.cell.steps import sampled_step, step_sample
-from masterframe.cell.stored import band_job, cell_calls, chunks_of, rehearse
+from masterframe.cell.stored import band_job, chunks_of, combine_cells, places_of, rehearse
 
 __all__ = [
     "BandJob",
@@ -19,14 +19,15 @@ __all__ = [
     "FrameFacts",
     "band_job",
     "band_spans",
-    "cell_calls",
     "check_facts",
     "check_known",
     "chunks_of",
     "combine_band",
+    "combine_cells",
     "is_above_bias",
     "noise_floor",
     "noise_terms",
+    "places_of",
     "plane_names",
     "plane_type",
     "rehearse",

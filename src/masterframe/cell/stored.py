@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -92,19 +91,34 @@ def chunks_of(
     return rows, tuple(min(tiling.columns, width - x0) for x0 in range(0, width, tiling.columns))
 
 
-def cell_calls(
-    values: FrameStack, uncertainties: FrameStack | None, job: BandJob, first: int = 0
-) -> Iterator[Callable[[], BandResult]]:
-    """Yield what combines each cell from a band on, in the order of rows, then columns."""
-    for band in range(first, len(job.spans)):
-        for part in range(len(job.columns) - 1):
-            yield partial(combine_cell, values, uncertainties, job, (band, part))
+def places_of(job: BandJob, first: int = 0) -> list[tuple[int, int]]:
+    """Return the cells from a band on, in the order of rows, then columns."""
+    bands, parts = range(first, len(job.spans)), range(len(job.columns) - 1)
+    return [(band, part) for band in bands for part in parts]
+
+
+def combine_cells(
+    values: FrameStack,
+    uncertainties: FrameStack | None,
+    job: BandJob,
+    places: Sequence[tuple[int, int]],
+) -> list[BandResult]:
+    """Combine some cells, one after the other; the function of every ``mf-combine`` task.
+
+    Parameters
+    ----------
+    values, uncertainties, job
+        As for `combine_cell`.
+    places : sequence of (int, int)
+        Which cells.
+    """
+    return [combine_cell(values, uncertainties, job, place) for place in places]
 
 
 def combine_cell(
     values: FrameStack, uncertainties: FrameStack | None, job: BandJob, place: tuple[int, int]
 ) -> BandResult:
-    """Read a cell of frames on disk and combine it; the function of every ``mf-combine`` task.
+    """Read a cell of frames on disk and combine it.
 
     Parameters
     ----------

@@ -17,6 +17,9 @@ from masterframe.errors import ClusterLostError, TaskLostError
 
 PATIENCE = 300.0
 """Time for which all workers may be gone where no file says another (s)."""
+GRAIN = 128 << 20
+"""Bytes that a task reads, at least, where images are large enough: it takes some 0.1 s, beside
+which the 3 ms are little that scheduler and driver need for it."""
 COPIES = 4
 """Times that a result is in memory on its way from a worker process: there, serialized, received,
 and as it is used."""
@@ -74,10 +77,10 @@ class ClientRunner:
         found = self._everywhere(partial(_ready_and_resident, ready))
         if self._local:
             processes = {os.getpid(): machine.resident_bytes(), **dict(found)}
-            return Footprint(sum(processes.values()), self.workers, COPIES)
+            return Footprint(sum(processes.values()), self.workers, COPIES, grain=GRAIN)
         held = max(size for _, size in found)
         threads = self.workers // self._machines
-        return Footprint(held, threads, divisible=False, machines=self._machines)
+        return Footprint(held, threads, divisible=False, grain=GRAIN, machines=self._machines)
 
     def _everywhere(self, function: Callable[[], Any]) -> list[Any]:
         """Call a function on all workers that are there; wait for one where none is."""

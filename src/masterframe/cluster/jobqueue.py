@@ -8,8 +8,8 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +19,7 @@ from typing import Any
 
 from masterframe.cluster import attendance, security
 from masterframe.errors import UsageError
+from masterframe.fits import scratch
 from masterframe.model import ClusterSpec
 from masterframe.names import unknown
 
@@ -60,13 +61,13 @@ def open_jobs(
 
     kind = _cluster_class(spec)
     security.check_exposure(spec, insecure)
-    with _private_folder() as folder:
+    with scratch.open_folder(_private_folder()) as folder:
         certificate = security.security_of(spec, folder / "tls.pem")
         options = _options(spec, kind, folder, insecure) | {"security": certificate}
         with (
             dask.config.set({"distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT}),
             _started(kind, options, spec) as cluster,
-            Client(cluster, security=certificate) as client,
+            Client(cluster, security=certificate, direct_to_workers=True) as client,
         ):
             cluster.adapt(minimum_jobs=spec.jobs, maximum_jobs=spec.jobs)
             attendance.await_first(
@@ -188,6 +189,8 @@ def serve(spec: ClusterSpec, *, insecure: bool = False) -> None:
     if _rank() == CLIENT_RANK:
         atexit.register(_join_allocation(spec).close)
     else:
+        if _rank() == 0:
+            atexit.register(_forget_allocation)
         _runner(spec)
         sys.exit(0)
 
@@ -223,7 +226,12 @@ def open_allocation(
         yield client
     finally:
         client.shutdown()
-        _shared_file("pem").unlink(missing_ok=True)
+
+
+def _forget_allocation() -> None:
+    """Remove what tells the tasks of this allocation of each other, however its run has ended."""
+    for kind in ("pem", "json"):
+        _shared_file(kind).unlink(missing_ok=True)
 
 
 def _runner(spec: ClusterSpec) -> Any:
@@ -289,20 +297,19 @@ def _shared_file(kind: str) -> Path:
     return _cache() / f"allocation-{name}.{kind}"
 
 
+def _private_folder() -> Path:
+    """Return a folder in the user's home, which jobs see wherever they run, for runs of this host.
+
+    What killed ones have left in it (logs, a key) is removed by the next: a lock tells which, but
+    not on every file system what those of other hosts do.
+    """
+    return _cache() / "jobs" / socket.gethostname()
+
+
 def _cache() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "masterframe"
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     return base
-
-
-@contextmanager
-def _private_folder() -> Iterator[Path]:
-    """Make a folder in the user's home, which jobs see wherever they run; remove it afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="jobs-", dir=_cache()))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

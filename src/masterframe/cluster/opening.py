@@ -123,7 +123,7 @@ def _local_client(processes: bool, workers: int, dashboard: bool) -> Iterator[An
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             **loopback,
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, direct_to_workers=True) as client,  # planes do not pass the scheduler
     ):
         yield client
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any, Protocol
+
+OPENED = 16
+"""Shared functions that a process keeps open: masters that are made at the same time take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,50 @@ class Call:
     """Its name, whose beginning (``mf-combine``) is the label on the dashboard."""
     function: Callable[[], Any]
     """What is called; it pickles."""
+
+
+class Shared:
+    """A function that many tasks call, with all that it holds: pickled once for all of them.
+
+    A list of thousands of frames takes longer to pickle than a band of them to combine, and a
+    scheduler would unpickle it, too. It is given bytes, which each worker opens once.
+
+    Parameters
+    ----------
+    function : callable
+        What is called; it pickles.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it here."""
+        return self._function(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Arrive elsewhere as bytes."""
+        return _Sealed, (self._packed,)
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return zlib.compress(pickle.dumps(self._function), level=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A `Shared` function that has arrived in another process, or is on its way through it."""
+
+    packed: bytes
+
+    def __call__(self, *arguments: Any) -> Any:
+        return _opened(self.packed)(*arguments)
+
+
+@lru_cache(maxsize=OPENED)
+def _opened(packed: bytes) -> Callable[..., Any]:
+    function: Callable[..., Any] = pickle.loads(zlib.decompress(packed))  # noqa: S301 - our own
+    return function
 
 
 class Task(Protocol):
@@ -51,5 +101,7 @@ class Footprint:
     """Times that the result of a task is in memory on its way to the driver."""
     divisible: bool = True
     """Whether fewer of them may run."""
+    grain: int = 0
+    """Bytes that a task should read, at least: each costs some time besides its work."""
     machines: int = 1
     """Memories of this kind that work at the same time: the workers of a cluster."""

@@ -53,7 +53,10 @@ class LazyValues:
         uncertainties: Sequence[Frame],
         rows: int | tuple[int, ...],
     ) -> Iterator[Any]:
-        """Yield a task for each band of so many rows, its graph cut down to what it needs."""
+        """Yield a task for each band of so many rows, which gives a list of that one.
+
+        Its graph is cut down to what it needs.
+        """
         combined = combine_stack(
             self._stack(rows),
             recipe,
@@ -72,6 +75,5 @@ class LazyValues:
         return xr.DataArray(banded, dims=("frame", "y", "x"))
 
 
-def _unboxed(band: NDArray[Any]) -> BandResult:
-    result: BandResult = band[0, 0, 0]
-    return result
+def _unboxed(band: NDArray[Any]) -> list[BandResult]:
+    return [band[0, 0, 0]]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from uuid import uuid4
 
@@ -186,7 +186,7 @@ def _make_images(
         for (image, tiling), row in zip(pairs, rows, strict=False)
         for task in _tasks(image, job, tiling, row)
     )
-    results = run_in_order(tasks, resources.runner, in_flight)
+    results = chain.from_iterable(run_in_order(tasks, resources.runner, in_flight))
     for (image, tiling), row in zip(pairs, rows, strict=False):
         begun = start.totals if row else None
         totals = begun or masterfile.Totals(len(image.images))
@@ -232,8 +232,10 @@ def _tasks(image: jobs.ImageJob, job: jobs.MasterJob, tiling: Tiling, row: int) 
         facts,
         cell.chunks_of(heights, tiling, shape, calibration),
     )
-    token = uuid4().hex
-    for index, call in enumerate(cell.cell_calls(values, uncertainties, band_job, above)):
+    token, places = uuid4().hex, cell.places_of(band_job, above)
+    combine = cluster.Shared(partial(cell.combine_cells, values, uncertainties, band_job))
+    for index in range(0, len(places), tiling.together):
+        call = partial(combine, places[index : index + tiling.together])
         yield cluster.Call(f"mf-combine-{token}-{index}", call)
 
 

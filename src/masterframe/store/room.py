@@ -85,6 +85,7 @@ def plan_bands(job: jobs.ImageJob, n_masters: int, room: Room) -> tiling.Tiling:
         workers=share.workers,
         copies=share.copies,
         divisible=share.divisible,
+        grain=share.grain,
     )
 
 
