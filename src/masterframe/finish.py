@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -95,8 +96,34 @@ class MasterPlanes:
         return count
 
 
-def normalize_flat(planes: MasterPlanes, minimum: float, cell: int = 1) -> dict[str, float]:
-    """Divide a flat by the median of its good pixels and mask what is too insensitive.
+def flat_levels(images: Sequence[MasterPlanes], cell: int = 1) -> dict[str, float]:
+    """Return the median of the good pixels of one image of a flat, or of several together.
+
+    Parameters
+    ----------
+    images : sequence of MasterPlanes
+        The images.
+    cell : int
+        Rows and columns of the cell of filters before the pixels, 2 of a Bayer sensor.
+
+    Returns
+    -------
+    dict
+        ``norm``: the median of all (unit of the planes); of a cell of filters ``norm01`` is that of
+        row 0 and column 1 of it.
+    """
+    levels = {"norm": _median([one.good("data") for one in images])}
+    if cell > 1:
+        for place in _places(cell):
+            parts = [one.good_of_cell(place, cell) for one in images]
+            levels["norm{}{}".format(*place)] = _median(parts)
+    return levels
+
+
+def normalize_flat(
+    planes: MasterPlanes, minimum: float, levels: Mapping[str, float], cell: int = 1
+) -> dict[str, float]:
+    """Divide a flat by its level and mask what is too insensitive.
 
     Parameters
     ----------
@@ -104,21 +131,22 @@ def normalize_flat(planes: MasterPlanes, minimum: float, cell: int = 1) -> dict[
         The flat; its data and uncert are rewritten.
     minimum : float
         Pixels below this after normalising, or not finite, get `MaskBit.FLAT_LOW`.
+    levels : mapping of str to float
+        From `flat_levels`.
     cell : int
-        Rows and columns of the cell of filters before the pixels, 2 of a Bayer sensor: pixels
-        behind each filter are divided by their own median.
+        As there: pixels behind each filter are divided by their own level.
 
     Returns
     -------
     dict
-        ``norm``: the median (unit before), and ``nflatlow``: pixels masked; of a cell of filters
-        ``norm01`` is the median of row 0 and column 1 of it.
+        The levels, and ``nflatlow``: pixels masked.
     """
-    places = [(y, x) for y in range(cell) for x in range(cell)]
-    medians = {place: quantiles.exact_median(planes.good_of_cell(place, cell)) for place in places}
-    norm = medians[0, 0] if cell == 1 else quantiles.exact_median(planes.good("data"))
+    medians = {
+        (y, x): levels.get(f"norm{y}{x}" if cell > 1 else "norm", np.nan) for y, x in _places(cell)
+    }
     if not all(median > 0 for median in medians.values()):
-        return {"norm": norm, "nflatlow": float(planes.flag(MaskBit.FLAT_LOW, _everywhere))}
+        low = planes.flag(MaskBit.FLAT_LOW, _everywhere)
+        return {"norm": levels["norm"], "nflatlow": float(low)}
     for rows in planes.bands():
         for plane in ("data", "uncert"):
             values = planes.read(plane, rows)
@@ -127,8 +155,7 @@ def normalize_flat(planes: MasterPlanes, minimum: float, cell: int = 1) -> dict[
                 part[...] = (part / median).astype(values.dtype)
             planes.write(plane, rows[0], values)
     low = planes.flag(MaskBit.FLAT_LOW, lambda data: ~(data >= minimum))
-    named = {f"norm{y}{x}": median for (y, x), median in medians.items()} if cell > 1 else {}
-    return {"norm": norm, **named, "nflatlow": float(low)}
+    return {**levels, "nflatlow": float(low)}
 
 
 def flag_hot(planes: MasterPlanes, sigmas: float) -> dict[str, float]:
@@ -150,6 +177,15 @@ def flag_hot(planes: MasterPlanes, sigmas: float) -> dict[str, float]:
     median = quantiles.exact_median(lambda: [sample])
     bound = median + sigmas * quantiles.robust_sigma(lambda: [sample], median)
     return {"nhot": float(planes.flag(MaskBit.HOT, lambda data: data > bound)), "hotlevel": bound}
+
+
+def _places(cell: int) -> list[tuple[int, int]]:
+    """Return the places (row, column) of a cell."""
+    return [(y, x) for y in range(cell) for x in range(cell)]
+
+
+def _median(parts: Sequence[quantiles.Pieces]) -> float:
+    return quantiles.exact_median(lambda: chain.from_iterable(part() for part in parts))
 
 
 def _everywhere(data: NDArray[Any]) -> NDArray[np.bool_]:

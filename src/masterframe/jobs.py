@@ -159,6 +159,8 @@ class MasterJob:
     """Replace a file that is there."""
     part: Path | None = None
     """What holds the master until it is whole; None: a file beside it."""
+    together: bool = False
+    """A flat is divided by one level of all its images, so that their sensitivities compare."""
     verify: bool = True
     """Fail where the DATASUM of an input does not fit what was read."""
 
@@ -178,6 +180,7 @@ def fingerprint(job: MasterJob) -> str:
         [item.exptime for item in job.inputs],
         job.unit,
         job.kind,
+        job.together,
     ]
     for image in job.images:
         parts += [replace(image, images=()), [item.frame for item in image.images]]

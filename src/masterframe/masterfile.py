@@ -123,8 +123,16 @@ def facts_of(job: MasterJob) -> headers.MasterFacts:
         uncertainty="propagated" if propagated else "empirical",
         version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        normalized=_normalized(job),
         history=(*job.history, *scaling.describe(job.adjust, job.inputs[0].name)),
     )
+
+
+def _normalized(job: MasterJob) -> str:
+    """Return how the level of the images of a flat is found; '' for one image, or no flat."""
+    if len(job.images) == 1 or job.images[0].normalize is None:
+        return ""
+    return "together" if job.together else "apart"
 
 
 def plane_specs(job: MasterJob, facts: headers.MasterFacts) -> list[write.PlaneSpec]:
@@ -250,10 +258,12 @@ def inputs_table(
             unlike = item.unlike[place] if item.unlike else None
             found = fits.datasum(raw.frame)
             rows.append(replace(row, status=item.reason, datasum=found, level=level, unlike=unlike))
-    return tables.inputs_table(rows, [_record(image) for image in job.images])
+    return tables.inputs_table(
+        rows, [_record(image, together=job.together) for image in job.images]
+    )
 
 
-def _record(image: ImageJob) -> records.ImageRecord:
+def _record(image: ImageJob, *, together: bool) -> records.ImageRecord:
     """Return how an image was made, in the types that its card holds."""
     calibration, recipe = image.calibration, image.recipe
     rejection = kernels.resolve_rejection(recipe.rejection)
@@ -272,6 +282,7 @@ def _record(image: ImageJob) -> records.ImageRecord:
         flat=_operand(calibration.flat),
         bad_pixels=_operand(calibration.bad_pixels),
         normalize=image.normalize,
+        together=together,
         hot_sigma=image.hot_sigma,
         uncertainties=bool(image.uncertainties),
         changed=image.changed is not None,

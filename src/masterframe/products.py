@@ -54,7 +54,9 @@ def master_job(
     MasterframeError
         If a master or an input cannot be read, or no frame is fit to be used.
     """
-    facts = _frame_facts(product, config, out, resources)
+    facts, together = _frame_facts(product, config, out, resources), _is_together(product)
+    if together:
+        facts = {path: scaling.together(own) for path, own in facts.items()}
     lit, unfit = _fit(product, facts)
     sketches = _sketches(product, config, out, lit, resources)
     judged = _judged(product, config, lit, sketches)
@@ -102,8 +104,14 @@ def master_job(
         token=lambda sums: freshness.product_token(product, config, tokens, sums),
         overwrite=True,
         part=journal.place_of_part(out, product.output),
+        together=together,
         verify=config.verify_checksums != "never",
     )
+
+
+def _is_together(product: Product) -> bool:
+    """Return whether the images of a flat share one level: there are several, and it is wanted."""
+    return product.recipe.normalize == "together" and len(product.exposures[0].images) > 1
 
 
 def _temperature(exposures: Sequence[Exposure]) -> float | None:

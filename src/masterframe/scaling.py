@@ -19,8 +19,9 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,12 @@ class FrameFacts:
     """Exposure time (s)."""
     measured: Mapping[str, float] = field(default_factory=dict)
     """Statistics of its calibrated pixels by name (adu)."""
+    shared: Mapping[str, float] = field(default_factory=dict)
+    """What takes their place where all images of an exposure are adjusted alike (adu)."""
+
+    def statistic(self, name: str) -> float:
+        """Return the statistic by which it is adjusted."""
+        return self.shared.get(name, self.measured[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +169,16 @@ def cards_of(adjust: Adjustment, frame: FrameFacts) -> tuple[Scalar, ...]:
     keywords = [word.removeprefix("!") for word in words if word.startswith("!")]
     found: list[Scalar] = [frame.header.get(keyword) for keyword in keywords]
     return tuple([*found, frame.exptime] if "exposure" in words else found)
+
+
+def together(images: Sequence[FrameFacts]) -> tuple[FrameFacts, ...]:
+    """Return the facts of the images of one exposure, to be adjusted alike.
+
+    Each statistic is the median of those of the images: no dead or vignetted one moves it.
+    """
+    names = dict.fromkeys(name for image in images for name in image.measured)
+    shared = {name: statistics.median(image.measured[name] for image in images) for name in names}
+    return tuple(replace(image, shared=shared) for image in images)
 
 
 def factors_of(adjust: Adjustment, frames: Sequence[FrameFacts], reference: int) -> Factors:
@@ -280,7 +297,7 @@ def _values(term: Term, given: Given, frames: Sequence[FrameFacts]) -> tuple[flo
         return given
     name = statistic_of(given)
     if name:
-        return tuple(frame.measured[name] for frame in frames)
+        return tuple(frame.statistic(name) for frame in frames)
     if given == "exposure":
         return tuple(math.nan if f.exptime is None else f.exptime for f in frames)
     return tuple(_card(term, given.removeprefix("!"), frame) for frame in frames)

@@ -288,7 +288,10 @@ class StanzaModel(Model):
     statsec: str = Field(
         default="", description="[x0:x1,y0:y1] of the trimmed image, where frames are measured"
     )
-    normalize: bool = Field(default=False, description="divide the master by its median (flat)")
+    normalize: bool | Literal["together"] = Field(
+        default=False,
+        description="divide the master by its median; together: all its images by one (flat)",
+    )
     flat_minimum: NonNegativeFloat = Field(
         default=0.2, description="sensitivity below which a pixel is masked (flat)"
     )

@@ -54,7 +54,7 @@ _POINTING = re.compile(
 _OURS = re.compile(
     r"ISMASTER|NCOMBINE|IMCMB\d+|TOTEXP|COMBTYPE|REJ(?:TYPE|CENT|DEV|DDOF)|SIG(?:LOW|HIGH)"
     r"|(?:THR|FRAC)(?:LOW|HIGH)|NLOW|NHIGH|NKEEP|NITER|PCLIP|MAXFRAC|REJALPHA|SNOISE|MADCORR"
-    r"|REJGROW|TRIMFRAC|NFLOOR|BIASSUB|UNCTYPE|MF\w+|DATE|DATE-\w+|TIMESYS|UTYPE"
+    r"|REJGROW|TRIMFRAC|NFLOOR|BIASSUB|FLATNORM|UNCTYPE|MF\w+|DATE|DATE-\w+|TIMESYS|UTYPE"
 )
 _RULE_CARDS = {
     "low": ("SIGLOW", "[sigma] lower bound"),
@@ -129,6 +129,8 @@ class MasterFacts:
     """Version of the program."""
     created: str = ""
     """When it was made, ISO 8601 in UTC."""
+    normalized: str = ""
+    """How the images of a flat were divided by their level: together, apart; '' for no flat."""
     history: tuple[str, ...] = ()
     """Lines that say how it was made."""
 
@@ -288,6 +290,7 @@ def master_cards(facts: MasterFacts, kept: Sequence[int] | None = None) -> dict[
         **_rejection_cards(recipe.rejection),
         "NFLOOR": (recipe.noise.floor, "least sigma of the rejection"),
         "BIASSUB": (facts.bias_subtracted, "a bias was taken off"),
+        "FLATNORM": (facts.normalized or None, "the level of images was found so"),
         "UNCTYPE": (facts.uncertainty or None, "what UNCERT holds"),
         "MFTEMP": (facts.temperature, "[deg C] median temperature of the detector"),
         **_time_cards(facts, used, kept),

@@ -82,6 +82,8 @@ class ImageRecord:
     """Bad-pixel file."""
     normalize: float | None = None
     """Least value of a flat that was divided by its median; None: it was not."""
+    together: bool = False
+    """That median was one of all images, and frames were scaled alike in all of them."""
     hot_sigma: float | None = None
     """Robust sigmas from which pixels were marked hot; None: they were not."""
     uncertainties: bool = False

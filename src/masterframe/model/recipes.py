@@ -170,8 +170,9 @@ class ProductRecipe:
     """How that level is found."""
     adjust: Adjustment = field(default_factory=Adjustment)
     """How frames are brought to one level, and how much each counts."""
-    normalize: bool = False
-    """Divide the master by the median of its good pixels (flat)."""
+    normalize: bool | Literal["together"] = False
+    """Divide each image of the master by the median of its good pixels (flat); together: all images
+    by the median of those of all, and frames are scaled alike in all images."""
     flat_minimum: float = 0.2
     """Normalised pixels below this are masked and divide by 1 (flat)."""
     hot_sigma: float | None = None

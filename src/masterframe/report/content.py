@@ -266,7 +266,11 @@ def _methods_of(kind: str, masters: Sequence[Master]) -> str:
             f"the master {' and '.join(taken)} {'were' if taken[1:] else 'was'} subtracted"
         )
     if record.normalize is not None:
-        steps.append("each frame was divided by its median")
+        steps.append(
+            "each frame was divided by the median of those of its images"
+            if record.together
+            else "each frame was divided by its median"
+        )
     rejection = record.recipe.rejection
     rule = "no value was rejected" if rejection.rule == "none" else _rule(rejection)
     names = {"bias": "bias", "dark": "dark", "flat": "flat-field"}
@@ -276,9 +280,12 @@ def _methods_of(kind: str, masters: Sequence[Master]) -> str:
         else (f"The master {names[kind]} frame")
     )
     before = f" after {'; '.join(steps)}" if steps else ""
-    return f"{first} is the {record.recipe.estimator} of {frames} frames{before}; {rule}." + (
-        " It was divided by the median of its good pixels." if record.normalize is not None else ""
+    divided = (
+        "" if record.normalize is None else " It was divided by the median of its good pixels."
     )
+    if record.together:
+        divided = " All were divided by the median of all their good pixels."
+    return f"{first} is the {record.recipe.estimator} of {frames} frames{before}; {rule}.{divided}"
 
 
 def _rule(rejection: Any) -> str:

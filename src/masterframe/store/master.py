@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
@@ -175,7 +175,8 @@ def _make_images(
     """Combine all images into their planes of the file; return what is known of each.
 
     The bands of one follow those of another without a pause: while the last ones of an image are
-    combined, the first ones of the next are on their way.
+    combined, the first ones of the next are on their way. Images that share a level are finished
+    when all of them are there.
     """
     start = output.start
     first, finished = len(start.finished), list(start.finished)
@@ -198,10 +199,28 @@ def _make_images(
             if band.column0 + band.planes["data"].shape[1] == planes.shape[1]:
                 output.reached(finished, band.row0 + len(band.planes["data"]), totals)
             resources.reporter.advance(pixel_bytes * band.planes["data"].size)
-        if image.normalize is not None or image.hot_sigma is not None:
-            output.withdraw(finished)
-        finished.append(Finished(totals, _finish(output.file, planes, image, job, totals)))
+        if job.together:
+            finished.append(Finished(totals, {}))
+        else:
+            if image.normalize is not None or image.hot_sigma is not None:
+                output.withdraw(finished)
+            finished.append(_finished(output.file, image, job, totals))
         output.settle(finished)
+    return _together(output, job, finished) if job.together else finished
+
+
+def _together(output: Output, job: jobs.MasterJob, combined: Sequence[Finished]) -> list[Finished]:
+    """Finish images that are divided by one level; those with numbers were by an earlier run."""
+    finished = list(combined)
+    levels: Mapping[str, float] = finished[0].numbers
+    if not levels:
+        every = [_planes(output.file, image) for image in job.images]
+        levels = finish.flat_levels(every, job.images[0].cell)
+    for index, (image, one) in enumerate(zip(job.images, combined, strict=True)):
+        if not one.numbers:
+            output.withdraw(finished[:index])
+            finished[index] = _finished(output.file, image, job, one.totals, levels)
+            output.settle(finished)
     return finished
 
 
@@ -278,22 +297,25 @@ def _shape(image: jobs.ImageJob) -> tuple[int, int]:
     return image.calibration.kept_shape(image.images[0].frame.shape)
 
 
-def _finish(
+def _finished(
     file: write.ImageFile,
-    planes: finish.MasterPlanes,
     image: jobs.ImageJob,
     job: jobs.MasterJob,
     totals: masterfile.Totals,
-) -> dict[str, float]:
-    """Do what needs a whole image, and return its numbers."""
+    levels: Mapping[str, float] | None = None,
+) -> Finished:
+    """Do what needs a whole image; a flat is divided by the levels given, or by its own."""
+    planes = _planes(file, image)
     numbers: dict[str, float] = {}
     if image.normalize is not None:
-        numbers |= finish.normalize_flat(planes, image.normalize, image.cell)
+        levels = levels or finish.flat_levels([planes], image.cell)
+        numbers |= finish.normalize_flat(planes, image.normalize, levels, image.cell)
     if image.hot_sigma is not None:
         numbers |= finish.flag_hot(planes, image.hot_sigma)
     file.settle()
     norm = numbers.get("norm", 1.0)
-    return numbers | masterfile.quality(planes, totals, image, job, norm)
+    numbers |= masterfile.quality(planes, totals, image, job, norm)
+    return Finished(totals, numbers)
 
 
 def _with_steps(
