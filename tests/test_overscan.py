@@ -149,7 +149,7 @@ def together(raw, recipe, model, rows):
 
 
 def with_terms(calibration, raw):
-    """The calibration with curves fitted to arrays, as `calibrate.with_curves` does to files."""
+    """The calibration with curves fitted to arrays, as `offsets.with_overscan` does to files."""
     model = calibration.overscan_model
     if not model.is_curve:
         return calibration

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import fits, kernels, overscan
+from masterframe import fits, kernels, offsets
 from masterframe.errors import UsageError
-from masterframe.model import Calibration, Frame, MasterImage, Noise, OverscanModel, Recipe, Section
-from masterframe.readout import Strip, row_parts, strips
+from masterframe.model import Calibration, Frame, MasterImage, Noise, Recipe, Section
+from masterframe.readout import row_parts, strip_of, strips
 
 Raw = NDArray[Any]
 ALL = slice(None)
@@ -77,10 +76,10 @@ def _cut(calibration: Calibration, part: Section) -> Calibration:
                 f"columns {part.x0} to {part.x1} of the frames lack the {what}, {needed.x0} to "
                 f"{needed.x1}: calibrate the whole frames, and cut what comes out"
             )
-    if calibration.overscan_terms:
+    if calibration.overscan_terms or calibration.by_columns:
         raise UsageError(
             "the overscan of a part of the frames cannot be taken off by a curve through all of "
-            "it: calibrate the whole frames, and cut what comes out"
+            "it, nor column by column: calibrate the whole frames, and cut what comes out"
         )
     inside = part.within(trim) if trim else part
     if apart:
@@ -157,10 +156,10 @@ def load_terms(
         amplifiers (`strips_of`).
     """
     rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
-    levels = _overscan(block, rows, calibration, columns).astype(recipe.dtype)
-    return columns_of(_shared_terms(rows, calibration, recipe), columns)._replace(
-        overscan=levels,
-        frame_mask=_no_mask() if mask is None else _kept_mask(mask, calibration, columns),
+    shared = columns_of(_shared_terms(rows, calibration, recipe), columns)
+    terms = _with_offsets(shared, block, rows, calibration, columns, np.dtype(recipe.dtype))
+    return terms._replace(
+        frame_mask=_no_mask() if mask is None else _kept_mask(mask, calibration, columns)
     )
 
 
@@ -171,6 +170,7 @@ def _shared_terms(rows: range, calibration: Calibration, recipe: Recipe) -> kern
     bias = None if calibration.dark and calibration.dark_holds_bias else calibration.bias
     return kernels.LoadTerms(
         overscan=np.zeros((0, 0), work),
+        overscan_columns=np.zeros((0, 0), work),
         bias=_master_rows(bias, rows, work),
         dark=_master_rows(calibration.dark, rows, work),
         dark_ratio=_per_frame(calibration.dark_ratio, work),
@@ -185,9 +185,24 @@ def _shared_terms(rows: range, calibration: Calibration, recipe: Recipe) -> kern
     )
 
 
+def _with_offsets(
+    terms: kernels.LoadTerms,
+    block: Raw,
+    rows: range,
+    calibration: Calibration,
+    columns: slice,
+    work: np.dtype[Any],
+) -> kernels.LoadTerms:
+    """Return the terms of some columns with what their overscans give."""
+    by_rows = offsets.row_offsets(block, rows, calibration, columns)
+    by_columns = offsets.column_offsets(calibration, columns)
+    return terms._replace(overscan=by_rows.astype(work), overscan_columns=by_columns.astype(work))
+
+
 def columns_of(terms: kernels.LoadTerms, columns: slice) -> kernels.LoadTerms:
     """Return the terms of some columns of a band."""
     return terms._replace(
+        overscan_columns=terms.overscan_columns[:, columns],
         bias=terms.bias[:, columns],
         dark=terms.dark[:, columns],
         flat=terms.flat[:, columns],
@@ -230,8 +245,8 @@ def apply(
     shared = _shared_terms(rows, calibration, recipe)
     out = np.empty(raw.shape, kernels.work_type(raw.dtype, work))
     for columns in strips_of(calibration, ALL):
-        levels = _overscan(block, rows, calibration, columns).astype(work)
-        terms = columns_of(shared, columns)._replace(overscan=levels)
+        own = columns_of(shared, columns)
+        terms = _with_offsets(own, block, rows, calibration, columns, work)
         out[:, :, columns] = kernels.calibrate_block(raw[:, :, columns], terms, work)
     return out
 
@@ -266,43 +281,7 @@ def noise_parts(
         return [(slice(0, len(rows)), noise)]
     top = calibration.trim.y0 if calibration.trim else 0
     raw = range(rows.start + top, rows.stop + top)
-    return row_parts(_strip(calibration, columns), raw, noise)
-
-
-def _strip(calibration: Calibration, columns: slice) -> Strip:
-    """Return the strip that lies in some columns of the trimmed image."""
-    (found,) = (one for one in strips(calibration.amplifiers) if one.kept == columns)
-    return found
-
-
-def with_curves(calibration: Calibration, frames: Sequence[Frame]) -> Calibration:
-    """Return a calibration that knows the curve through each overscan of some frames.
-
-    Parameters
-    ----------
-    calibration : Calibration
-        Its model says whether there are curves at all; else it is returned as it is.
-    frames : sequence of Frame
-        The whole frames that are calibrated; the columns of their overscans are read.
-
-    Raises
-    ------
-    FrameError
-        If a file cannot be read or has changed since its scan.
-    """
-    model, sections = calibration.overscan_model, calibration.overscans
-    if not (model.is_curve and sections):
-        return calibration
-    terms = tuple(tuple(_terms(frame, part, model) for part in sections) for frame in frames)
-    return replace(calibration, overscan_terms=terms)
-
-
-@lru_cache(maxsize=1 << 14)
-def _terms(frame: Frame, section: Section, model: OverscanModel) -> tuple[float, ...]:
-    """Return the terms of the curve through one overscan of a frame."""
-    columns = range(section.x0, section.x1)
-    strip = fits.read_stack([frame], section.y0, section.y1, 1, columns)[0]
-    return overscan.fit(overscan.row_levels(strip, model), model)
+    return row_parts(strip_of(calibration.amplifiers, columns), raw, noise)
 
 
 def bad_rows(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
@@ -444,44 +423,6 @@ def _read(master: MasterImage, plane: Frame, rows: range) -> NDArray[Any]:
         return fits.read_rows(plane, rows.start, rows.stop, rows.step)
     whole = fits.read_rows(plane, rows.start + part.y0, rows.stop + part.y0, rows.step)
     return np.ascontiguousarray(whole[:, part.x0 : part.x1])
-
-
-def _overscan(
-    block: Raw, rows: range, calibration: Calibration, columns: slice
-) -> NDArray[np.float64]:
-    """Return the level of each frame and row of some columns, shape (N, rows); size 0: none."""
-    if not calibration.overscans:
-        return np.zeros((0, 0))
-    top = calibration.trim.y0 if calibration.trim else 0
-    places = top + np.arange(rows.start, rows.stop, rows.step)
-    levels = np.zeros((len(block), len(rows)))
-    for section, y0, y1 in _outputs(calibration, columns):
-        own = (y0 <= places) & (places < y1)
-        levels[:, own] = _levels(block[:, own], places[own], calibration, section)
-    return levels
-
-
-def _outputs(calibration: Calibration, columns: slice) -> list[tuple[Section, int, int]]:
-    """Return the overscans that serve some columns, each with the raw rows that it serves."""
-    if calibration.overscan:
-        return [(calibration.overscan, 0, np.iinfo(np.int64).max)]
-    amplifiers = _strip(calibration, columns).amplifiers
-    return [(one.overscan, one.data.y0, one.data.y1) for one in amplifiers if one.overscan]
-
-
-def _levels(
-    block: Raw, rows: NDArray[np.int64], calibration: Calibration, section: Section
-) -> NDArray[np.float64]:
-    """Return the level of each frame and row of one overscan, shape (N, rows)."""
-    model = calibration.overscan_model
-    if not model.is_curve:
-        return overscan.row_levels(block[:, :, section.x0 : section.x1], model)
-    number, height = calibration.overscans.index(section), section.shape[0]
-    curves = [
-        overscan.curve(terms[number], rows - section.y0, height, model)
-        for terms in calibration.overscan_terms
-    ]
-    return np.stack(curves)
 
 
 def _kept_mask(mask: Raw, calibration: Calibration, columns: slice) -> NDArray[np.bool_]:

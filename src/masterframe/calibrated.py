@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import __version__, calibrate, fits, journal
+from masterframe import __version__, calibrate, fits, journal, offsets
 from masterframe.fits import headers, legal, masters, tables, write
 from masterframe.fits.stamps import Stamp
 from masterframe.model import Calibration, Image, MaskBit, Noise, Recipe
@@ -96,15 +96,15 @@ def write_calibrated(job: CalibratedJob) -> Written:
     specs = _specs(job, job.token(sums))
     with write.ImageFile.create(job.path, specs, overwrite=job.overwrite) as file:
         for image in job.images:
-            _write_image(file, with_curves(image))
+            _write_image(file, with_overscan(image))
         rows = [replace(job.input, extension=name, datasum=total) for name, total in sums]
         stamp = file.publish([tables.inputs_table(rows)])
     return Written(time.monotonic() - began, stamp)
 
 
-def with_curves(image: CalibratedImage) -> CalibratedImage:
-    """Return an image that knows the curve through its overscan, where one is wanted."""
-    known = calibrate.with_curves(image.calibration, [image.image.frame])
+def with_overscan(image: CalibratedImage) -> CalibratedImage:
+    """Return an image that knows what its overscan tells of all rows."""
+    known = offsets.with_overscan(image.calibration, [image.image.frame])
     return replace(image, calibration=known)
 
 

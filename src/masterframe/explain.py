@@ -325,6 +325,7 @@ class _Window:
         rows, columns = slice(row, row + 1), slice(column, column + 1)
         places: dict[str, Any] = dict.fromkeys(("bias", "dark", "flat", "bad"), (rows, columns))
         places["overscan"] = (slice(None), rows)
+        places["overscan_columns"] = (slice(None), columns)
         given = {
             name: getattr(self.terms, name)[place]
             for name, place in places.items()
@@ -455,7 +456,7 @@ def _frames(
     raw, terms = window.cut(*window.at)
     count = len(raw)
     per_frame = {
-        "overscan": _each(terms.overscan, count),
+        "overscan": _each(terms.overscan if terms.overscan.size else terms.overscan_columns, count),
         **{name: _each(getattr(terms, name), count) for name in ("bias", "dark", "flat")},
         "dark_ratio": _each(terms.dark_ratio, count, 1.0),
         "scale": _each(terms.scale, count, 1.0),

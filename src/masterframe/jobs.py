@@ -183,7 +183,9 @@ def fingerprint(job: MasterJob) -> str:
         job.together,
     ]
     for image in job.images:
-        parts += [replace(image, images=()), [item.frame for item in image.images]]
+        alone = replace(image.calibration, overscan_frames=())  # they are those of the images
+        frames = [item.frame for item in image.images]
+        parts += [replace(image, images=(), calibration=alone), frames]
     return hashlib.sha256(repr(parts).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -261,6 +263,7 @@ def in_canonical_order(job: MasterJob) -> MasterJob:
                 given,
                 dark_ratio=sort(given.dark_ratio),
                 overscan_terms=sort(given.overscan_terms),
+                overscan_frames=sort(given.overscan_frames),
                 scale=sort(given.scale),
                 zero=sort(given.zero),
             ),

@@ -429,7 +429,8 @@ def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) ->
 def facts_of_image(image: ImageJob, job: MasterJob, totals: Totals) -> masters.Facts:
     """Return what the tests of an image need to know of it besides its planes."""
     calibration = image.calibration
-    width = min((section.shape[1] for section in calibration.overscans), default=0)
+    across = 0 if calibration.by_columns else 1
+    width = min((section.shape[across] for section in calibration.overscans), default=0)
     return masters.Facts(
         kind=job.kind,
         recipe=image.recipe,

@@ -1,7 +1,8 @@
 """The level of an overscan: of each row its median or clipped mean, or a curve through these.
 
 Levels are float64 and do not depend on how rows were cut into bands: a row's own is made of its
-values alone, and a curve of terms that were found once, from all rows.
+values alone, and a curve of terms that were found once, from all rows. What is said of rows holds
+for the columns of an overscan above or below the data.
 """
 
 from __future__ import annotations
@@ -43,6 +44,26 @@ def row_levels(strip: NDArray[Any], model: OverscanModel) -> Levels:
         sigma = np.nanstd(good, axis=-1, keepdims=True)
         keep &= (values >= center - model.low * sigma) & (values <= center + model.high * sigma)
     return np.asarray(np.nanmean(np.where(keep, values, np.nan), axis=-1))
+
+
+def column_levels(strip: NDArray[Any], model: OverscanModel) -> Levels:
+    """Return the level of each column of an overscan above or below the data.
+
+    Parameters
+    ----------
+    strip : array (rows, columns)
+        Raw values of the overscan, in all columns of the data.
+    model : OverscanModel
+        As for `row_levels`; a curve goes through the levels of all columns.
+
+    Returns
+    -------
+    array (columns,)
+    """
+    levels = row_levels(np.ascontiguousarray(strip.T), model)
+    if not model.is_curve:
+        return levels
+    return curve(fit(levels, model), np.arange(levels.size), levels.size, model)
 
 
 def fit(levels: Levels, model: OverscanModel) -> tuple[float, ...]:

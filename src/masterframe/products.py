@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import masterframe.calibrated as frames
-from masterframe import calibrate, freshness, jobs, journal, readout, scaling, store
+from masterframe import freshness, jobs, journal, offsets, readout, scaling, store
 from masterframe.errors import PlanError
 from masterframe.fits import masters, tables
 from masterframe.kernels.small import MIN_TRUSTED
@@ -184,7 +184,7 @@ def _image_job(
         name=_name(exposures[0], index),
         images=tuple(exposure.images[index] for exposure in exposures),
         recipe=recipe,
-        calibration=calibrate.with_curves(
+        calibration=offsets.with_overscan(
             calibration_of(product, config, out, index, ratios),
             [exposure.images[index].frame for exposure in exposures],
         ),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from masterframe import calibrate, fits
+from masterframe import fits, offsets
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions, masters, records, tables
 from masterframe.model import ALGORITHM_VERSION, Calibration, Frame, MasterImage
@@ -127,7 +127,7 @@ def open_provenance(
         frames=tuple(item.frame for item in found),
         uncertainties=tuple(_uncertainty(item.frame) for item in found if record.uncertainties),
         states=tuple(states),
-        calibration=calibrate.with_curves(
+        calibration=offsets.with_overscan(
             _calibration(record, used, operands, taken), [item.frame for item in found]
         ),
         notes=tuple(_notes(record, taken, operands)),

@@ -41,6 +41,12 @@ def strips(amplifiers: Sequence[Amplifier]) -> list[Strip]:
     return found
 
 
+def strip_of(amplifiers: Sequence[Amplifier], columns: slice) -> Strip:
+    """Return the strip that lies in some columns of the kept image."""
+    (found,) = (one for one in strips(amplifiers) if one.kept == columns)
+    return found
+
+
 def kept_columns(calibration: Calibration, width: int) -> NDArray[np.intp]:
     """Return the columns of raw frames so wide that are kept, in the order in which they are."""
     columns = np.arange(width)
@@ -76,6 +82,11 @@ def why_not(amplifiers: Sequence[Amplifier]) -> str:
                 return "rows between them are read by none or by two"
     if len({one.overscan is None for one in amplifiers}) > 1:
         return "some have an overscan and others none"
+    by_columns = [one.by_columns for one in amplifiers]
+    if any(by_columns) and not all(by_columns):
+        return "some have their overscan beside the data, others above or below"
+    if any(by_columns) and any(len(strip.amplifiers) > 1 for strip in found):
+        return "they read columns in parts, so that no overscan has a level for a whole column"
     return ""
 
 

@@ -75,13 +75,14 @@ def _image(image: Image, change: Change) -> Image:
 
 
 def _calibration(calibration: Calibration, change: Change) -> Calibration:
-    """Return a calibration with every frame of its masters changed."""
+    """Return a calibration with every frame that it reads changed."""
     masters: dict[str, Any] = {
         item.name: _master(master, change)
         for item in fields(calibration)
         if isinstance(master := getattr(calibration, item.name), MasterImage)
     }
-    return replace(calibration, **masters)
+    frames = tuple(change(frame) for frame in calibration.overscan_frames)
+    return replace(calibration, **masters, overscan_frames=frames)
 
 
 def _master(master: MasterImage, change: Change) -> MasterImage:

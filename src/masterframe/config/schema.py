@@ -87,7 +87,7 @@ class DetectorModel(Model):
 
 
 class OverscanModel(Model):
-    """How the level of each row follows from the overscan."""
+    """How the level of each row, or column, follows from the overscan."""
 
     method: Literal["median", "mean", "legendre", "chebyshev", "spline"] = Field(
         default="median",
@@ -270,7 +270,7 @@ class StanzaModel(Model):
     planes: list[Literal["rejlow", "rejhigh", "exposure", "propagated"]] = Field(
         default=[], description="planes beside data, uncertainty, mask and count"
     )
-    subtract_overscan: bool = Field(default=True, description="the median of each row's overscan")
+    subtract_overscan: bool = Field(default=True, description="the overscan's level, and trim")
     subtract_bias: bool = Field(default=True, description="where there is one that fits")
     subtract_dark: bool = Field(default=True, description="where there is one that fits")
     divide_flat: bool = Field(default=True, description="where there is one that fits")
@@ -330,7 +330,7 @@ class ConfigModel(Model):
         default=DetectorModel(), description="what headers lack or have wrong"
     )
     overscan: OverscanModel = Field(
-        default=OverscanModel(), description="what is made of the overscan of each row"
+        default=OverscanModel(), description="what is made of the overscan of each row or column"
     )
     bad_pixels: str = Field(default="", description="FITS file whose non-zero pixels are left out")
     verify_checksums: Verify = Field(

@@ -26,6 +26,7 @@ from masterframe.model import (
     Recipe,
     Section,
     all_overscans,
+    serves_columns,
 )
 
 KEYWORD = "MFREC"
@@ -61,7 +62,7 @@ class ImageRecord:
     recipe: Recipe
     """How, with the options of the rule, the quantisation step and the noise resolved."""
     overscan: Section | None = None
-    """Raw columns whose level was subtracted row by row."""
+    """Raw columns whose level was subtracted row by row, or rows, column by column."""
     trim: Section | None = None
     """Raw rows and columns that were kept."""
     amplifiers: tuple[Amplifier, ...] = ()
@@ -97,6 +98,13 @@ class ImageRecord:
     def overscans(self) -> tuple[Section, ...]:
         """The overscan, or that of each amplifier."""
         return all_overscans(self.overscan, self.amplifiers)
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether they have a level for each column, not for each row."""
+        if self.amplifiers:
+            return any(one.by_columns for one in self.amplifiers)
+        return serves_columns(self.overscan, self.trim)
 
 
 def write_records(header: fits.Header, records: Sequence[ImageRecord]) -> None:

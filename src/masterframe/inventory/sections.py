@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from masterframe.matching import number, text
-from masterframe.model import Header, Section
+from masterframe.model import Header, Section, serves_columns
 
 PARTS = ("overscan", "trim")
 
@@ -15,7 +15,7 @@ class Sections(NamedTuple):
     """The sections of one image, and what was not obeyed."""
 
     overscan: Section | None = None
-    """Columns that saw no light."""
+    """Columns or rows that saw no light."""
     trim: Section | None = None
     """The part that is kept; None keeps all."""
     notes: tuple[str, ...] = ()
@@ -92,22 +92,30 @@ def inside(words: str, shape: tuple[int, int], notes: list[str]) -> Section | No
 
 
 def _beside(overscan: Section, shape: tuple[int, int]) -> Section | None:
-    """Return the larger part of the image beside the overscan columns."""
-    left = Section(0, shape[0], 0, overscan.x0)
-    right = Section(0, shape[0], overscan.x1, shape[1])
-    larger = max(left, right, key=lambda part: part.shape[1])
-    return larger if larger.shape[1] else None
+    """Return the larger part of the image beside overscan columns, or above or below its rows."""
+    rows, columns = shape
+    if overscan.shape[1] == columns:
+        parts = Section(0, overscan.y0, 0, columns), Section(overscan.y1, rows, 0, columns)
+    else:
+        parts = Section(0, rows, 0, overscan.x0), Section(0, rows, overscan.x1, columns)
+    larger = max(parts, key=lambda part: min(part.shape))
+    return larger if min(larger.shape) else None
 
 
 def why_unfit(overscan: Section, trim: Section | None) -> str:
-    """Return why overscan columns cannot serve the rows that are kept; '' where they can."""
+    """Return why an overscan cannot serve all that is kept; '' where it can.
+
+    Beside the data it must reach all of their rows, above or below them all of their columns.
+    """
     if trim is None:
         return "it leaves no data"
-    if overscan.x0 < trim.x1 and trim.x0 < overscan.x1:
-        return f"it overlaps the data {trim.to_fits()}"
-    if overscan.y0 > trim.y0 or overscan.y1 < trim.y1:
-        return f"it does not reach all rows of the data {trim.to_fits()}"
-    return ""
+    if overscan.x1 <= trim.x0 or trim.x1 <= overscan.x0:
+        lacks_rows = overscan.y0 > trim.y0 or overscan.y1 < trim.y1
+        return f"it does not reach all rows of the data {trim.to_fits()}" if lacks_rows else ""
+    if overscan.y1 <= trim.y0 or trim.y1 <= overscan.y0:
+        whole = serves_columns(overscan, trim)
+        return "" if whole else f"it does not reach all columns of the data {trim.to_fits()}"
+    return f"it overlaps the data {trim.to_fits()}"
 
 
 def from_header(header: Header, keys: Mapping[str, Sequence[str]]) -> dict[str, str]:

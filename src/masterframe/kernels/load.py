@@ -44,6 +44,10 @@ def calibrate_row(values: Any, cal: Any, place: Any) -> None:
         level = cal.overscan[k, y]
         for i in range(w):
             values[i] -= level
+    if cal.overscan_columns.size:
+        levels = cal.overscan_columns[k, x0 : x0 + w]
+        for i in range(w):
+            values[i] -= levels[i]
     if cal.bias.size:
         bias = cal.bias[y, x0 : x0 + w]
         for i in range(w):

@@ -14,7 +14,7 @@ from masterframe.kernels.load import calibrate_row, is_masked
 from masterframe.kernels.native import operation, part
 from masterframe.kernels.vectors import BITS, Row, as_float, spread
 
-_OVERSCAN, _BIAS, _DARK, _FLAT, _FACTORS = range(5)
+_OVERSCAN, _COLUMNS, _BIAS, _DARK, _FLAT, _FACTORS = range(6)
 """Fields of `terms.Calibration`."""
 AHEAD = 4
 """Frames whose values are asked for before they are loaded: they lie pages apart."""
@@ -87,6 +87,7 @@ class _Terms:
         self._kind = kinds[_FACTORS].dtype
         self._present = [self._is_there(index) for index in range(len(kinds))]
         self._starts = [self._element(index, y, x0) for index in range(len(kinds))]
+        self._starts[_COLUMNS] = self._element(_COLUMNS, frame, x0)
         zero = context.get_constant(types.intp, 0)
         level = cgutils.alloca_once_value(builder, context.get_constant(self._kind, 0.0))
         with builder.if_then(self._present[_OVERSCAN]):
@@ -124,6 +125,7 @@ class _Terms:
         builder.store(values, kept)
         with builder.if_then(self._present[_OVERSCAN]):
             builder.store(builder.fsub(builder.load(kept), self._level), kept)
+        self._apply(kept, _COLUMNS, i, builder.fsub)
         self._apply(kept, _BIAS, i, builder.fsub)
         self._apply(kept, _DARK, i, self._less_dark)
         self._apply(kept, _FLAT, i, builder.fdiv)

@@ -17,6 +17,8 @@ class LoadTerms(NamedTuple):
 
     overscan: Array = _ABSENT
     """Level of each frame and row, shape (N, rows) (adu)."""
+    overscan_columns: Array = _ABSENT
+    """Level of each frame and column, shape (N, nx) (adu)."""
     bias: Array = _ABSENT
     """Master bias, shape (rows, nx) (adu)."""
     dark: Array = _ABSENT
@@ -43,8 +45,9 @@ class LoadTerms(NamedTuple):
     @property
     def calibrates(self) -> bool:
         """Whether any value is changed."""
+        levels = self.overscan, self.overscan_columns
         return any(
-            a.size for a in (self.overscan, self.bias, self.dark, self.flat, self.scale, self.zero)
+            a.size for a in (*levels, self.bias, self.dark, self.flat, self.scale, self.zero)
         )
 
 
@@ -68,6 +71,7 @@ class Calibration(NamedTuple):
     """The terms as compiled code reads them: of the work type, read-only, contiguous."""
 
     overscan: Array
+    overscan_columns: Array
     bias: Array
     dark: Array
     flat: Array
@@ -117,6 +121,7 @@ def calibration(terms: LoadTerms, shape: tuple[int, ...], work: np.dtype[Any]) -
         factors[:, k] = given if given.size else neutral
     return Calibration(
         _term(terms, "overscan", (n, rows), work),
+        _term(terms, "overscan_columns", (n, nx), work),
         _term(terms, "bias", (rows, nx), work),
         _term(terms, "dark", (rows, nx), work),
         _term(terms, "flat", (rows, nx), work),

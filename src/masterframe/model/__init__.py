@@ -23,6 +23,7 @@ from masterframe.model.frames import (
     Verify,
     all_overscans,
     kept_shape,
+    serves_columns,
 )
 from masterframe.model.instruments import (
     AmplifierKeywords,
@@ -113,4 +114,5 @@ __all__ = [
     "Verify",
     "all_overscans",
     "kept_shape",
+    "serves_columns",
 ]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from masterframe.model.frames import Amplifier, Frame, Section, all_overscans, kept_shape
+from masterframe.model.frames import (
+    Amplifier,
+    Frame,
+    Section,
+    all_overscans,
+    kept_shape,
+    serves_columns,
+)
 from masterframe.model.recipes import OverscanModel
 
 
@@ -36,7 +43,8 @@ class Calibration:
     """
 
     overscan: Section | None = None
-    """Raw columns whose row median is subtracted."""
+    """Raw columns beside the data whose level is subtracted row by row, or rows above or below them
+    whose level is subtracted column by column."""
     trim: Section | None = None
     """Raw rows and columns that are kept; masters have this shape."""
     bias: MasterImage | None = None
@@ -61,15 +69,24 @@ class Calibration:
     """Where several outputs read the image, each of them: `overscan` is None then, and `trim` spans
     what they keep."""
     overscan_model: OverscanModel = field(default_factory=OverscanModel)
-    """How the level of a row follows from its overscan."""
+    """How the level of a row or column follows from its overscan."""
     overscan_terms: tuple[tuple[tuple[float, ...], ...], ...] = ()
     """Terms of the curve through the overscan, of each frame and of each of its overscans; empty
     where rows have levels of their own."""
+    overscan_frames: tuple[Frame, ...] = ()
+    """The whole frames, of which the levels of columns are read; empty where rows have levels."""
 
     @property
     def overscans(self) -> tuple[Section, ...]:
         """The overscan, or that of each amplifier."""
         return all_overscans(self.overscan, self.amplifiers)
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether overscans have a level for each column, not for each row."""
+        if self.amplifiers:
+            return any(one.by_columns for one in self.amplifiers)
+        return serves_columns(self.overscan, self.trim)
 
     def kept_shape(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Return rows and columns of what is kept of raw frames of a shape."""
@@ -82,6 +99,7 @@ class Calibration:
             self,
             dark_ratio=ratio[index : index + 1],
             overscan_terms=terms[index : index + 1],
+            overscan_frames=self.overscan_frames[index : index + 1],
             scale=(),
             zero=(),
         )

@@ -205,11 +205,16 @@ class Amplifier:
     data: Section
     """Raw pixels of it that are kept."""
     overscan: Section | None = None
-    """Raw columns of it that saw no light."""
+    """Raw columns or rows of it that saw no light."""
     gain: float | None = None
     """Electrons per adu; None where it is not known."""
     read_noise: float | None = None
     """Noise of one read (electrons); None where it is not known."""
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether its overscan has a level for each column, not for each row."""
+        return serves_columns(self.overscan, self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +226,7 @@ class Image:
     header: Header
     """Cards of its HDU (over those of the primary, where it is an extension)."""
     overscan: Section | None = None
-    """Columns beside the data that saw no light; their row median is subtracted."""
+    """Columns beside the data, or rows above or below them, that saw no light."""
     trim: Section | None = None
     """The part that is kept; None keeps all."""
     gain: float | None = None
@@ -257,6 +262,11 @@ def kept_shape(
         return shape
     columns = {(one.data.x0, one.data.x1) for one in amplifiers}
     return trim.shape[0], sum(x1 - x0 for x0, x1 in columns) or trim.shape[1]
+
+
+def serves_columns(overscan: Section | None, data: Section | None) -> bool:
+    """Return whether an overscan spans all columns of the data: above or below them, not beside."""
+    return bool(overscan and data and overscan.x0 <= data.x0 and data.x1 <= overscan.x1)
 
 
 def all_overscans(

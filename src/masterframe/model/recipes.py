@@ -123,10 +123,10 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class OverscanModel:
-    """How the level of each row follows from the overscan."""
+    """How the level of each row, or column, follows from the overscan."""
 
     method: Literal["median", "mean", "legendre", "chebyshev", "spline"] = "median"
-    """Median or clipped mean of each row, or a curve through the medians of all rows."""
+    """Median or clipped mean of each row (column), or a curve through the medians of all."""
     order: int = 1
     """Degree of a polynomial, or cubic pieces of a spline."""
     low: float = 3.0

@@ -270,8 +270,9 @@ def _level_share(master: Master) -> float:
     record = master.record
     if _tells_pixels(master) or not record.overscans or record.overscan_model.is_curve:
         return 0.0
-    columns = min(section.shape[1] for section in record.overscans)
-    return (1.0 if record.overscan_model.method == "mean" else MEDIAN_EFFICIENCY) / columns
+    across = 0 if record.by_columns else 1
+    count = min(section.shape[across] for section in record.overscans)
+    return (1.0 if record.overscan_model.method == "mean" else MEDIAN_EFFICIENCY) / count
 
 
 def _overscan_noise(masters: Sequence[Master]) -> float:

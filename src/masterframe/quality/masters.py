@@ -72,7 +72,8 @@ class Facts:
     left_out: int
     """Frames that were left out."""
     overscan: int
-    """Columns of the overscan that gave the level of each row; 0 without one."""
+    """Columns of the overscan that gave the level of each row, or rows that gave that of each
+    column; 0 without one."""
     above_bias: bool
     """Values are counted from the bias."""
     levels: tuple[float, ...]

@@ -7,7 +7,6 @@ that are cut where they are far off, so that a cosmic ray counts for little.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +128,7 @@ def sketch_frame(
         cell_pixels=max(1, values.size // CELLS**2),
         row_pixels=thin.shape[1],
         width=width,
-        overscan_noise=_overscan_noise(raw, calibration.overscans),
+        overscan_noise=_overscan_noise(raw, calibration),
     )
 
 
@@ -197,13 +196,13 @@ def _binned(values: NDArray[Any], bins: int) -> NDArray[np.float64]:
     return means
 
 
-def _overscan_noise(raw: NDArray[Any], sections: Sequence[Section]) -> float:
+def _overscan_noise(raw: NDArray[Any], calibration: Calibration) -> float:
     """Return the standard deviation along the rows of the overscan, without values far off.
 
-    Of several amplifiers the median.
+    Of several amplifiers the median; NaN where it is in other rows than the data.
     """
     found = []
-    for section in sections:
+    for section in () if calibration.by_columns else calibration.overscans:
         if section.shape[1] > 2:
             strip = raw[:, section.x0 : section.x1].astype(np.float64)
             strip -= strip.mean(axis=1, keepdims=True)

@@ -259,7 +259,8 @@ def _methods_of(kind: str, masters: Sequence[Master]) -> str:
     record = masters[0].record
     steps = []
     if record.overscans:
-        steps.append(f"the {_OVERSCAN[record.overscan_model.method]} was subtracted row by row")
+        each = "column by column" if record.by_columns else "row by row"
+        steps.append(f"the {_OVERSCAN[record.overscan_model.method]} was subtracted {each}")
     taken = [name for name in ("bias", "dark") if getattr(record, name)]
     if taken:
         steps.append(

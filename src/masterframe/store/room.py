@@ -106,17 +106,18 @@ def _work_of(job: jobs.ImageJob, n_masters: int) -> tiling.Work:
         whole = whole or "values that a program changed come in whole rows"
         itemsize *= 2  # what a graph of others' makes is not known: one copy on the way
     columns = sum(section.shape[1] for section in calibration.overscans)
+    kept = 3 * FLOAT * columns if calibration.by_columns else 0  # of two images, and a band's own
     marks = count * width * (1 + 6 * math.floor(recipe.rejection.grow or 0))
     return tiling.Work(
         n_frames=count,
         shape=frames[0].shape,
         itemsize=itemsize,
-        scratch_bytes=SCRATCH + count * SCRATCH_FRAME + marks * bool(whole),
+        scratch_bytes=SCRATCH + count * (SCRATCH_FRAME + kept) + marks * bool(whole),
         master_bytes=n_masters * (2 * work.itemsize + 9),
         plane_bytes=sum(
             cell.plane_type(name, recipe).itemsize for name in cell.plane_names(recipe)
         ),
-        frame_row_bytes=16 + 2 * FLOAT * columns,
+        frame_row_bytes=16 + (0 if calibration.by_columns else 2 * FLOAT * columns),
         copy_bytes=copied,
         whole=whole,
         tile_rows=tile_rows(frames),
