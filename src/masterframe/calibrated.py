@@ -199,7 +199,7 @@ def _mask(
 def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
     single = len(job.images) == 1
     first = job.images[0].image
-    unit = "adu"
+    unit = first.unit
     common = headers.calibrated_header(fits.read_header(first.frame.path, 0), first, unit)
     specs = [] if single else [write.PlaneSpec("", "uint8", (), common)]
     for image in job.images:

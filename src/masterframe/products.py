@@ -95,7 +95,7 @@ def master_job(
         rank=rank,
         kind=product.kind,
         temperature=_temperature(exposures),
-        unit="" if product.recipe.normalize else "adu",
+        unit="" if product.recipe.normalize else exposures[0].images[0].unit,
         left_out=tuple(unfit),
         flags=tuple(reasons.get(exposure.path, "") for exposure in exposures),
         limits=config.quality.masters,

@@ -226,6 +226,7 @@ def _settled(
             ("instrument", exposure.instrument),
             ("layout", _layout(exposure.images)),
             ("binning", binning),
+            *(("unit", image.unit) for image in exposure.images[:1] if image.unit != "adu"),
             *exposure.setup,
         ),
     )

@@ -29,7 +29,7 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
     told, origin = _amplifier_rules(reading, config, rule)
     amplifiers = read_amplifiers(frame, reading, told, origin, config.detector)
     bad = _bad(frame, reading, config, rule)
-    image = Image(frame, reading.header, **values, origins=origins, bad=bad)
+    image = Image(frame, reading.header, **values, origins=origins, bad=bad, unit=reading.unit)
     if amplifiers:
         return _with_amplifiers(image, amplifiers, origin)
     words = _section_words(frame, reading, config, rule)

@@ -40,6 +40,8 @@ _SECONDS = re.compile(r"\b(?:s|secs?|seconds?)\b", re.IGNORECASE)
 """A comment that names the usual unit, whatever else it says."""
 
 _IN_ADU = re.compile(r"\b(?:adu|dn|counts?)\b", re.IGNORECASE)
+_COUNTED = re.compile(r"(?:photo-?)?electrons?|e-?", re.IGNORECASE)
+"""BUNIT of pixels that have been multiplied by their gain."""
 _ELECTRONS = re.compile(r"\be-|\be\b|electron", re.IGNORECASE)
 """Units that the comment of a read noise may name."""
 
@@ -197,8 +199,23 @@ class Reading:
         across = x or y or 1
         return max(y or across, 1), max(across, 1)
 
+    @property
+    def unit(self) -> str:
+        """The unit of the pixels: adu, or electron where BUNIT says so."""
+        return "electron" if _COUNTED.fullmatch(text(self.header.get("BUNIT"))) else "adu"
+
     def gain(self) -> Known:
-        """Return electrons per adu from a card whose unit is known; note what is not used."""
+        """Return electrons per adu from a card whose unit is known; note what is not used.
+
+        1 where the pixels are in electrons: their gain has been applied.
+        """
+        if self.unit == "electron":
+            card = self.card("gain")
+            if card.number not in (None, 1):
+                self.notes.append(
+                    f"{card.key} = {card.value!r} is not used: BUNIT says that it has been applied"
+                )
+            return 1.0, "BUNIT"
         card = self.card("gain")
         if not card.key and _PER_ADU.search(self.comments.get("GAIN", "")):
             card = find_card(self.header, (Keyword("GAIN"),))
@@ -226,7 +243,12 @@ class Reading:
         return None, ""
 
     def gain_at(self, key: str) -> float | None:
-        """Return the gain in a card whose comment tells that it is in electrons per adu."""
+        """Return the gain in a card whose comment tells that it is in electrons per adu.
+
+        1 where the pixels are in electrons.
+        """
+        if self.unit == "electron":
+            return 1.0
         found = number(self.header.get(key))
         told = found is not None and _PER_ADU.search(self.comments.get(key, ""))
         return found if told and GAIN_RANGE[0] <= (found or 0) <= GAIN_RANGE[1] else None

@@ -242,6 +242,8 @@ class Image:
     keep, and gain and read noise are typical ones."""
     bad: tuple[Section, ...] = ()
     """Parts whose pixels are always bad."""
+    unit: str = "adu"
+    """Unit of its pixels: adu, or electron where their gain has been applied."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -289,6 +289,9 @@ def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:
         return _difference(
             optics, {"filter": wanted.filter, "technique": wanted.technique, **dict(wanted.optics)}
         )
+    unit, needed = mine.images[0].unit, wanted.images[0].unit
+    if unit != needed:
+        return f"in {unit}, wanted {needed}"
     taken = master.stored.overscan_taken if master.stored else master.group.overscan
     if taken != group.overscan:
         return "its overscan taken off" if taken else "its overscan left on"
