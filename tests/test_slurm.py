@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -318,6 +319,34 @@ def test_jobs_that_do_not_start_in_time_end_the_run(night, tmp_path, environment
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 5
     assert "2 jobs of SLURMCluster: none has begun to work within 2 s" in errors
+    assert slurm.await_no_jobs(environment)
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one of two", "both"])
+def test_a_job_that_is_cancelled_in_the_queue_is_noticed(
+    night, by_threads, tmp_path, environment, closed_queue, count
+):
+    cluster, out = described(tmp_path, JOBS, "off"), tmp_path / "out"
+    process = start(night, out, environment, "--scheduler", cluster)
+    wait_until(lambda: len(slurm.jobs(environment)) == 2 or process.poll() is not None)
+    cancelled = slurm.jobs(environment)[:count]
+    slurm.ask(environment, "scancel", *cancelled)
+    if count == 1:
+        said = f"1 of 2 jobs have left the queue: {cancelled[0]}\n"
+        assert said in process.stderr  # which waits for that line
+        closed_queue("UP")
+    began = time.monotonic()
+    _, errors = process.communicate(timeout=120)
+    if count == 1:
+        assert process.returncode == 0, errors
+        assert_equal_products(out, by_threads)
+    else:
+        assert time.monotonic() - began < 60
+        assert process.returncode == 5
+        assert errors.splitlines()[-1] == (
+            f"masterframe: {cluster}: 2 jobs of SLURMCluster: all have left the queue: they were "
+            "cancelled, or ended before they could work"
+        )
     assert slurm.await_no_jobs(environment)
 
 

@@ -3,11 +3,12 @@
 import itertools
 import json
 import os
+import time
 
 import pytest
 
 import nights
-from masterframe import events, journal, status
+from masterframe import cluster, events, journal, status
 from nights import call, make_plan, reduce_night, reduce_plan
 
 
@@ -55,6 +56,62 @@ def test_every_band_is_noted_where_they_take_long(night, tmp_path, monkeypatch):
         assert [item["bands"] for item in noted] == list(range(1, started["bands"] + 1))
         assert noted[-1]["bytes"] == pytest.approx(started["bytes"], rel=0.01)
         assert all(item["memory"] > 10**7 for item in noted)
+
+
+def test_workers_are_sampled_beside_the_work(night, tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "SAMPLE_SECONDS", 0.02)
+    out = tmp_path / "out"
+    reduce_night(night, out, "report=false")
+    sampled = [item for item in log_of(out) if item["event"] == "workers sampled"]
+    assert len(sampled) > 2
+    assert sampled[0]["workers"][0]["rate"] is None  # of what was read before nothing is known
+    for item in sampled[1:]:
+        (worker,) = item["workers"]
+        assert worker["worker"] == "threads"
+        assert worker["memory"] > 10**7
+        assert worker["rate"] >= 0
+    assert max(item["workers"][0]["rate"] for item in sampled[1:]) > 0
+    assert status.read_status(out).workers == (status.WorkerStatus(**sampled[-1]["workers"][0]),)
+
+
+def test_a_run_that_works_shows_its_workers(night, tmp_path):
+    out, shown = tmp_path / "out", []
+    sample = [{"worker": str(n), "memory": 10**8 * n, "rate": 10**9 * n} for n in (1, 2)]
+
+    class Look(nights.store.Silent):
+        def begin(self, *_):
+            with (out / journal.STATE_FOLDER / events.NAME).open("a") as stream:
+                told = {"time": "2026-01-01T00:00:00+00:00", "event": "workers sampled"}
+                stream.write(json.dumps(told | {"workers": sample}) + "\n")
+            shown.append(status.as_text(status.read_status(out)))
+
+    reduce_night(night, out, "report=false", reporter=Look())
+    assert "workers: 2, up to 200 MB of memory each, 3 GB/s read" in shown[0].splitlines()
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_tell_their_memory_and_what_they_read(tmp_path):
+    path, size = tmp_path / "much", 50 << 20
+    path.write_bytes(bytes(size))
+
+    def read():
+        return {item.worker: item.read for item in runner.sample()}
+
+    def wait(condition):
+        end = time.monotonic() + 30
+        while not condition():  # they tell it twice a second or less
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    with nights.store.open_resources("processes", workers=2, memory=1 << 30) as resources:
+        runner = resources.runner
+        runner.footprint(time.time)
+        wait(lambda: len(read()) == 2 and None not in read().values())
+        assert all(item.memory > 10**7 for item in runner.sample())
+        before = sum(read().values())
+        runner.submit(cluster.Call("mf-read", path.read_bytes)).result()
+        wait(lambda: sum(read().values()) - before > size)
+        assert sum(read().values()) - before < 2 * size
 
 
 def test_a_finished_run(night, tmp_path, capsys, monkeypatch):

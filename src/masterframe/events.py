@@ -30,6 +30,11 @@ SECONDS = 1.0
 RUN_STARTED, RUN_ENDED = "run started", "run ended"
 PRODUCT_STARTED, BANDS_DONE, PRODUCT_ENDED = "product started", "bands done", "product ended"
 FRAME_LEFT_OUT = "frame left out"
+WORKERS_SAMPLED = "workers sampled"
+SAMPLE_SECONDS = 5.0
+"""Workers are sampled this often (s), ..."""
+SAMPLED_OFTEN = 20
+"""... where there are no more than so many: of twice as many half as often."""
 
 
 class EventLog:
@@ -103,6 +108,46 @@ def read_last_run(out: Path) -> list[dict[str, Any]]:
             found = []
         found.append(event)
     return found
+
+
+@contextmanager
+def sampling(log: EventLog, runner: cluster.Runner) -> Iterator[None]:
+    """Note from time to time, beside the work, how much memory workers hold and how fast they read.
+
+    Parameters
+    ----------
+    log : EventLog
+        Where it is noted.
+    runner : Runner
+        Who knows the workers.
+    """
+    ended = threading.Event()
+    thread = threading.Thread(target=_sample, args=(log, runner, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _sample(log: EventLog, runner: cluster.Runner, ended: threading.Event) -> None:
+    before: dict[str, tuple[float, int]] = {}
+    pause = SAMPLE_SECONDS
+    while not ended.wait(pause):
+        samples, now = runner.sample(), time.monotonic()
+        if samples:
+            workers = [_facts(sample, now, before.get(sample.worker)) for sample in samples]
+            log.write(WORKERS_SAMPLED, workers=workers)
+        before = {each.worker: (now, each.read) for each in samples if each.read is not None}
+        pause = SAMPLE_SECONDS * max(1.0, len(samples) / SAMPLED_OFTEN)
+
+
+def _facts(sample: cluster.Sample, now: float, before: tuple[float, int] | None) -> dict[str, Any]:
+    rate = None
+    if before and sample.read is not None:
+        rate = round((sample.read - before[1]) / (now - before[0]))
+    return {"worker": sample.worker, "memory": sample.memory, "rate": rate}
 
 
 class NotingReporter:

@@ -109,6 +109,7 @@ def run_plan(
         log_file(out),
         events.open_log(out, **_run_facts(plan, resources, owner)) as noted,
         scratch.open_folder(journal.state_folder(out) / "scratch") as folder,
+        events.sampling(noted, resources.runner),
     ):
         journal.sweep_parts(out)
         log.info("masterframe %s: a run of %d products", __version__, len(plan.products))

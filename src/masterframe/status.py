@@ -39,6 +39,18 @@ class Working:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerStatus:
+    """A worker as it was when workers were last sampled; of threads, the process that has them."""
+
+    worker: str
+    """Its name."""
+    memory: int
+    """Resident memory (bytes)."""
+    rate: float | None
+    """Bytes a second that it read since the sample before; None where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """The last run in an output folder."""
 
@@ -60,6 +72,8 @@ class RunStatus:
     """Frames that were found unfit, with the reason."""
     memory: int | None
     """Resident memory of the process when it was last noted (bytes)."""
+    workers: tuple[WorkerStatus, ...]
+    """Workers as they were last sampled."""
     dashboard: str
     """Address of Dask's dashboard, '' without one."""
     exit_code: int | None
@@ -107,6 +121,7 @@ def read_status(out: Path) -> RunStatus:
             if item["event"] == events.FRAME_LEFT_OUT
         ),
         memory=next((item["memory"] for item in reversed(found) if "memory" in item), None),
+        workers=_workers(found),
         dashboard=first["dashboard"],
         exit_code=ended["exit_code"] if ended else None,
         reason=ended.get("reason", "") if ended else "",
@@ -133,6 +148,13 @@ def _working(found: Sequence[dict[str, Any]]) -> tuple[Working, ...]:
         elif item["event"] == events.PRODUCT_ENDED:
             begun.pop(item["product"], None)
     return tuple(_progress(item, latest[name]) for name, item in begun.items())
+
+
+def _workers(found: Sequence[dict[str, Any]]) -> tuple[WorkerStatus, ...]:
+    """Return the workers of the last sample."""
+    samples = (item for item in reversed(found) if item["event"] == events.WORKERS_SAMPLED)
+    last = next(samples, {"workers": ()})
+    return tuple(WorkerStatus(**worker) for worker in last["workers"])
 
 
 def _progress(begun: dict[str, Any], latest: dict[str, Any]) -> Working:
@@ -165,10 +187,18 @@ def as_text(status: RunStatus) -> str:
     lines += [*status.failed, *(f"left out {line}" for line in status.left_out)]
     if status.state == "running":
         lines += [f"memory: {format_bytes(status.memory)}"] if status.memory else []
+        lines += [_line_of_workers(status.workers)] if status.workers else []
         lines += [f"dashboard: {status.dashboard}"] if status.dashboard else []
     elif status.state != "finished":
         lines.append("run the same command again: it goes on with what is not done")
     return "\n".join(map(clean, lines))
+
+
+def _line_of_workers(workers: Sequence[WorkerStatus]) -> str:
+    most = max(item.memory for item in workers)
+    text = f"workers: {len(workers)}, up to {format_bytes(most)} of memory each"
+    rates = [item.rate for item in workers if item.rate is not None]
+    return f"{text}, {format_bytes(sum(rates))}/s read" if rates else text
 
 
 def _what(status: RunStatus) -> str:

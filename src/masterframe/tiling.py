@@ -91,8 +91,6 @@ class Tiling:
     """Number of cells."""
     workers: int
     """Tasks that run at the same time."""
-    together: int
-    """Cells that one task combines, one after the other."""
     in_flight: int
     """Tasks whose cells are worked on or wait to be written at any time."""
     peak_bytes: int
@@ -101,6 +99,8 @@ class Tiling:
     """Bytes that are read in all."""
     contiguous_bytes: int
     """Bytes that are read at once."""
+    together: int = 1
+    """Cells that one task combines, one after the other."""
 
     def starts(self, height: int) -> list[tuple[int, int]]:
         """Return the (first, past the last) row of every band of an image of this height."""

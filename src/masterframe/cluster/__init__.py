@@ -10,13 +10,14 @@ from masterframe.cluster.machine import (
     resident_bytes,
 )
 from masterframe.cluster.opening import join, open_runner
-from masterframe.cluster.tasks import Call, Footprint, Runner, Shared, Task
+from masterframe.cluster.tasks import Call, Footprint, Runner, Sample, Shared, Task
 
 __all__ = [
     "PROCESS_BYTES",
     "Call",
     "Footprint",
     "Runner",
+    "Sample",
     "Shared",
     "Task",
     "active_runner",

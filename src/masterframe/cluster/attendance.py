@@ -29,7 +29,7 @@ def await_first(
     seconds: float,
     note: Note,
     explain: Callable[[], tuple[str, ...]] = tuple,
-    all_ended: Callable[[], bool] = bool,
+    why_none_comes: Callable[[], str] = str,
 ) -> None:
     """Wait until a worker has come.
 
@@ -45,8 +45,8 @@ def await_first(
         Is told that somebody is waited for, and again from time to time.
     explain : callable
         Returns lines that may say why nobody comes.
-    all_ended : callable
-        Returns whether nobody can come any more.
+    why_none_comes : callable
+        Returns why nobody can come any more, '' where somebody may.
 
     Raises
     ------
@@ -59,10 +59,9 @@ def await_first(
         note(f"waiting for {what}, {seconds:g} s at most")
     while not client.nthreads():
         waited = time.monotonic() - began
-        if all_ended():
-            raise ClusterLostError(
-                _with(f"{what}: all have ended before they could work", explain())
-            )
+        reason = why_none_comes()
+        if reason:
+            raise ClusterLostError(_with(f"{what}: {reason}", explain()))
         if waited > seconds:
             raise ClusterLostError(
                 _with(
@@ -88,12 +87,21 @@ class Attendance:
         Time (s) for which there may be none.
     note : callable
         Is told when all have gone, and when others have come.
+    why_none_comes : callable
+        Returns why nobody can come any more, '' where somebody may.
     """
 
-    def __init__(self, client: Any, patience: float, note: Note) -> None:
+    def __init__(
+        self,
+        client: Any,
+        patience: float,
+        note: Note,
+        why_none_comes: Callable[[], str] = str,
+    ) -> None:
         self._client = client
         self._patience = patience
         self._note = note
+        self._why_none_comes = why_none_comes
         self._gone = False
         self._lock = threading.Lock()
 
@@ -108,12 +116,18 @@ class Attendance:
         Raises
         ------
         ClusterLostError
-            If that is too long.
+            If that is too long, or none can come.
         """
         gone = not self._client.nthreads()
         self._tell(gone)
         if not gone:
             return None
+        reason = self._why_none_comes()
+        if reason:
+            raise ClusterLostError(
+                f"{self._client.scheduler.address}: {reason}; a second run goes on with what is "
+                "not done"
+            )
         now = time.monotonic()
         since = now if before is None else before
         if now - since >= self._patience:

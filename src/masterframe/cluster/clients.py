@@ -12,11 +12,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from masterframe.cluster import attendance, machine, security
-from masterframe.cluster.tasks import Call, Footprint, Runner, Task
+from masterframe.cluster.tasks import Call, Footprint, Runner, Sample, Task
 from masterframe.errors import ClusterLostError, TaskLostError
 
 PATIENCE = 300.0
 """Time for which all workers may be gone where no file says another (s)."""
+ANSWER_SECONDS = 3
+"""Time in which a scheduler is to say what it knows of its workers (s)."""
+READ = "masterframe-read"
+"""Metric of a worker: bytes that it has read."""
 GRAIN = 128 << 20
 """Bytes that a task reads, at least, where images are large enough: it takes some 0.1 s, beside
 which the 3 ms are little that scheduler and driver need for it."""
@@ -40,6 +44,8 @@ class ClientRunner:
         Time (s) for which all workers may be gone; by default `PATIENCE`.
     note : callable
         Is told when that happens.
+    why_none_comes : callable
+        Returns why no other worker can come, '' where one may.
     """
 
     def __init__(
@@ -50,10 +56,11 @@ class ClientRunner:
         expected: int = 0,
         patience: float | None = None,
         note: attendance.Note = attendance.silent,
+        why_none_comes: Callable[[], str] = str,
     ) -> None:
         self._client = client
         patience = PATIENCE if patience is None else patience
-        self._attendance = attendance.Attendance(client, patience, note)
+        self._attendance = attendance.Attendance(client, patience, note, why_none_comes)
         self._local = local
         link = client.dashboard_link or ""
         self.dashboard = _on_loopback(link) if local else link
@@ -81,6 +88,20 @@ class ClientRunner:
         held = max(size for _, size in found)
         threads = self.workers // self._machines
         return Footprint(held, threads, divisible=False, grain=GRAIN, machines=self._machines)
+
+    def sample(self) -> list[Sample]:
+        """Return what workers told the scheduler when they were last heard of."""
+        try:
+            found = self._client.sync(
+                self._client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_SECONDS
+            )
+        except (OSError, RuntimeError, CancelledError):
+            return []
+        return [
+            Sample(str(each["name"]), each["metrics"]["memory"], each["metrics"].get(READ))
+            for each in found["workers"].values()
+            if "memory" in each["metrics"]
+        ]
 
     def _everywhere(self, function: Callable[[], Any]) -> list[Any]:
         """Call a function on all workers that are there; wait for one where none is."""
@@ -167,11 +188,19 @@ def _on_loopback(link: str) -> str:
     return parts._replace(netloc=f"{security.LOOPBACK}:{parts.port}").geturl() if link else ""
 
 
-def _ready_and_resident(ready: Callable[[], object]) -> tuple[int, int]:
-    """Return the process and its resident bytes, once `ready` was called."""
+def _ready_and_resident(ready: Callable[[], object], dask_worker: Any) -> tuple[int, int]:
+    """Return the process and its resident bytes, once `ready` was called.
+
+    From now on the worker tells its scheduler how much it reads, with all else that it tells.
+    """
+    dask_worker.metrics[READ] = _bytes_read
     machine.settle_allocator()
     ready()
     return os.getpid(), machine.resident_bytes()
+
+
+def _bytes_read(worker: Any) -> int | None:
+    return machine.bytes_read()
 
 
 def active_runner() -> Runner | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from masterframe.cluster import attendance, security
+from masterframe.cluster.queue import ENDED, JobWatch
 from masterframe.errors import UsageError
 from masterframe.fits import scratch
 from masterframe.model import ClusterSpec
@@ -28,15 +29,13 @@ RUNNER = "SLURMRunner"
 LOST_WORKER_TIMEOUT = "2s"
 """After which a job that is gone is replaced; distributed waits 15 s by default."""
 CLIENT_RANK = 1
-ENDED = "ended-"
-"""Beginning of the name of a file that a job leaves whose script has ended."""
 
 
 @contextmanager
 def open_jobs(
     spec: ClusterSpec, *, insecure: bool = False, note: attendance.Note = attendance.silent
-) -> Iterator[Any]:
-    """Start the jobs of a cluster, yield a client of it once one works, and end the jobs.
+) -> Iterator[tuple[Any, JobWatch]]:
+    """Start the jobs of a cluster, yield a client once one works and its jobs, and end them.
 
     Jobs that are lost (killed, or at the end of their time) are replaced.
 
@@ -69,6 +68,7 @@ def open_jobs(
             _started(kind, options, spec) as cluster,
             Client(cluster, security=certificate, direct_to_workers=True) as client,
         ):
+            watch = JobWatch(cluster, spec, folder, note)
             cluster.adapt(minimum_jobs=spec.jobs, maximum_jobs=spec.jobs)
             attendance.await_first(
                 client,
@@ -76,9 +76,9 @@ def open_jobs(
                 spec.wait,
                 note,
                 partial(_end_of_logs, Path(options["log_directory"])),
-                lambda: len(list(folder.glob(f"{ENDED}*"))) >= spec.jobs,
+                watch.why_none_begins,
             )
-            yield client
+            yield client, watch
 
 
 def _cluster_class(spec: ClusterSpec) -> Any:

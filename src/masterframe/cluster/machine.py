@@ -110,6 +110,14 @@ def resident_bytes() -> int:
         return peak_bytes()
 
 
+def bytes_read() -> int | None:
+    """Return the bytes that this process has read of files, the page cache included; Linux."""
+    for line in _lines(Path("/proc/self/io")):
+        if line.startswith("rchar:"):
+            return int(line.split()[1])
+    return None
+
+
 def peak_bytes() -> int:
     """Return the most memory that this process has held."""
     unit = 1 if sys.platform == "darwin" else 1024

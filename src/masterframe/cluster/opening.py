@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +59,15 @@ def open_runner(
     if isinstance(scheduler, ClusterSpec):
         processes = int(scheduler.options.get("processes", 1))
         expected = 0 if scheduler.address else scheduler.jobs * processes
-        with _quiet_client(), _cluster_client(scheduler, insecure, note) as client:
+        with _quiet_client(), _cluster_client(scheduler, insecure, note) as (client, why):
             check_versions(client)
-            yield ClientRunner(client, expected=expected, patience=scheduler.wait_again, note=note)
+            yield ClientRunner(
+                client,
+                expected=expected,
+                patience=scheduler.wait_again,
+                note=note,
+                why_none_comes=why,
+            )
     elif scheduler == "threads" and not dashboard:
         runner = ThreadRunner(count)
         try:
@@ -85,15 +91,23 @@ def open_runner(
         )
 
 
+@contextmanager
 def _cluster_client(
     spec: ClusterSpec, insecure: bool, note: attendance.Note
-) -> AbstractContextManager[Any]:
-    """Return what yields a client of the cluster that is described, once it has a worker."""
+) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """Yield a client of the cluster that is described, once it has a worker.
+
+    With it comes what tells why no other worker can come, '' where one may.
+    """
     if spec.address:
-        return _remote_client(spec, insecure, note)
-    if spec.cluster == jobqueue.RUNNER:
-        return jobqueue.open_allocation(spec, note=note)
-    return jobqueue.open_jobs(spec, insecure=insecure, note=note)
+        with _remote_client(spec, insecure, note) as client:
+            yield client, str
+    elif spec.cluster == jobqueue.RUNNER:
+        with jobqueue.open_allocation(spec, note=note) as client:
+            yield client, str
+    else:
+        with jobqueue.open_jobs(spec, insecure=insecure, note=note) as (client, watch):
+            yield client, watch.why_none_comes
 
 
 def join(scheduler: str | ClusterSpec, *, insecure: bool = False) -> None:

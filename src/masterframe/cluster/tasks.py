@@ -88,6 +88,21 @@ class Runner(Protocol):
     def footprint(self, ready: Callable[[], object]) -> Footprint:
         """Measure what the memory is shared with, once `ready` has been called everywhere."""
 
+    def sample(self) -> list[Sample]:
+        """Return what workers hold and have done; of those that cannot be asked, nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a worker, or the process that runs threads, holds and has done so far."""
+
+    worker: str
+    """Its name."""
+    memory: int
+    """Resident memory (bytes)."""
+    read: int | None
+    """Bytes that it has read of files since it started; None where the system does not count."""
+
 
 @dataclass(frozen=True, slots=True)
 class Footprint:

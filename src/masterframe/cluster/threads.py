@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from masterframe.cluster import machine
-from masterframe.cluster.tasks import Call, Footprint, Task
+from masterframe.cluster.tasks import Call, Footprint, Sample, Task
 
 
 class ThreadRunner:
@@ -30,6 +30,10 @@ class ThreadRunner:
         machine.settle_allocator()
         ready()
         return Footprint(machine.resident_bytes(), self.workers)
+
+    def sample(self) -> list[Sample]:
+        """Return what this process holds and has read."""
+        return [Sample("threads", machine.resident_bytes(), machine.bytes_read())]
 
     def close(self) -> None:
         """Drop what has not begun and wait for what has."""
