@@ -191,3 +191,15 @@ def test_the_benchmark_of_tasks_runs():
     assert tasks == ["tasks that give 0.00 MB", "tasks that give 0.85 MB"]
     how = ("one a task", "together")
     assert masters == [f"bands of {n} frames, {each}" for each in how for n in (5, 1000)]
+
+
+def test_the_benchmark_of_quality_runs():
+    command = [sys.executable, ROOT / "benchmarks" / "quality.py", "--json"]
+    small = ["--frames=5", "--size=200", "--rounds=1"]
+    result = subprocess.run([*command, *small], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout)
+    for clock in (0, 1):
+        parts = [found[name][clock] for name in ("frames", "masters")]
+        assert min(parts) > 0
+        assert found["together"][clock] == pytest.approx(sum(parts))

@@ -413,7 +413,8 @@ def quality(
 def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) -> float:
     """Return the noise of a typical pixel that the frames do not share."""
     uncert, count, shared = [], [], []
-    for row in tiling.sample_rows(planes.shape[0]):
+    rows = tiling.sample_rows(planes.shape[0])
+    for row in rows[:: max(1, len(rows) * planes.shape[1] // masters.NOISE_PIXELS)]:
         good = planes.read("mask", (row, row + 1)) == 0
         uncert.append(planes.read("uncert", (row, row + 1))[good])
         count.append(planes.read("count", (row, row + 1))[good])

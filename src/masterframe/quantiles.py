@@ -34,13 +34,20 @@ def row_medians(values: NDArray[Any]) -> NDArray[Any]:
         Float64 of integers, else the type of the values.
     """
     ordered = np.sort(values, axis=-1)
+    found = _middle(ordered)
+    if values.dtype.kind != "f":
+        return found
+    return np.where(np.isnan(ordered[..., -1]), ordered[..., -1], found)
+
+
+def _middle(ordered: NDArray[Any]) -> NDArray[Any]:
+    """Return the medians of rows in order; float64 of integers."""
     middle = ordered.shape[-1] // 2
     high = ordered[..., middle]
     low = high if ordered.shape[-1] % 2 else ordered[..., middle - 1]
-    if values.dtype.kind != "f":
+    if ordered.dtype.kind != "f":
         return np.asarray((low.astype(np.float64) + high.astype(np.float64)) / 2)
-    found = np.asarray((low + high) / 2 if low is not high else high)
-    return np.where(np.isnan(ordered[..., -1]), ordered[..., -1], found)
+    return np.asarray((low + high) / 2 if low is not high else high)
 
 
 def exact_median(pieces: Pieces) -> float:
@@ -68,9 +75,11 @@ def median_of(values: NDArray[Any]) -> float:
     """Return the median of finite values that are in memory, as `exact_median` does."""
     if not values.size:
         return float("nan")
-    low, high = (values.size - 1) // 2, values.size // 2
-    parted = np.partition(values.ravel(), (low, high))
-    return float(parted[low]) + (float(parted[high]) - float(parted[low])) / 2
+    half = values.size // 2
+    parted = np.partition(values.ravel(), half)  # a second place would take as long again
+    high = float(parted[half])
+    low = high if values.size % 2 else float(parted[:half].max())
+    return low + (high - low) / 2
 
 
 def robust_sigma(pieces: Pieces, center: float) -> float:
@@ -94,20 +103,22 @@ def grouped_median(values: NDArray[Any], axis: int = -1) -> NDArray[np.float64]:
     axis : int
         The axis that is reduced.
     """
-    values = np.moveaxis(values, axis, -1)
-    middle = (row_medians(values) if values.ndim > 1 else np.median(values, axis=-1))[..., None]
-    below, above = values < middle, values > middle
-    fewer = below.sum(axis=-1, keepdims=True)
-    alike = values.shape[-1] - fewer - above.sum(axis=-1, keepdims=True)
-    # chosen, then compared: numpy's reductions of a part take five times as long
-    down = middle - np.where(below, values, -np.inf).max(axis=-1, keepdims=True)
-    up = np.where(above, values, np.inf).min(axis=-1, keepdims=True) - middle
+    ordered = np.sort(np.moveaxis(values, axis, -1), axis=-1)
+    size = ordered.shape[-1]
+    middle = _middle(ordered)[..., None]
+    fewer = (ordered < middle).sum(axis=-1, keepdims=True)
+    more = (ordered > middle).sum(axis=-1, keepdims=True)
+    alike = size - fewer - more
+    next_down = np.take_along_axis(ordered, np.maximum(fewer - 1, 0), axis=-1)
+    next_up = np.take_along_axis(ordered, np.minimum(size - more, size - 1), axis=-1)
+    down = np.where(fewer > 0, middle - next_down, np.inf)
+    up = np.where(more > 0, next_up - middle, np.inf)
     # where there is nothing on one side, the gap is as wide as on the other
     down, up = (
         np.where(np.isfinite(a), a, np.where(np.isfinite(b), b, 0.0))
         for a, b in ((down, up), (up, down))
     )
-    share = (values.shape[-1] / 2 - fewer) / np.maximum(alike, 1)
+    share = (size / 2 - fewer) / np.maximum(alike, 1)
     shift = np.where(alike > 1, share * (down + up) / 2 - down / 2, 0.0)
     found: NDArray[np.float64] = (middle + shift).squeeze(-1)
     return found

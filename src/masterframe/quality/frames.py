@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from masterframe.model import FrameLimits
 from masterframe.quality.sketch import CELLS, Sketch
 from masterframe.quality.verdicts import Check, check
-from masterframe.quantiles import MAD_TO_SIGMA
+from masterframe.quantiles import MAD_TO_SIGMA, row_medians
 
 LEAST = 3
 """Frames of which one can be told to be unlike the others."""
@@ -37,8 +37,6 @@ PRIOR = 3
 """Degrees of freedom that the scatter within frames lends to the scatter of their levels."""
 DRIFT = 0.5
 """Noise of a pixel by which rows may drift where no overscan tells their level."""
-MEDIAN_ERROR = math.sqrt(math.pi / 2)
-"""Standard error of a median of many normal values over that of their mean."""
 SLOPE_SIGMAS = 8.0
 """A slope within this many of its standard errors is chance."""
 DRIFT_SIGMAS = 3.0
@@ -140,9 +138,7 @@ def _wander(sketches: Sequence[Sketch]) -> float:
     """Return how much the levels of rows wander between frames beyond the noise of their mean."""
     rows = np.stack([item.rows for item in sketches]).astype(np.float64)
     variance = float(rows.var(axis=0, ddof=1).mean())
-    white = float(
-        np.mean([(MEDIAN_ERROR * item.noise) ** 2 / item.row_pixels for item in sketches])
-    )
+    white = float(np.mean([(item.row_error * item.noise) ** 2 for item in sketches]))
     return math.sqrt(max(variance - white, 0.0))
 
 
@@ -177,6 +173,7 @@ class _Compared:
         levels = [item.level if self.light else float(item.cells.mean()) for item in sketches]
         self.level = np.array(levels)
         self.noise = np.array([item.noise for item in sketches])
+        self.usual_noise = float(np.median(self.noise))
         self.typical = float(np.median(self.level))
         # frames with light are compared by their pattern, others by their values
         unit = self.level if self.light else np.ones(len(sketches))
@@ -190,6 +187,7 @@ class _Compared:
             columns[:, usual < DIM * np.median(usual)] = 0.0
         self.row_level = rows
         self.slopes = np.array([_slopes(plane) for plane in cells])
+        self.drift = DRIFT_SIGMAS * MAD_TO_SIGMA * np.median(self.slopes, axis=0)
         if self.light:  # a satellite moves the level a little, by which all was divided
             cells -= np.median(cells, axis=(1, 2), keepdims=True)
         else:  # the level of rows may wander; in a flat it has no weight
@@ -199,24 +197,24 @@ class _Compared:
         self.column, self.column_at = _outstanding(
             columns, self.white / math.sqrt(len(sketches[0].rows))
         )
-        self.cell_white = self.white / math.sqrt(sketches[0].cell_pixels)
-        self.row_white = MEDIAN_ERROR * self.white / math.sqrt(sketches[0].row_pixels)
+        self.usual_area = _usual(self.area, self.white / math.sqrt(sketches[0].cell_pixels))
+        self.usual_band = _usual(self.band, self.white * sketches[0].row_error)
         self.drifting = not (self.light or group.overscan)
-        self.calm = DRIFT * float(np.median(self.noise)) if self.drifting else 0.0
+        self.calm = DRIFT * self.usual_noise if self.drifting else 0.0
         self.bin = sketches[0].width / columns.shape[1]
 
     @staticmethod
     def _deviations(planes: Sequence[Array], unit: Array) -> Array:
         stack = np.stack(planes).astype(np.float64)
         stack /= unit.reshape(-1, *(1,) * (stack.ndim - 1))
-        stack -= np.median(stack, axis=0)
+        stack -= row_medians(np.moveaxis(stack, 0, -1))  # of all frames
         return stack
 
     def checks(self, index: int) -> list[Check]:
         """Return the tests of one frame."""
         limits = self.limits
-        area = self.area[index] / self._usual(self.area, self.cell_white)
-        band = self.band[index] / max(self._usual(self.band, self.row_white), self.calm)
+        area = self.area[index] / self.usual_area
+        band = self.band[index] / max(self.usual_band, self.calm)
         column = int(self.column_at[index] * self.bin) + 1
         return [
             self._level(index),
@@ -232,18 +230,13 @@ class _Compared:
             check("noise", self._noise(index), limits.noise, "ratio to the others'", limits.noise),
         ]
 
-    @staticmethod
-    def _usual(scatter: Array, white: Array) -> float:
-        """Return the usual scatter, at least that of noise without correlation."""
-        return float(max(np.median(scatter), np.median(white)))
-
     def _level(self, index: int) -> Check:
         own = float(self.level[index])
         if self.light:
             drift = abs(own / self.typical - 1) if not self.group.sky else math.nan
             about = f"fraction; its level is {own:.0f} adu, the others' {self.typical:.0f}"
             return check("drift", drift, self.limits.drift, about)
-        noise = float(np.median(self.noise))
+        noise = self.usual_noise
         shift = abs(own - self.typical)
         about = f"its level {own:.2f} adu from the others' {self.typical:.2f}, in pixel noise"
         off = shift / noise if noise > 0 else math.nan
@@ -272,18 +265,16 @@ class _Compared:
 
     def _slope(self, index: int) -> Check:
         across, along = self.slopes[index]
-        area = SLOPE_SIGMAS * self._usual(self.area, self.cell_white) * math.sqrt(12) / CELLS
-        rows = SLOPE_SIGMAS * math.sqrt(12 / self.row_level.shape[1])
-        rows *= self._usual(self.band, self.row_white)
+        area = SLOPE_SIGMAS * self.usual_area * math.sqrt(12) / CELLS
+        rows = SLOPE_SIGMAS * self.usual_band * math.sqrt(12 / self.row_level.shape[1])
         if self.drifting:
             along = 0.0  # nothing tells a slope of light from one of the rows' level
-        drift_across, drift_along = DRIFT_SIGMAS * MAD_TO_SIGMA * np.median(self.slopes, axis=0)
+        drift_across, drift_along = self.drift
         slope = across * (across > max(area, drift_across))
         slope += along * (along > max(math.hypot(area, rows), drift_along))
         if self.light:
             return check("gradient", slope, self.limits.illumination, "slope across it, a fraction")
-        noise = float(np.median(self.noise))
-        own = slope / noise if noise > 0 else math.nan
+        own = slope / self.usual_noise if self.usual_noise > 0 else math.nan
         return check("gradient", own, self.limits.gradient, "slope across it, in pixel noise")
 
     def _noise(self, index: int) -> float:
@@ -292,7 +283,7 @@ class _Compared:
         That of a flat grows with its level, by the root for photons and in proportion for what
         differs from pixel to pixel: all between is as it should be.
         """
-        usual = float(np.median(self.noise))
+        usual = self.usual_noise
         own = float(self.noise[index])
         if not (own > 0 and usual > 0):
             return math.nan
@@ -304,6 +295,11 @@ class _Compared:
             return math.nan
         least, most = sorted((math.sqrt(brighter), brighter))
         return max(ratio / most, least / ratio, 1.0)
+
+
+def _usual(scatter: Array, white: Array) -> float:
+    """Return the usual scatter, at least that of noise without correlation."""
+    return float(max(np.median(scatter), np.median(white)))
 
 
 def _scatter(plane: Array, *, dark_side: bool) -> float:
@@ -327,8 +323,7 @@ def _slopes(plane: Array) -> tuple[float, float]:
 
 def _mad(rows: Array) -> Array:
     """Return the robust scatter of each frame's rows about their median."""
-    middle = np.median(rows, axis=1, keepdims=True)
-    scatter: Array = MAD_TO_SIGMA * np.median(np.abs(rows - middle), axis=1)
+    scatter: Array = MAD_TO_SIGMA * row_medians(np.abs(rows - row_medians(rows)[:, None]))
     return scatter
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from masterframe.levels import noise_of
 from masterframe.model import MasterLimits, Recipe
 from masterframe.quality.verdicts import Check, check
-from masterframe.quantiles import MAD_TO_SIGMA, median_of
+from masterframe.quantiles import MAD_TO_SIGMA, median_of, row_medians
 
 NEIGHBOURS = {"flat": 5}
 """Columns (or rows) with whose median one of them is compared, ..."""
@@ -31,6 +31,8 @@ USUAL_OFF = 12.0
 """... of other kinds; the shadows of dust have edges."""
 AREAS = 8
 """Areas along each axis whose medians tell the change of level across a master."""
+NOISE_PIXELS = 1 << 18
+"""Pixels, about, that tell the scatter from pixel to pixel."""
 LINES = 1024
 """Pixels of a row that tell its level."""
 AVERAGES = ("mean", "weighted", "trimmed")
@@ -115,7 +117,7 @@ def measure(
         good = sample[np.isfinite(sample)]
         median = median_of(good)
         sigma = MAD_TO_SIGMA * median_of(np.abs(good - good.dtype.type(median)))
-        noise = noise_of(sample)
+        noise = noise_of(sample[:: max(1, sample.size // NOISE_PIXELS)])
         column, worst_column, off_columns = outstanding(line_medians(sample, axis=0), kind, quantum)
         levels, masked = all_rows.result()
     row, worst_row, off_rows = outstanding(levels, kind, quantum)
@@ -140,7 +142,8 @@ def line_medians(values: Array, axis: int) -> Array:
     """Return medians along an axis, NaN where no value is good."""
     bad = ~np.isfinite(values)
     if not bad.any():
-        return np.asarray(np.median(values, axis=axis), np.float64)
+        along = np.ascontiguousarray(np.moveaxis(values, axis, -1))
+        return row_medians(along).astype(np.float64)
     ordered = np.sort(values, axis=axis)  # NaN comes last
     count = (~bad).sum(axis=axis)
     low = np.take_along_axis(ordered, np.expand_dims(np.maximum(count - 1, 0) // 2, axis), axis)
@@ -246,7 +249,7 @@ def _gradient(sample: Array) -> float:
             area = sample[part[0] : part[-1] + 1, other[0] : other[-1] + 1]
             good = area[np.isfinite(area)]
             if good.size:
-                medians.append(float(np.median(good)))
+                medians.append(median_of(good))
     if len(medians) < AREAS:
         return math.nan
     low, high = np.percentile(medians, (5, 95))

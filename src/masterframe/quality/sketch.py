@@ -24,10 +24,14 @@ ROWS = 64
 """Rows that are read of a large frame, ..."""
 PIXELS = 1 << 16
 """... or as many as have so many pixels."""
-NOISE_PIXELS = 1 << 15
-"""Pixels, about, that tell the noise of a frame to less than a hundredth."""
+NOISE_PIXELS = 1 << 14
+"""Pixels, about, that tell the noise of a frame to a hundredth."""
+LEVEL_PIXELS = 1 << 15
+"""Pixels, about, that tell its level to a hundredth of that noise."""
 ROW_PIXELS = 1024
-"""Pixels of a row, about, that tell its level."""
+"""Pixels of a row, about, whose median is its level."""
+MEDIAN_ERROR = math.sqrt(math.pi / 2)
+"""Standard error of a median of many normal values over that of their mean."""
 BINS = 2048
 """Most bins of the profile along a row."""
 RUN = 8
@@ -55,7 +59,8 @@ class Sketch:
     cells: Plane
     """Means of large areas, shape (CELLS, CELLS)."""
     rows: Plane
-    """Medians of the sampled rows, which a satellite that crosses them hardly moves."""
+    """Levels of the sampled rows: means of values that were cut where they are far off, medians of
+    a frame with light, which a satellite that crosses them hardly moves."""
     columns: Plane
     """Means of the columns, in at most BINS bins."""
     runs: Plane
@@ -64,8 +69,8 @@ class Sketch:
     """Rows of the frame from one that was read to the next."""
     cell_pixels: int
     """Sampled pixels in a cell."""
-    row_pixels: int
-    """Pixels that told the level of a row."""
+    row_error: float
+    """Standard error of the level of a row, in the noise of a pixel."""
     width: int
     """Columns of the frame."""
     overscan_noise: float
@@ -115,32 +120,45 @@ def sketch_frame(
         reach = FAR * noise if far and noise > 0 else math.inf
         values = _tamed(values, level, reach)
     bins = min(BINS, width)
-    thin = values[:, :: max(1, width // ROW_PIXELS)]
+    rows, row_error = _row_means(values) if far else _row_medians(values)
     return Sketch(
         level=level,
         noise=noise,
         saturated=_saturated(calibrate.trim_columns(raw[np.newaxis], calibration)[0], recipe),
         cells=_cells(values),
-        rows=grouped_median(thin).astype(np.float32),
+        rows=rows,
         columns=_binned(values.mean(axis=0, dtype=np.float64), bins).astype(np.float32),
         runs=kept,
         row_step=step,
         cell_pixels=max(1, values.size // CELLS**2),
-        row_pixels=thin.shape[1],
+        row_error=row_error,
         width=width,
         overscan_noise=_overscan_noise(raw, calibration),
     )
 
 
 def _level(values: NDArray[Any]) -> float:
-    """Return the median of the good values of about PIXELS of them; NaN of a mostly bad frame."""
-    sample = values[:, :: max(1, values.size // PIXELS)]
+    """Return the median of the good values of LEVEL_PIXELS; NaN of a mostly bad frame."""
+    sample = values[:, :: max(1, values.size // LEVEL_PIXELS)]
     good = sample[np.isfinite(sample)]
     return median_of(good) if 2 * good.size >= sample.size else math.nan
 
 
 def _noise(values: NDArray[Any]) -> float:
     return noise_of(values[:: max(1, values.size // NOISE_PIXELS)], grouped_median)
+
+
+def _row_means(values: NDArray[Any]) -> tuple[Plane, float]:
+    """Return the mean of each row, and its error in the noise of a pixel."""
+    means = values.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return means, 1 / math.sqrt(values.shape[1])
+
+
+def _row_medians(values: NDArray[Any]) -> tuple[Plane, float]:
+    """Return the median of about ROW_PIXELS pixels of each row, and its error."""
+    thin = values[:, :: max(1, values.shape[1] // ROW_PIXELS)]
+    error = MEDIAN_ERROR / math.sqrt(thin.shape[1])
+    return grouped_median(thin).astype(np.float32), error
 
 
 def _runs(values: NDArray[Any], runs: int) -> Plane:
@@ -168,7 +186,8 @@ def runs_within(sketch: Sketch, section: Section) -> NDArray[np.bool_]:
 
 def _tamed(values: NDArray[Any], level: float, reach: float) -> NDArray[Any]:
     """Return the values with the level for those that are none, cut at `reach` from it."""
-    whole = np.where(np.isfinite(values), values, values.dtype.type(level))
+    bad = ~np.isfinite(values)
+    whole = np.where(bad, values.dtype.type(level), values) if bad.any() else values
     return whole if math.isinf(reach) else np.clip(whole, level - reach, level + reach)
 
 
@@ -176,11 +195,12 @@ def _saturated(raw: NDArray[Any], recipe: Recipe) -> float:
     """Return the fraction of saturated pixels: from the known value on, or piled up at the most."""
     if recipe.saturation is not None:
         return float(np.count_nonzero(raw >= recipe.saturation) / raw.size)
-    most, typical = raw.max(), np.median(raw[:, :: max(1, raw.size // PIXELS)])
-    spread = float(most) - float(raw.min())
-    piled = np.count_nonzero(raw == most) / raw.size
-    # a bias of few distinct values also has many at its most: there it is near the middle
-    return float(piled) if float(most) - float(typical) < 0.5 * spread and spread > 1000 else 0.0
+    least, most = float(raw.min()), float(raw.max())
+    if most - least <= 1000:
+        return 0.0  # a bias of few distinct values also has many at its most
+    sample = raw[:, :: max(1, raw.size // PIXELS)]
+    bright = np.count_nonzero(sample > (least + most) / 2)
+    return np.count_nonzero(raw == most) / raw.size if 2 * bright > sample.size else 0.0
 
 
 def _cells(values: NDArray[Any]) -> Plane:
