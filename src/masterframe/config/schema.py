@@ -142,7 +142,7 @@ class FrameLimitsModel(Model):
     structure: PositiveFloat = Field(
         default=3.0, description="scatter of large areas over that of the others"
     )
-    banding: PositiveFloat = Field(default=4.0, description="scatter of rows over that of others")
+    banding: PositiveFloat = Field(default=3.0, description="scatter of rows over that of others")
     columns: PositiveFloat = Field(
         default=10.0, description="deviation of one column (standard deviations of all)"
     )

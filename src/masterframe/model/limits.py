@@ -35,7 +35,7 @@ class FrameLimits:
     """The same of a flat, as a fraction of the level."""
     structure: float = 3.0
     """Scatter of large areas about the others, as a multiple of theirs; of flats, the dark side."""
-    banding: float = 4.0
+    banding: float = 3.0
     """Scatter of rows about the others, as a multiple of theirs."""
     columns: float = 10.0
     """Deviation of one column from the others, in standard deviations of all columns."""

@@ -35,7 +35,7 @@ DIM = 0.7
 """Columns of a flat with less than this fraction of the usual light are not compared."""
 PRIOR = 3
 """Degrees of freedom that the scatter within frames lends to the scatter of their levels."""
-DRIFT = 0.5
+DRIFT = 2 / 3
 """Noise of a pixel by which rows may drift where no overscan tells their level."""
 SLOPE_SIGMAS = 8.0
 """A slope within this many of its standard errors is chance."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -120,14 +121,15 @@ def sketch_frame(
         reach = FAR * noise if far and noise > 0 else math.inf
         values = _tamed(values, level, reach)
     bins = min(BINS, width)
+    bands = _bands(values)
     rows, row_error = _row_means(values) if far else _row_medians(values)
     return Sketch(
         level=level,
         noise=noise,
         saturated=_saturated(calibrate.trim_columns(raw[np.newaxis], calibration)[0], recipe),
-        cells=_cells(values),
+        cells=_binned(bands, CELLS).astype(np.float32),
         rows=rows,
-        columns=_binned(values.mean(axis=0, dtype=np.float64), bins).astype(np.float32),
+        columns=_binned(_weighted(bands, len(values)), bins).astype(np.float32),
         runs=kept,
         row_step=step,
         cell_pixels=max(1, values.size // CELLS**2),
@@ -203,16 +205,31 @@ def _saturated(raw: NDArray[Any], recipe: Recipe) -> float:
     return np.count_nonzero(raw == most) / raw.size if 2 * bright > sample.size else 0.0
 
 
-def _cells(values: NDArray[Any]) -> Plane:
-    return _binned(_binned(values, CELLS).T, CELLS).T.astype(np.float32)
+def _edges(size: int, bins: int) -> NDArray[np.intp]:
+    """Return where runs of an axis begin and end, of equal length but for the remainder."""
+    bins = min(bins, size)
+    return np.arange(bins + 1) * size // bins
+
+
+def _bands(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the means of runs of rows; sum by sum, which takes a tenth of numpy's `reduceat`."""
+    edges = _edges(len(values), CELLS)
+    means = [values[a:b].mean(axis=0, dtype=np.float64) for a, b in pairwise(edges)]
+    return np.stack(means)
 
 
 def _binned(values: NDArray[Any], bins: int) -> NDArray[np.float64]:
-    """Return the means of `bins` runs of the last axis, of equal length but for the remainder."""
-    size = values.shape[-1]
-    edges = np.arange(min(bins, size) + 1) * size // min(bins, size)
+    """Return the means of runs of the last axis."""
+    edges = _edges(values.shape[-1], bins)
     sums: NDArray[np.float64] = np.add.reduceat(values, edges[:-1], axis=-1, dtype=np.float64)
     means: NDArray[np.float64] = sums / np.diff(edges)
+    return means
+
+
+def _weighted(bands: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
+    """Return the means of all of so many rows."""
+    lengths = np.diff(_edges(rows, CELLS))
+    means: NDArray[np.float64] = lengths @ bands / rows
     return means
 
 
