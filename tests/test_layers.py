@@ -24,7 +24,7 @@ LAYERS = (
     {"model", "quantiles"},
     {"tiling", "matching", "paths", "progress", "kernels", "overscan", "readout"},
     {"ahead", "fits", "console", "scaling", "dialects"},
-    {"framestack", "frameindex", "cluster", "offsets"},
+    {"assembly", "framestack", "frameindex", "cluster", "offsets"},
     {"journal", "inventory", "stack", "calibrate", "simulate", "plan", "jobs"},
     {"cell", "finish", "calibrated", "freshness", "levels", "provenance", "runlog", "events"},
     {"combine", "quality", "pixelplot"},

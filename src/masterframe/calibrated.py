@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe import __version__, calibrate, fits, journal, offsets
-from masterframe.fits import headers, legal, masters, tables, write
+from masterframe.assembly import Assembly, Piece
+from masterframe.fits import headers, legal, masters, mosaics, tables, write
 from masterframe.fits.stamps import Stamp
-from masterframe.model import Calibration, Image, MaskBit, Noise, Recipe
+from masterframe.model import Calibration, Image, MaskBit, Noise, Recipe, Section
 
 BAND_BYTES = 2 << 20
 """Bytes of one plane, in float64, that are in memory at a time: some ten of them are."""
@@ -56,6 +57,8 @@ class CalibratedJob:
     """Makes the product's token from the name and DATASUM of every image."""
     masters: tuple[tuple[str, str], ...]
     """Role and name of each master that is applied, for the header."""
+    assembly: Assembly | None = None
+    """How the images become one; None: they stay apart."""
     overwrite: bool = False
     """Replace a file that is there."""
     verify: bool = True
@@ -95,8 +98,11 @@ def write_calibrated(job: CalibratedJob) -> Written:
             fits.check_datasum(image.image.frame, total)
     specs = _specs(job, job.token(sums))
     with write.ImageFile.create(job.path, specs, overwrite=job.overwrite) as file:
-        for image in job.images:
-            _write_image(file, with_overscan(image))
+        images = [with_overscan(image) for image in job.images]
+        if job.assembly:
+            _write_assembled(file, images, job.assembly)
+        for image in () if job.assembly else images:
+            _write_image(file, image)
         rows = [replace(job.input, extension=name, datasum=total) for name, total in sums]
         stamp = file.publish([tables.inputs_table(rows)])
     return Written(time.monotonic() - began, stamp)
@@ -119,6 +125,56 @@ def _write_image(file: write.ImageFile, image: CalibratedImage) -> None:
         raw = fits.read_stack([image.image.frame], first + y0, first + y1)
         for plane, values in calibrated_planes(raw, y0, image).items():
             file.write_rows(names[plane], y0, values)
+
+
+def _write_assembled(
+    file: write.ImageFile, images: Sequence[CalibratedImage], assembly: Assembly
+) -> None:
+    """Write bands of one image, each of what lies in it of the pieces; the rest is not covered."""
+    planes = _common_planes(images)
+    names = masters.hdu_names("", planes)
+    height, width = assembly.shape
+    rows = max(1, BAND_BYTES // (2 * width))
+    dtype = np.dtype(images[0].recipe.dtype)
+    for y0 in range(0, height, rows):
+        band = Section(y0, min(y0 + rows, height), 0, width)
+        made = {
+            plane: np.full(band.shape, MaskBit.NOT_COVERED, np.uint8)
+            if plane == "mask"
+            else np.full(band.shape, np.nan, dtype)
+            for plane in planes
+        }
+        for piece in assembly.pieces:
+            inside = piece.target.within(band)
+            if 0 not in inside.shape:
+                place = np.s_[inside.y0 : inside.y1, inside.x0 : inside.x1]
+                found = _rows_of_piece(images[piece.image], piece, inside.of(band))
+                for plane in planes:
+                    made[plane][place] = found[plane]
+        for plane in planes:
+            file.write_rows(names[plane], y0, made[plane])
+
+
+def _rows_of_piece(
+    image: CalibratedImage, piece: Piece, wanted: Section
+) -> dict[str, NDArray[Any]]:
+    """Return the planes of some rows of a piece as they lie in the assembled image."""
+    backwards, mirrored = piece.flips
+    skipped = piece.target.y1 - wanted.y1 if backwards else wanted.y0 - piece.target.y0
+    y0 = piece.source.y0 + skipped
+    first = y0 + (image.calibration.trim.y0 if image.calibration.trim else 0)
+    raw = fits.read_stack([image.image.frame], first, first + wanted.shape[0])
+    columns = slice(piece.source.x0, piece.source.x1)
+    return {
+        plane: values[:, columns][:: -1 if backwards else 1, :: -1 if mirrored else 1]
+        for plane, values in calibrated_planes(raw, y0, image).items()
+    }
+
+
+def _common_planes(images: Sequence[CalibratedImage]) -> tuple[str, ...]:
+    """Return the planes that all images have."""
+    first, *others = (image.planes for image in images)
+    return tuple(plane for plane in first if all(plane in planes for planes in others))
 
 
 def band_rows(image: CalibratedImage) -> int:
@@ -196,13 +252,36 @@ def _mask(
     return mask
 
 
+def _assembled_specs(job: CalibratedJob, common: Any, assembly: Assembly) -> list[write.PlaneSpec]:
+    """Lay out the file of one image made of several."""
+    frames = [job.images[piece.image].image.frame for piece in assembly.pieces]
+    raw = [fits.read_header(frame.path, frame.hdu) for frame in frames]
+    wcs = mosaics.mosaic_wcs(raw, assembly.pieces)
+    header = headers.assembled_header(common, wcs, assembly.detector)
+    planes = _common_planes(job.images)
+    names, unit = masters.hdu_names("", planes), job.images[0].image.unit
+    return [
+        write.PlaneSpec(
+            names[plane],
+            "uint8" if plane == "mask" else job.images[0].recipe.dtype,
+            assembly.shape,
+            header if plane == "data" else headers.plane_header(plane, unit),
+        )
+        for plane in planes
+    ]
+
+
 def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
     single = len(job.images) == 1
     first = job.images[0].image
     unit = first.unit
     common = headers.calibrated_header(fits.read_header(first.frame.path, 0), first, unit)
     specs = [] if single else [write.PlaneSpec("", "uint8", (), common)]
-    for image in job.images:
+    if job.assembly:
+        whole = fits.read_whole_header(first.frame)
+        every = headers.calibrated_header(whole, first, unit) if single else common
+        specs = _assembled_specs(job, every, job.assembly)
+    for image in () if job.assembly else job.images:
         raw = image.image
         base = (
             fits.read_whole_header(raw.frame)

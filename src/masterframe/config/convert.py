@@ -116,6 +116,7 @@ class Converter:
             normalize=model.normalize,
             flat_minimum=model.flat_minimum,
             hot_sigma=_or_none(model.hot_sigma),
+            assemble=model.assemble,
             saturation="off" if model.saturation == "off" else "auto",
             require=tuple(model.require),
         )

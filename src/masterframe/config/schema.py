@@ -298,6 +298,9 @@ class StanzaModel(Model):
     hot_sigma: PositiveFloat | Off = Field(
         default="off", description="noises above the median from which a pixel is hot (dark)"
     )
+    assemble: bool = Field(
+        default=False, description="one image of all extensions, by DETSEC or CCDSEC (science)"
+    )
     require: list[Step] = Field(default=[], description="steps without which nothing is made")
 
 

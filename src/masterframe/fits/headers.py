@@ -17,7 +17,15 @@ from typing import Any
 from astropy.io import fits
 
 from masterframe import readout
-from masterframe.fits.legal import COMMENTARY, Entry, entries, lawful, quoted, to_header
+from masterframe.fits.legal import (
+    COMMENTARY,
+    Entry,
+    entries,
+    lawful,
+    quoted,
+    set_cards,
+    to_header,
+)
 from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.model import Amplifier, Header, Image, MaskBit, Recipe, Rejection, Scalar, Section
 
@@ -223,6 +231,31 @@ def calibrated_header(header: fits.Header, image: Image, unit: str) -> fits.Head
     notes = [entry for entry in good if entry.keyword in COMMENTARY]
     cards = [entry for entry in good if entry.keyword not in COMMENTARY]
     return to_header([*cards, Entry("BUNIT", unit, "unit of the values"), *notes, *quoted(bad)])
+
+
+def assembled_header(header: fits.Header, wcs: dict[str, Any], detector: Section) -> fits.Header:
+    """Return the header of an image that was assembled of several.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        What holds for all of them, from `calibrated_header`.
+    wcs : dict
+        Its coordinates; those of the header go.
+    detector : Section
+        Its place on the detector, which DETSEC tells.
+    """
+    kept = fits.Header(
+        [
+            card
+            for card in header.cards
+            if not any(one.fullmatch(card.keyword) for one in (_WCS, _SECTION, _ENDING))
+            and card.keyword not in ("NEXTEND", "CCDNAME", "AMPNAME")
+        ]
+    )
+    set_cards(kept, {key: (value, "") for key, value in wcs.items()})
+    kept["DETSEC"] = (detector.to_fits(), "pixels of the detector, binned as the image is")
+    return kept
 
 
 def plane_header(plane: str, unit: str) -> fits.Header:

@@ -177,6 +177,8 @@ class ProductRecipe:
     """Normalised pixels below this are masked and divide by 1 (flat)."""
     hot_sigma: float | None = None
     """Pixels this many robust sigmas above the median are marked hot (dark)."""
+    assemble: bool = False
+    """Make one image of all amplifiers and extensions, as they lie on the detector (science)."""
     saturation: Literal["auto", "off"] = "auto"
     """auto: where ``recipe.saturation`` is None, `Image.saturation` holds."""
     require: tuple[Step, ...] = ()
