@@ -101,8 +101,9 @@ def write_calibrated(job: CalibratedJob) -> Written:
         images = [with_overscan(image) for image in job.images]
         if job.assembly:
             _write_assembled(file, images, job.assembly)
-        for image in () if job.assembly else images:
-            _write_image(file, image)
+        else:
+            for image in images:
+                _write_image(file, image)
         rows = [replace(job.input, extension=name, datasum=total) for name, total in sums]
         stamp = file.publish([tables.inputs_table(rows)])
     return Written(time.monotonic() - began, stamp)
@@ -252,57 +253,68 @@ def _mask(
     return mask
 
 
+def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
+    """Lay out the file, with all cards."""
+    first = job.images[0].image
+    common = headers.calibrated_header(
+        fits.read_whole_header(first.frame)
+        if len(job.images) == 1
+        else fits.read_header(first.frame.path, 0),
+        first,
+        first.unit,
+    )
+    if job.assembly:
+        specs = _assembled_specs(job, common, job.assembly)
+    elif len(job.images) == 1:
+        specs = _image_specs(job.images[0], common)
+    else:
+        specs = [write.PlaneSpec("", "uint8", (), common)]
+        for image in job.images:
+            raw = image.image
+            own = fits.read_header(raw.frame.path, raw.frame.hdu)
+            specs += _image_specs(image, headers.calibrated_header(own, raw, raw.unit))
+    legal.set_cards(specs[0].header, _cards(job, token))
+    return specs
+
+
+def _image_specs(image: CalibratedImage, header: Any) -> list[write.PlaneSpec]:
+    """Lay out the planes of one image."""
+    frame, unit = image.image.frame, image.image.unit
+    names = masters.hdu_names(image.name, image.planes)
+    labels = masters.hdu_labels(image.name, image.planes, frame)
+    return [
+        write.PlaneSpec(
+            names[plane],
+            _stored_as(plane, image),
+            image.calibration.kept_shape(frame.shape),
+            header if plane == "data" else headers.plane_header(plane, unit),
+            labels[plane],
+        )
+        for plane in image.planes
+    ]
+
+
 def _assembled_specs(job: CalibratedJob, common: Any, assembly: Assembly) -> list[write.PlaneSpec]:
-    """Lay out the file of one image made of several."""
+    """Lay out the planes of one image made of several."""
     frames = [job.images[piece.image].image.frame for piece in assembly.pieces]
     raw = [fits.read_header(frame.path, frame.hdu) for frame in frames]
     wcs = mosaics.mosaic_wcs(raw, assembly.pieces)
     header = headers.assembled_header(common, wcs, assembly.detector)
     planes = _common_planes(job.images)
-    names, unit = masters.hdu_names("", planes), job.images[0].image.unit
+    names, first = masters.hdu_names("", planes), job.images[0]
     return [
         write.PlaneSpec(
             names[plane],
-            "uint8" if plane == "mask" else job.images[0].recipe.dtype,
+            _stored_as(plane, first),
             assembly.shape,
-            header if plane == "data" else headers.plane_header(plane, unit),
+            header if plane == "data" else headers.plane_header(plane, first.image.unit),
         )
         for plane in planes
     ]
 
 
-def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
-    single = len(job.images) == 1
-    first = job.images[0].image
-    unit = first.unit
-    common = headers.calibrated_header(fits.read_header(first.frame.path, 0), first, unit)
-    specs = [] if single else [write.PlaneSpec("", "uint8", (), common)]
-    if job.assembly:
-        whole = fits.read_whole_header(first.frame)
-        every = headers.calibrated_header(whole, first, unit) if single else common
-        specs = _assembled_specs(job, every, job.assembly)
-    for image in () if job.assembly else job.images:
-        raw = image.image
-        base = (
-            fits.read_whole_header(raw.frame)
-            if single
-            else fits.read_header(raw.frame.path, raw.frame.hdu)
-        )
-        header = headers.calibrated_header(base, raw, unit)
-        names = masters.hdu_names(image.name, image.planes)
-        labels = masters.hdu_labels(image.name, image.planes, raw.frame)
-        specs += [
-            write.PlaneSpec(
-                names[plane],
-                "uint8" if plane == "mask" else image.recipe.dtype,
-                image.calibration.kept_shape(raw.frame.shape),
-                header if plane == "data" else headers.plane_header(plane, unit),
-                labels[plane],
-            )
-            for plane in image.planes
-        ]
-    legal.set_cards(specs[0].header, _cards(job, token))
-    return specs
+def _stored_as(plane: str, image: CalibratedImage) -> str:
+    return "uint8" if plane == "mask" else image.recipe.dtype
 
 
 def _cards(job: CalibratedJob, token: str) -> dict[str, Any]:
