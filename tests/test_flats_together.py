@@ -163,3 +163,20 @@ def test_a_run_that_ends_while_extensions_are_divided_goes_on_to_the_same_bits(
         for one, other in zip(whole[1:-1], again[1:-1], strict=True):
             if one.is_image:
                 np.testing.assert_array_equal(one.data, other.data)
+
+
+def test_the_noise_that_is_expected_is_the_same_fraction_of_the_level(night, made):
+    found = {}
+    for how, products in made.items():
+        rows = fits.getdata(products[FLAT], "QUALITY")
+        found[how] = {(row["extension"].strip(), row["name"].strip()): row["value"] for row in rows}
+    for name in night.extensions:
+        apart, together = (
+            found[how][name, "expected"] / found[how][name, "median"]
+            for how in ("apart", "together")
+        )
+        assert together == pytest.approx(apart, rel=0.02)
+        assert found["together"][name, "test scatter"] == pytest.approx(
+            found["apart"][name, "test scatter"], rel=0.15
+        )
+    assert np.ptp([found["together"][name, "median"] for name in night.extensions]) > 0.05

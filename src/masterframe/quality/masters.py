@@ -306,7 +306,9 @@ def expected_noise(facts: Facts, numbers: Mapping[str, float]) -> float:
     elif facts.kind in ("bias", "dark"):
         read += numbers.get("wander", 0.0) ** 2  # nothing tells the level of a row
     if facts.kind == "flat" and facts.levels:
-        signals = [level * numbers.get("mean", 1.0) for level in facts.levels]
+        # levels are medians; of images that share a level, none has a median of 1
+        mean = numbers.get("mean", 1.0) / numbers.get("median", 1.0)
+        signals = [level * mean for level in facts.levels]
     else:
         above = facts.kind == "dark" and facts.above_bias
         level = max(numbers["median"], 0.0)
@@ -401,7 +403,8 @@ def _levels(
             "illumination", _over(gradient, median), limits.illumination, "change of level across"
         )
         own = math.sqrt(max(numbers["pixelscatter"] ** 2 - numbers["noise"] ** 2, 0.0))
-        yield check("scatter", own, limits.scatter, "fraction, from pixel to pixel without noise")
+        about = "fraction, from pixel to pixel without noise"
+        yield check("scatter", _over(own, median), limits.scatter, about)
         return
     if facts.kind == "bias" and facts.overscan:
         about = "level above the overscan, in noise of a frame"
