@@ -9,6 +9,7 @@ from typing import Any
 
 from masterframe.inventory import sections
 from masterframe.inventory.amplifiers import from_header, read_amplifiers
+from masterframe.inventory.outputs import eso_outputs
 from masterframe.inventory.reading import Reading
 from masterframe.matching import selects
 from masterframe.model import Amplifier, AmplifierRule, Config, Frame, Image, Section, SectionRule
@@ -26,7 +27,7 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
         None,
     )
     values, origins = _numbers(frame, reading, config)
-    told, origin = _amplifier_rules(reading, config, rule)
+    told, origin = _amplifier_rules(frame, reading, config, rule)
     amplifiers = read_amplifiers(frame, reading, told, origin, config.detector)
     bad = _bad(frame, reading, config, rule)
     image = Image(frame, reading.header, **values, origins=origins, bad=bad, unit=reading.unit)
@@ -57,7 +58,7 @@ def _bad(
 
 
 def _amplifier_rules(
-    reading: Reading, config: Config, rule: SectionRule | None
+    frame: Frame, reading: Reading, config: Config, rule: SectionRule | None
 ) -> tuple[Sequence[AmplifierRule], str]:
     """Return the amplifiers that are told, and where; none where one section is told instead."""
     if config.detector.amplifiers:
@@ -66,7 +67,7 @@ def _amplifier_rules(
         return (), ""
     if rule is not None:
         return rule.amplifiers, f"preset {reading.instrument.name}"
-    return from_header(reading), "header"
+    return from_header(reading) or eso_outputs(reading.header, frame.shape), "header"
 
 
 def _with_amplifiers(image: Image, amplifiers: tuple[Amplifier, ...], origin: str) -> Image:

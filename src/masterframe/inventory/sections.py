@@ -51,7 +51,7 @@ def eso_sections(header: Header, shape: tuple[int, int]) -> dict[str, str]:
 
     The cards count binned pixels from the corner at which the output reads: prescan comes first,
     so that it lies at the high end of an axis whose output does. Cards that do not add up to the
-    size of the image, or several outputs, give nothing.
+    size of the image, or several outputs (`masterframe.inventory.outputs`), give nothing.
     """
     axes = []
     for axis, size in zip("XY", reversed(shape), strict=True):
