@@ -464,3 +464,47 @@ def test_a_report_that_is_not_that_of_the_products_is_written(change, night, out
         (out / "night/calibrated/science_0.fits").unlink()
     reduce(night, out, *options)
     assert all(now != before[name] for name, now in told(out).items())
+
+
+# --- libraries ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def library(tmp_path, settled):
+    """Masters of an earlier night, and a flat of another program."""
+    earlier = nights.night(tmp_path / "earlier", bias=3, dark=3, flat=3, science=0)
+    nights.reduce_night(earlier, tmp_path / "library", "report=false")
+    theirs = raw(
+        tmp_path / "library" / "theirs" / "flat_R.fits", "flat", 7, dtype=np.float32, FILTER="R"
+    )
+    with fits.open(theirs, mode="update") as hdus:
+        hdus[0].data = np.ones(nights.SHAPE, np.float32)
+    return tmp_path / "library"
+
+
+def test_masters_of_a_library_are_opened_once(tmp_path, library):
+    folder = nights.night(tmp_path / "night", bias=0, flat=0, science=2)
+    raw(folder / "red.fits", "science", 95, FILTER="R")
+    out, option = tmp_path / "out", f"library={library}"
+    assert made(folder, out, option) == {"science_0", "science_1", "red"}
+    assert made(folder, out, option) == set()  # whatever was too new to be believed
+    with opened() as names:
+        assert made(folder, out, option) == set()
+    assert names == set()
+    with fits.open(library / "theirs" / "flat_R.fits", mode="update") as hdus:
+        hdus[0].data[3, 4] = 1.5
+    with opened() as names:
+        assert made(folder, out, option) == {"red"}
+    assert {name for name in names if "master" in name or "flat" in name} >= {"theirs/flat_R.fits"}
+
+
+def test_what_a_library_tells_is_as_it_was_read(tmp_path, library):
+    config = load_config(None)
+    where = tmp_path / "scans"
+    first = ScanMemory(where)
+    read = inventory.scan_library(library, config, first)
+    first.keep()
+    with opened() as names:
+        again = inventory.scan_library(library, config, ScanMemory(where))
+    assert names == set()
+    assert again == read == inventory.scan_library(library, config)

@@ -278,9 +278,18 @@ def master_tokens(
     """
     found: dict[str, str] = {}
     for use in product.uses:
-        known = ledger.find(f"{use.product}.fits") if ledger and not use.library else None
+        known = ledger.find(use.library or f"{use.product}.fits") if ledger else None
         found[use.role] = known.token if known else _token_in(use.file(out))
+        if ledger and use.library and not known:
+            _note_library(use.library, found[use.role], ledger)
     return found
+
+
+def _note_library(path: str, token: str, ledger: journal.Ledger) -> None:
+    """Note the token of a master of a library, if nobody has touched it for a while."""
+    stamp = stamps.look_at(path, follow=False)
+    if stamp and stamp.is_settled(stamps.now()):
+        ledger.note(path, journal.Record(stamp, "", token))
 
 
 def _token_in(path: Path) -> str:

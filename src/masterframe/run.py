@@ -38,6 +38,7 @@ from masterframe.fits import masters, scratch
 from masterframe.model import (
     Config,
     Plan,
+    StoredMaster,
 )
 from masterframe.plan import make_plan
 from masterframe.runlog import log, log_file
@@ -298,13 +299,14 @@ def plan_nights(
     memory = fits.ScanMemory(out / journal.STATE_FOLDER / "scans" if out else None)
     with _uncollected():
         exposures, problems = inventory.scan_night(nights, config, memory)
+        masters: tuple[StoredMaster, ...] = ()
+        if config.library:
+            masters, unfit = inventory.scan_library(config.library, config, memory)
+            problems = (*problems, *unfit)
         if out and keep:
             journal.state_folder(out)
             memory.keep()
-        if not config.library:
-            return make_plan(exposures, problems, config)
-        library, unfit = inventory.scan_library(config.library, config)
-        return make_plan(exposures, (*problems, *unfit), config, library)
+        return make_plan(exposures, problems, config, masters)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 A document for each folder of frames, in the private folder of an output folder. What is in it is
 believed of a file whose stamp (`masterframe.fits.stamps`) is still the same, and of the program
 whose sources are still the same. It holds what the headers say and nothing that a configuration
-decides. A document that is damaged, or of another program, is as none.
+decides, and what `ScanMemory.fact` was told. A document that is damaged, or of another program, is
+as none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 import hashlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ _DEPTHS: Mapping[Verify, int] = {"never": 0, "auto": 1, "always": 2}
 """How much of a file is verified in its scan."""
 
 Entry = list[Any]
-"""A scan in the types of JSON: stamp, depth, HDUs."""
+"""A scan in the types of JSON: stamp, depth, HDUs; then what else was found in the file, if any."""
+_SCANNED = ("stamp", "depth", "HDUs")
 
 
 @functools.cache
@@ -82,6 +84,23 @@ class ScanMemory:
         if scan.stamp.is_settled(began):
             self._shelf(scan.path).put(scan, _DEPTHS[verify])
         return scan
+
+    def fact(self, scan: FileScan, name: str, find: Callable[[], Any]) -> Any:
+        """Return what is remembered of a file under a name; else what is found, and remember it.
+
+        Parameters
+        ----------
+        scan : FileScan
+            The file, scanned or recalled by this memory.
+        name : str
+            What it is.
+        find : callable
+            Returns a JSON value that nothing but the file decides.
+        """
+        known = self._shelf(scan.path).facts(scan) if self._folder else {}
+        if name not in known:
+            known[name] = find()
+        return known[name]
 
     def keep(self) -> None:
         """Write down what was read, for the next run; nothing where nothing was."""
@@ -140,6 +159,17 @@ class _Shelf:
             self._entries[os.path.basename(scan.path)] = _encoded(scan, depth, self._place)  # noqa: PTH119
             self.is_new = True
 
+    def facts(self, scan: FileScan) -> dict[str, Any]:
+        """Return what else is remembered of a file, to be added to; of another one nothing is."""
+        with self._lock:
+            entry = self._entries.get(os.path.basename(scan.path))  # noqa: PTH119
+            if entry is None or tuple(entry[0]) != scan.stamp:
+                return {}
+            if len(entry) == len(_SCANNED):
+                entry.append({})
+                self.is_new = True
+            return entry[-1] if isinstance(entry[-1], dict) else {}
+
     def document(self) -> dict[str, Any]:
         """Return all in the types of JSON, without files that are gone."""
         here = {
@@ -150,7 +180,7 @@ class _Shelf:
         used = sorted({hdu[1] for entry in here.values() for hdu in entry[2]})
         order = {place: number for number, place in enumerate(used)}
         files = {
-            name: [*entry[:2], [[hdu[0], order[hdu[1]], *hdu[2:]] for hdu in entry[2]]]
+            name: [*entry[:2], [[hdu[0], order[hdu[1]], *hdu[2:]] for hdu in entry[2]], *entry[3:]]
             for name, entry in here.items()
         }
         keys = [self._keys[place] for place in used]

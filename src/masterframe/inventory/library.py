@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from masterframe.fits import records, tables
 from masterframe.inventory.describe import Describer
 from masterframe.inventory.files import looks_like_fits
 from masterframe.matching import number, text
-from masterframe.model import Config, Exposure, MasterRole, Problem, StoredMaster
+from masterframe.model import Config, Exposure, Frame, MasterRole, Problem, StoredMaster
 
 _KINDS = (
     ("bias", re.compile(r"bias|zero(?!.?point)|offset", re.IGNORECASE)),
@@ -35,7 +37,7 @@ _LEVELS = 0.3, 3.0
 
 
 def scan_library(
-    folder: str | Path, config: Config
+    folder: str | Path, config: Config, memory: fits.ScanMemory | None = None
 ) -> tuple[tuple[StoredMaster, ...], tuple[Problem, ...]]:
     """Find the masters in a folder and those below it; headers are read, and a few rows of flats.
 
@@ -45,6 +47,8 @@ def scan_library(
         The library; the output of earlier runs will do.
     config : Config
         Its instruments tell how headers are read.
+    memory : ScanMemory, optional
+        Masters that it knows are not opened.
 
     Returns
     -------
@@ -61,9 +65,10 @@ def scan_library(
     if not Path(folder).is_dir():
         raise UsageError(f"the library {folder} is no folder")
     describer, found, problems = Describer(config), [], []
+    memory = memory or fits.ScanMemory()
     for path in sorted(_files(Path(folder).absolute())):
         try:
-            master = _master(path, describer)
+            master = _master(path, describer, memory)
         except FrameError as error:
             problems.append(Problem(path, error.reason))
         else:
@@ -78,7 +83,7 @@ def _files(folder: Path) -> Iterator[str]:
         yield from (os.path.join(top, name) for name in names if looks_like_fits(name))  # noqa: PTH118
 
 
-def _master(path: str, describer: Describer) -> StoredMaster | None:
+def _master(path: str, describer: Describer, memory: fits.ScanMemory) -> StoredMaster | None:
     """Return the master in a file; None where it holds a frame that masterframe calibrated.
 
     Raises
@@ -86,7 +91,7 @@ def _master(path: str, describer: Describer) -> StoredMaster | None:
     FrameError
         If it cannot serve as one.
     """
-    scan = fits.scan_headers(path, "auto")
+    scan = memory.recall(path) or memory.scan_headers(path)
     header = scan.hdus[0].header
     if header.get("MFKIND") == "calibrated":
         return None
@@ -103,7 +108,8 @@ def _master(path: str, describer: Describer) -> StoredMaster | None:
         ),
         notes=(),
     )
-    return _ours(plain, role) if ours else _foreign(plain, role)
+    told = partial(memory.fact, scan)
+    return _ours(plain, role, told) if ours else _foreign(plain, role, told)
 
 
 def _role(words: str, path: str) -> MasterRole:
@@ -115,25 +121,39 @@ def _role(words: str, path: str) -> MasterRole:
     raise FrameError(path, "nothing tells whether it is a bias, a dark or a flat")
 
 
-def _ours(exposure: Exposure, role: MasterRole) -> StoredMaster:
+Told = Callable[[str, Callable[[], Any]], Any]
+"""Returns what is remembered under a name, else what it is called with finds."""
+
+
+def _ours(exposure: Exposure, role: MasterRole, told: Told) -> StoredMaster:
     """Return a master that masterframe made, which its record and its tests tell of."""
-    record = next(iter(records.read_records(exposure.path).values()))
-    failed = [row for row in tables.read_quality(exposure.path) if row.verdict == "fail"]
+    overscan_taken, failed = told("made", partial(_made, exposure.path))
     return StoredMaster(
         replace(exposure, temperature=number(exposure.header.get("MFTEMP"))),
         role,
         holds_bias=role == "dark" and not exposure.header.get("BIASSUB"),
-        overscan_taken=bool(record.overscans),
-        unfit=f"it fails its {failed[0].name}" if failed else "",
+        overscan_taken=overscan_taken,
+        unfit=f"it fails its {failed}" if failed else "",
     )
 
 
-def _foreign(exposure: Exposure, role: MasterRole) -> StoredMaster:
+def _made(path: str) -> tuple[bool, str]:
+    """Return whether overscans were taken off the frames of a master, and a test that it fails."""
+    record = next(iter(records.read_records(path).values()))
+    failed = [row.name for row in tables.read_quality(path) if row.verdict == "fail"]
+    return bool(record.overscans), failed[0] if failed else ""
+
+
+def _foreign(exposure: Exposure, role: MasterRole, told: Told) -> StoredMaster:
     """Return a master of another program, as far as its cards tell of it."""
     header = {**exposure.header, **exposure.images[0].header}
-    told = f" {text(header.get('CALSTAT')).upper()} "
-    bias_off = any(text(header.get(key)) not in ("", "F") for key in _BIAS_CARDS) or "B" in told
-    level = _level(exposure) if role == "flat" else 1.0
+    done = f" {text(header.get('CALSTAT')).upper()} "
+    bias_off = any(text(header.get(key)) not in ("", "F") for key in _BIAS_CARDS) or "B" in done
+    frame = exposure.images[0].frame
+    level = 1.0
+    if role == "flat":
+        found = told(f"level {frame.hdu}", partial(_level, frame))
+        level = math.nan if found is None else found
     unfit = ""
     if not _LEVELS[0] < level < _LEVELS[1]:
         unfit = f"its median is {level:.4g}: a flat that divides has one of about 1"
@@ -148,8 +168,9 @@ def _foreign(exposure: Exposure, role: MasterRole) -> StoredMaster:
     )
 
 
-def _level(exposure: Exposure) -> float:
-    """Return the median of some rows of the first image."""
-    frame = exposure.images[0].frame
+def _level(frame: Frame) -> float | None:
+    """Return the median of some rows of an image; None where no value is a number."""
     step = max(1, frame.shape[0] // _SAMPLE_ROWS)
-    return float(np.nanmedian(fits.read_rows(frame, 0, frame.shape[0], step)))
+    rows = fits.read_rows(frame, 0, frame.shape[0], step)
+    good = rows[np.isfinite(rows)]
+    return float(np.median(good)) if good.size else None
