@@ -4,7 +4,8 @@ What is timed is the compute phase of a master: from the first band that is aske
 one that is written. Start-up, imports and the loading of kernels come before. The two sides of a
 comparison take turns, each pair in the other order than the last; ratios are within a pair.
 Processor time is that of all processes, driver and scheduler included: on a machine that others
-use it is what to compare.
+use it is what to compare. What a version is to reach on a quiet machine, in wall time: one worker
+over two 1.7 and more; processes over threads 1.2 at most (1.6 with ``--frames 60``).
 """
 
 from __future__ import annotations
@@ -42,14 +43,18 @@ class Stopwatch(store.Silent):
     """A reporter that notes when bands began and when the last one was written."""
 
     began = ended = (0.0, 0.0)
+    left = 0
 
     def begin(self, name: str, total_bytes: int, steps: int) -> None:
         """Note the beginning."""
+        self.left = steps
         self.began = now()
 
     def advance(self, done_bytes: int) -> None:
-        """Note the end, as far as it is known."""
-        self.ended = now()
+        """Count; note the end with the last band: to look at all processes takes some time."""
+        self.left -= 1
+        if not self.left:
+            self.ended = now()
 
 
 def now() -> tuple[float, float]:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pickle
 import shutil
+import time
 import urllib.request
 from functools import partial
 from html.parser import HTMLParser
@@ -330,3 +331,23 @@ def test_small_bands_are_combined_together_with_the_same_bits(tmp_path, monkeypa
     mf.write_master(tmp_path / "t.fits", mf.open_stack(frames))
     assert pixels_and_tables(tmp_path / "p.fits") == pixels_and_tables(tmp_path / "t.fits")
     assert 96 // 6 <= len(sent) <= 96 // 6 + 1  # six bands each, and one task for the step
+
+
+def large_later():
+    time.sleep(0.1)
+    return bytes(30_000_000)
+
+
+def late():
+    raise TimeoutError("the disk does not answer")
+
+
+def test_results_that_take_longer_than_a_look_come_and_errors_are_the_task_s_own(monkeypatch):
+    monkeypatch.setattr(cluster.attendance, "LOOK_SECONDS", 0.005)
+    with store.open_resources("processes", workers=1, memory=1 << 30) as resources:
+        submit = resources.runner.submit
+        for number in range(5):
+            task = submit(cluster.Call(f"mf-large-{number}", large_later))
+            assert len(task.result()) == 30_000_000
+        with pytest.raises(TimeoutError, match="the disk does not answer"):
+            submit(cluster.Call("mf-late", late)).result()

@@ -27,6 +27,8 @@ FRAME_BYTES = 4 << 10
 TASKS_EACH = 8
 """Tasks that each worker has at least where each combines several cells: the last ones end at about
 the same time."""
+MOST_TOGETHER = 32
+"""Cells that a task combines at most: each takes a millisecond, however small it is."""
 PART = 2048
 """Columns after which sums over a row begin anew, and at which a row can be cut."""
 
@@ -224,7 +226,7 @@ class _Budget:
         shared = cells * self.work.images // (TASKS_EACH * count)
         left = self.memory - self.fixed(count) - rows * self.row(count, columns)
         fitting = 1 + left // (rows * self.row_of_another(count, columns))
-        return max(1, min(wanted, shared, fitting))
+        return max(1, min(wanted, shared, fitting, MOST_TOGETHER))
 
 
 def _tiling(budget: _Budget, count: int, rows: int, columns: int) -> Tiling:

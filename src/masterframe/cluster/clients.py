@@ -164,15 +164,17 @@ class _SentTask:
 
     def _wait(self) -> Any:
         """Return the result, as long as there are workers who could give it."""
-        since = None
+        since, seconds = None, attendance.LOOK_SECONDS
         while True:
             try:
-                done = self._future.result(timeout=attendance.LOOK_SECONDS)
+                done = self._future.result(timeout=seconds)
                 self._workers.have_worked()
                 return done
             except TimeoutError:
+                if self._future.status == "error":
+                    return self._future.result()  # raises what the task did, be it the same
                 if self._future.done():
-                    raise  # of the task itself
+                    seconds *= 2  # its result is on its way, and takes long
             since = self._workers.absent_since(since)
 
 
