@@ -351,3 +351,16 @@ def test_results_that_take_longer_than_a_look_come_and_errors_are_the_task_s_own
             assert len(task.result()) == 30_000_000
         with pytest.raises(TimeoutError, match="the disk does not answer"):
             submit(cluster.Call("mf-late", late)).result()
+
+
+@pytest.mark.slow
+def test_the_driver_remembers_no_tasks():
+    """Each names a quarter of a megabyte, as one that names thousands of frames does."""
+    size = 1 << 18
+    calls = (cluster.Call(f"mf-n-{n}", partial(len, os.urandom(size))) for n in range(350))
+    with store.open_resources("processes", workers=2, memory=1 << 30) as resources:
+        results = run_in_order(calls, resources.runner)
+        assert [next(results) for _ in range(50)] == [size] * 50
+        before = cluster.resident_bytes()
+        assert len(list(results)) == 300
+        assert cluster.resident_bytes() - before < 100 * size

@@ -16,6 +16,8 @@ from masterframe.cluster.versions import check_versions
 from masterframe.errors import ClusterLostError, UsageError
 from masterframe.model import Certificates, ClusterSpec
 
+MESSAGES = 10
+"""Messages that are remembered of each connection of Dask."""
 CONNECT_SECONDS = 10
 """Time in which a scheduler is to answer, and to have a worker (s)."""
 
@@ -59,7 +61,8 @@ def open_runner(
     if isinstance(scheduler, ClusterSpec):
         processes = int(scheduler.options.get("processes", 1))
         expected = 0 if scheduler.address else scheduler.jobs * processes
-        with _quiet_client(), _cluster_client(scheduler, insecure, note) as (client, why):
+        opened = _cluster_client(scheduler, insecure, note)
+        with _frugal(), _quiet_client(), opened as (client, why):
             check_versions(client)
             yield ClientRunner(
                 client,
@@ -77,11 +80,11 @@ def open_runner(
     elif scheduler in ("threads", "processes"):
         if scheduler == "processes" and memory:
             count = machine.fitting_processes(count, memory)
-        with _local_client(scheduler == "processes", count, dashboard) as client:
+        with _frugal(), _local_client(scheduler == "processes", count, dashboard) as client:
             yield ClientRunner(client, local=True, note=note)
     elif "://" in scheduler:
         spec = ClusterSpec(address=scheduler, wait=CONNECT_SECONDS)
-        with _remote_client(spec, insecure, note) as client:
+        with _frugal(), _remote_client(spec, insecure, note) as client:
             check_versions(client)
             yield ClientRunner(client, note=note)
     else:
@@ -133,6 +136,7 @@ def _local_client(processes: bool, workers: int, dashboard: bool) -> Iterator[An
             memory_limit=0,  # distributed would pause workers near it: the band planner keeps it
             dashboard_address="127.0.0.1:0" if dashboard else None,
             worker_dashboard_address="127.0.0.1:0" if dashboard else None,
+            silence_logs=logging.CRITICAL,  # what is lost when a worker ends is said by who waits
             # its HTTP server runs without a dashboard, too, and all would want the same port
             scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             **loopback,
@@ -163,6 +167,19 @@ def _remote_client(spec: ClusterSpec, insecure: bool, note: attendance.Note) -> 
     with _quiet_client(), client:
         attendance.await_first(client, f"workers of {spec.address}", spec.wait, note)
         yield client
+
+
+@contextmanager
+def _frugal() -> Iterator[None]:
+    """Have Dask remember few of the messages that it sent: they hold whole tasks, for each worker.
+
+    A thousand of them, its default, are hundreds of megabytes where a task names many frames.
+    """
+    import dask
+    import distributed  # noqa: F401 - brings the defaults that are changed here
+
+    with dask.config.set({"distributed.admin.low-level-log-length": MESSAGES}):
+        yield
 
 
 @contextmanager
