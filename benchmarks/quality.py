@@ -43,6 +43,7 @@ def watched(home, name, what):
 began = time.perf_counter()
 from masterframe import masterfile, products, run
 from masterframe.config import load_config
+from masterframe.kernels import combine, terms  # which the first task loads, whichever it is
 for name in ("_sketches", "_judged", "_with_sketches"):
     watched(products, name, "frames")
 for name in ("quality", "tests_of"):

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from masterframe import quantiles, tiling
 from masterframe.model import MaskBit
 
-PASS_BYTES = 8 << 20
-"""Bytes of a plane that are in memory at a time."""
+PASS_BYTES = 1 << 20
+"""Bytes of a plane that are in memory at a time; with eight times as many each pass takes new pages
+from the system, and two to four times as long."""
 
 
 class PlaneFile(Protocol):

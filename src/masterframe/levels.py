@@ -96,7 +96,11 @@ def noise_of(sample: Values, median: Callable[[Values], Any] = np.median) -> flo
     The plain median of values rounded to steps is a multiple of 0.6 steps; `grouped_median` gives
     what lies between.
     """
-    values = sample.astype(np.float64)
+    return noise_of_floats(sample.astype(np.float64), median)
+
+
+def noise_of_floats(values: Values, median: Callable[[Values], Any]) -> float:
+    """Return the same in the precision of the values, which half as many bytes are enough for."""
     differences = 2 * values[:, 2:-2] - values[:, :-4] - values[:, 4:]
     good = np.abs(differences[np.isfinite(differences)])
     return float(median(good)) * MAD_TO_SIGMA / math.sqrt(6) if good.size else math.nan

@@ -31,7 +31,9 @@ USUAL_OFF = 12.0
 """... of other kinds; the shadows of dust have edges."""
 AREAS = 8
 """Areas along each axis whose medians tell the change of level across a master."""
-NOISE_PIXELS = 1 << 18
+AREA_PIXELS = 1 << 12
+"""Pixels, about, that tell one of them."""
+NOISE_PIXELS = 1 << 17
 """Pixels, about, that tell the scatter from pixel to pixel."""
 LINES = 1024
 """Pixels of a row that tell its level."""
@@ -247,6 +249,7 @@ def _gradient(sample: Array) -> float:
     for part in rows:
         for other in columns:
             area = sample[part[0] : part[-1] + 1, other[0] : other[-1] + 1]
+            area = area[:, :: max(1, area.size // AREA_PIXELS)]
             good = area[np.isfinite(area)]
             if good.size:
                 medians.append(median_of(good))

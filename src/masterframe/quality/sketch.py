@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe import calibrate, fits
-from masterframe.levels import noise_of
+from masterframe.levels import noise_of_floats
 from masterframe.model import Calibration, Frame, Recipe, Section
 from masterframe.quantiles import grouped_median, median_of
 
@@ -27,7 +27,7 @@ PIXELS = 1 << 16
 """... or as many as have so many pixels."""
 NOISE_PIXELS = 1 << 14
 """Pixels, about, that tell the noise of a frame to a hundredth."""
-LEVEL_PIXELS = 1 << 15
+LEVEL_PIXELS = 1 << 14
 """Pixels, about, that tell its level to a hundredth of that noise."""
 ROW_PIXELS = 1024
 """Pixels of a row, about, whose median is its level."""
@@ -147,7 +147,7 @@ def _level(values: NDArray[Any]) -> float:
 
 
 def _noise(values: NDArray[Any]) -> float:
-    return noise_of(values[:: max(1, values.size // NOISE_PIXELS)], grouped_median)
+    return noise_of_floats(values[:: max(1, values.size // NOISE_PIXELS)], grouped_median)
 
 
 def _row_means(values: NDArray[Any]) -> tuple[Plane, float]:
