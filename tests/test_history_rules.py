@@ -5,7 +5,7 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 
-from masterframe import explain
+from masterframe.explain.window import Window, judge
 from masterframe.kernels import Floor, FrameTerms, LoadTerms, combine_block, resolve_rejection
 from masterframe.model import Recipe, Rejection
 
@@ -51,9 +51,9 @@ def test_every_pixel_is_judged_as_the_combination_does(rejection, seed):
     )
     recipe, rank, floor = Recipe(rejection), rng.permutation(n), Floor(quant=0.7)
     combined = combine_block(raw, terms, recipe, floor, rank, frames=FrameTerms(noise=noise))
-    whole = explain._Window(raw, terms, (0, 0), floor, rank, noise, np.empty((0, 0, 0)), recipe)
+    whole = Window(raw, terms, (0, 0), floor, rank, noise, np.empty((0, 0, 0)), recipe)
     codes = np.array(
-        [[explain._judge(replace(whole, at=(y, x))).codes for x in range(nx)] for y in range(rows)]
+        [[judge(replace(whole, at=(y, x))).codes for x in range(nx)] for y in range(rows)]
     )
     for code, name in enumerate(("count", "low", "high")):
         np.testing.assert_array_equal((codes == code).sum(2), getattr(combined, name), name)

@@ -20,8 +20,10 @@ from masterframe.config import load_config
 from masterframe.fits import tables
 from masterframe.model import Section
 from masterframe.quality import archive, detector
+from masterframe.quality.comparison import compare
 from masterframe.quality.frames import student_quantile
-from masterframe.quality.masters import compare, line_medians, outstanding, unshared_noise
+from masterframe.quality.lines import line_medians, outstanding
+from masterframe.quality.masters import unshared_noise
 from masterframe.quality.sketch import RUN, runs_within
 from masterframe.quality.transfer import alone, pixel_noises
 from masterframe.quality.verdicts import check, worst

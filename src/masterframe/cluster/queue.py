@@ -71,7 +71,8 @@ class JobWatch:
         if gone and len(gone) == len(jobs) >= self._spec.jobs:
             return "all have left the queue: they were cancelled, or ended before they could work"
         if gone - self._told:
-            self._note(f"{len(gone)} of {len(jobs)} jobs have left the queue: {', '.join(sorted(gone))}")
+            names = ", ".join(sorted(gone))
+            self._note(f"{len(gone)} of {len(jobs)} jobs have left the queue: {names}")
         self._told |= gone
         return ""
 

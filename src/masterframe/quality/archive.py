@@ -23,7 +23,7 @@ from masterframe.fits import masters as planes
 from masterframe.fits import records, tables
 from masterframe.model import Frame, Header, MasterLimits
 from masterframe.provenance import state_of_input
-from masterframe.quality.masters import Comparison, compare
+from masterframe.quality.comparison import Comparison, compare
 from masterframe.quality.verdicts import Check, Verdict, check, worst
 from masterframe.tiling import sample_rows
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from masterframe.fits.tables import InputRow
+from masterframe.quality.acceptance import MEDIAN_EFFICIENCY
 from masterframe.quality.archive import Master
-from masterframe.quality.masters import MEDIAN_EFFICIENCY
 from masterframe.quality.transfer import alone
 
 WIDE = 1.5

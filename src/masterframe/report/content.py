@@ -12,8 +12,8 @@ from masterframe import __version__, runlog
 from masterframe.model import MasterLimits
 from masterframe.quality import archive
 from masterframe.quality.archive import Master
+from masterframe.quality.comparison import Comparison
 from masterframe.quality.detector import Detector, measure_detectors
-from masterframe.quality.masters import Comparison
 from masterframe.quality.verdicts import Check, Verdict, worst
 from masterframe.report.charts import Chart, number, percent
 from masterframe.report.figures import Figure, master_figures

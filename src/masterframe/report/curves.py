@@ -16,12 +16,8 @@ from masterframe import fits, kernels
 from masterframe.fits.tables import InputRow
 from masterframe.quality.archive import Master
 from masterframe.quality.detector import frame_variances
-from masterframe.quality.masters import (
-    are_off,
-    deviations,
-    line_medians,
-    quantum_of,
-)
+from masterframe.quality.lines import are_off, deviations, line_medians
+from masterframe.quality.masters import quantum_of
 from masterframe.quantiles import MAD_TO_SIGMA
 from masterframe.report import pictures
 from masterframe.report.charts import Axis, Chart, Series, draw, values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from masterframe.quality.archive import Master, read_sample
-from masterframe.quality.masters import Comparison
+from masterframe.quality.comparison import Comparison
 from masterframe.report import curves, images
 from masterframe.report.charts import Chart
 from masterframe.report.pictures import Picture

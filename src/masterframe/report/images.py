@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 from masterframe import fits
 from masterframe.errors import FrameError
 from masterframe.quality.archive import Master
-from masterframe.quality.masters import (
-    Comparison,
-)
+from masterframe.quality.comparison import Comparison
 from masterframe.quantiles import MAD_TO_SIGMA
 from masterframe.report import pictures
 from masterframe.report.charts import number, percent
