@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import masterframe as mf
+from masterframe import cluster
 from masterframe.errors import FrameError, UsageError
 from stacks import count_bytes, raw_frames, write_frames
 
@@ -254,3 +255,15 @@ def test_sliders_go_over_the_frames(paths):
     shown = mf.open_stack(paths).hvplot.image(x="x", y="y")
     assert [dim.name for dim in shown.kdims] == ["frame"]
     np.testing.assert_array_equal(shown[3].dimension_values(2, flat=False), VALUES[3])
+
+
+def test_chunks_fit_in_the_memory_that_is_given(paths):
+    workers = cluster.available_cores()
+    for rows in (1, 2, 3):
+        most = rows * N * ROW_BYTES * 3 * workers
+        for memory in (most, f"{most}B"):
+            assert mf.open_stack(paths, memory=memory).data.chunksize[1] == rows
+    assert mf.open_stack(paths, memory=1).data.chunksize[1] == 1
+    assert mf.open_stack(paths, rows=5, memory=1).data.chunksize[1] == 5
+    with pytest.raises(UsageError, match="memory: 'much' is no size"):
+        mf.open_stack(paths, memory="much")

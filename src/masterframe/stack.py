@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from masterframe import fits, tiling
+from masterframe import cluster, fits, tiling
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions
 from masterframe.fits import scratch as scratches
@@ -30,6 +30,9 @@ from masterframe.framestack import (
 from masterframe.model import Calibration, Frame, Header, Section
 from masterframe.paths import expand_paths
 from masterframe.readout import kept_columns
+
+IN_WORK = 3
+"""Times that values are in memory while a chunk is combined: as stored, as floats, and beside."""
 
 
 def _is_all(part: Any) -> bool:
@@ -96,6 +99,7 @@ def open_stack(
     hdu: int | str | None = None,
     *,
     rows: int | None = None,
+    memory: int | str | None = None,
     scratch: str | os.PathLike[str] | None = None,
 ) -> xr.DataArray:
     """Open FITS images of one shape as a lazy array; only headers are read now.
@@ -111,7 +115,10 @@ def open_stack(
         Index or EXTNAME of the image (``SCI,2`` with its EXTVER); by default the only image of the
         sky in each file.
     rows : int, optional
-        Rows of a chunk; by default as many as combine fastest.
+        Rows of a chunk; by default as many as combine fastest and `memory` allows.
+    memory : int or str, optional
+        What the chunks that Dask works on at the same time may take together (bytes, or "1GB"); by
+        default half of what is free now. One row of all frames is the least.
     scratch : path, optional
         Folder in which unpacked files are kept until this process ends; by default the one of the
         system for temporary files.
@@ -132,7 +139,7 @@ def open_stack(
     FrameError
         If a file is no usable FITS image, or its shape differs from the first one's.
     UsageError
-        If no file matches, or the HDU is not there or not clear.
+        If no file matches, the HDU is not there or not clear, or the memory is no size.
 
     Examples
     --------
@@ -146,7 +153,7 @@ def open_stack(
     images = choose_images(fits.scan_each(expand_paths(paths)), hdu, base)
     frames = images.frames
     return xr.DataArray(
-        lazy_array(frames, rows or default_rows(frames)),
+        lazy_array(frames, rows or _rows_within(frames, memory)),
         dims=("frame", "y", "x"),
         coords={
             **images.coordinates,
@@ -392,6 +399,20 @@ def default_rows(frames: Sequence[Frame]) -> int:
         tile_rows=tile_rows(frames),
     )
     return tiling.plan_bands(work, memory=1 << 62, reserved=0, workers=2).rows
+
+
+def _rows_within(frames: Sequence[Frame], memory: int | str | None) -> int:
+    """Return how many rows a chunk has, so that one for each processor fits in the memory."""
+    free = cluster.available_memory() // 2 if memory is None else _bytes(memory)
+    row = len(frames) * frames[0].shape[1] * np.dtype(frames[0].dtype).itemsize * IN_WORK
+    return max(1, min(default_rows(frames), free // (row * cluster.available_cores())))
+
+
+def _bytes(memory: int | str) -> int:
+    try:
+        return tiling.parse_bytes(memory) if isinstance(memory, str) else memory
+    except ValueError as error:
+        raise UsageError(f"memory: {error}") from None
 
 
 def choose_image(scan: fits.FileScan, hdu: int | str | None) -> fits.HduScan:

@@ -27,8 +27,6 @@ PIXELS = 1 << 16
 """... or as many as have so many pixels."""
 NOISE_PIXELS = 1 << 14
 """Pixels, about, that tell the noise of a frame to a hundredth."""
-LEVEL_PIXELS = 1 << 14
-"""Pixels, about, that tell its level to a hundredth of that noise."""
 ROW_PIXELS = 1024
 """Pixels of a row, about, whose median is its level."""
 MEDIAN_ERROR = math.sqrt(math.pi / 2)
@@ -140,9 +138,10 @@ def sketch_frame(
 
 
 def _level(values: NDArray[Any]) -> float:
-    """Return the median of the good values of LEVEL_PIXELS; NaN of a mostly bad frame."""
-    sample = values[:, :: max(1, values.size // LEVEL_PIXELS)]
-    good = sample[np.isfinite(sample)]
+    """Return the median of the good values of about PIXELS of them; NaN of a mostly bad frame."""
+    sample = values[:, :: max(1, values.size // PIXELS)]
+    finite = np.isfinite(sample)
+    good = sample if finite.all() else sample[finite]
     return median_of(good) if 2 * good.size >= sample.size else math.nan
 
 
