@@ -359,7 +359,7 @@ def scaled_uncertainty(sigma: Raw, place: Place, calibration: Calibration) -> ND
 
 
 def shared_variance(
-    data: NDArray[Any], place: Place, calibration: Calibration
+    data: NDArray[Any], place: Place, calibration: Calibration, *, step: int = 1
 ) -> NDArray[np.float64]:
     """Return the variance that the masters bring into calibrated values, for all frames alike.
 
@@ -375,9 +375,11 @@ def shared_variance(
         Their first row and their columns in the trimmed image.
     calibration : Calibration
         What was applied.
+    step : int
+        Rows of the image from one row of the values to the next.
     """
     row0, columns = place
-    rows = range(row0, row0 + data.shape[0])
+    rows = range(row0, row0 + step * (data.shape[0] - 1) + 1, step)
     scale = np.asarray(calibration.scale or (1.0,))
     ratio = np.asarray(calibration.dark_ratio or (1.0,))
     variance = np.zeros(data.shape)

@@ -19,6 +19,8 @@ from masterframe.masterfile.totals import Totals
 from masterframe.quality import acceptance, masters
 from masterframe.quality.verdicts import Check
 
+SAMPLED_PIXELS = 1 << 17
+"""Sampled pixels that are in memory at a time, in some ten arrays of float64."""
 QUALITY = {
     "median": "median of the good pixels on every 16th row",
     "scatter": "1.4826 MAD of the same: structure and noise",
@@ -87,15 +89,20 @@ def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) ->
     """Return the noise of a typical pixel that the frames do not share."""
     uncert, count, shared = [], [], []
     rows = tiling.sample_rows(planes.shape[0])
-    for row in rows[:: max(1, len(rows) * planes.shape[1] // masters.NOISE_PIXELS)]:
-        good = planes.read("mask", (row, row + 1)) == 0
-        uncert.append(planes.read("uncert", (row, row + 1))[good])
-        count.append(planes.read("count", (row, row + 1))[good])
+    rows = rows[:: max(1, len(rows) * planes.shape[1] // masters.NOISE_PIXELS)]
+    lot = max(1, SAMPLED_PIXELS // planes.shape[1])
+    for own in (rows[first : first + lot] for first in range(0, len(rows), lot)):
+        data, error, kept, mask = (
+            np.concatenate([planes.read(plane, (row, row + 1)) for row in own])
+            for plane in ("data", "uncert", "count", "mask")
+        )
+        good = mask == 0
+        uncert.append(error[good])
+        count.append(kept[good])
         if calibrate.applied(image.calibration):
-            data = planes.read("data", (row, row + 1))
-            place = row, slice(None)
-            variance = calibrate.shared_variance(data, place, image.calibration)[good]
-            shared.append(variance / norm**2)
+            place = own.start, calibrate.ALL
+            variance = calibrate.shared_variance(data, place, image.calibration, step=rows.step)
+            shared.append(variance[good] / norm**2)
     together = np.concatenate(shared) if shared else np.zeros(1)
     return masters.unshared_noise(np.concatenate(uncert), together, np.concatenate(count))
 
