@@ -35,8 +35,10 @@ DIM = 0.7
 """Columns of a flat with less than this fraction of the usual light are not compared."""
 PRIOR = 3
 """Degrees of freedom that the scatter within frames lends to the scatter of their levels."""
-DRIFT = 2 / 3
+DRIFT = 0.5
 """Noise of a pixel by which rows may drift where no overscan tells their level."""
+WANDER = 4 / 3
+"""What the usual scatter of rows that drift is multiplied by: how far they go differs by chance."""
 SLOPE_SIGMAS = 8.0
 """A slope within this many of its standard errors is chance."""
 DRIFT_SIGMAS = 3.0
@@ -200,7 +202,8 @@ class _Compared:
         self.usual_area = _usual(self.area, self.white / math.sqrt(sketches[0].cell_pixels))
         self.usual_band = _usual(self.band, self.white * sketches[0].row_error)
         self.drifting = not (self.light or group.overscan)
-        self.calm = DRIFT * self.usual_noise if self.drifting else 0.0
+        if self.drifting:
+            self.usual_band = WANDER * max(self.usual_band, DRIFT * self.usual_noise)
         self.bin = sketches[0].width / columns.shape[1]
 
     @staticmethod
@@ -214,7 +217,7 @@ class _Compared:
         """Return the tests of one frame."""
         limits = self.limits
         area = self.area[index] / self.usual_area
-        band = self.band[index] / max(self.usual_band, self.calm)
+        band = self.band[index] / self.usual_band
         column = int(self.column_at[index] * self.bin) + 1
         return [
             self._level(index),
