@@ -19,8 +19,6 @@ from masterframe.masterfile.totals import Totals
 from masterframe.quality import acceptance, masters
 from masterframe.quality.verdicts import Check
 
-SAMPLED_PIXELS = 1 << 17
-"""Sampled pixels that are in memory at a time, in some ten arrays of float64."""
 QUALITY = {
     "median": "median of the good pixels on every 16th row",
     "scatter": "1.4826 MAD of the same: structure and noise",
@@ -87,24 +85,18 @@ def quality(
 
 def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) -> float:
     """Return the noise of a typical pixel that the frames do not share."""
-    uncert, count, shared = [], [], []
     rows = tiling.sample_rows(planes.shape[0])
     rows = rows[:: max(1, len(rows) * planes.shape[1] // masters.NOISE_PIXELS)]
-    lot = max(1, SAMPLED_PIXELS // planes.shape[1])
-    for own in (rows[first : first + lot] for first in range(0, len(rows), lot)):
-        data, error, kept, mask = (
-            np.concatenate([planes.read(plane, (row, row + 1)) for row in own])
-            for plane in ("data", "uncert", "count", "mask")
-        )
-        good = mask == 0
-        uncert.append(error[good])
-        count.append(kept[good])
-        if calibrate.applied(image.calibration):
-            place = own.start, calibrate.ALL
-            variance = calibrate.shared_variance(data, place, image.calibration, step=rows.step)
-            shared.append(variance[good] / norm**2)
-    together = np.concatenate(shared) if shared else np.zeros(1)
-    return masters.unshared_noise(np.concatenate(uncert), together, np.concatenate(count))
+    data, uncert, count, mask = (
+        np.concatenate([planes.read(plane, (row, row + 1)) for row in rows])
+        for plane in ("data", "uncert", "count", "mask")
+    )
+    good, shared = mask == 0, np.zeros(1)
+    if calibrate.applied(image.calibration):
+        place = rows.start, calibrate.ALL
+        variance = calibrate.shared_variance(data, place, image.calibration, step=rows.step)
+        shared = variance[good] / norm**2
+    return masters.unshared_noise(uncert[good], shared, count[good])
 
 
 def facts_of_image(image: ImageJob, job: MasterJob, totals: Totals) -> acceptance.Facts:
