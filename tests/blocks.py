@@ -40,8 +40,8 @@ def values(rng: Any, n: int, rows: int, nx: int, dtype: str) -> Any:
 def some_terms(rng: Any, n: int, rows: int, nx: int) -> LoadTerms:
     """Each term with some chance, often none at all."""
     shapes = {
-        "overscan": (n, rows), "bias": (rows, nx), "dark": (rows, nx), "dark_ratio": (n,),
-        "flat": (rows, nx), "scale": (n,), "zero": (n,),
+        "overscan": (n, rows), "overscan_columns": (n, nx), "bias": (rows, nx),
+        "dark": (rows, nx), "dark_ratio": (n,), "flat": (rows, nx), "scale": (n,), "zero": (n,),
     }  # fmt: skip
     terms: dict[str, Any] = {}
     if rng.random() < 0.6:
@@ -166,6 +166,8 @@ def cut(terms: LoadTerms, rows: slice, columns: slice = slice(None)) -> LoadTerm
             parts[name] = getattr(terms, name)[rows, columns]
     if np.size(terms.overscan):
         parts["overscan"] = terms.overscan[:, rows]
+    if np.size(terms.overscan_columns):
+        parts["overscan_columns"] = terms.overscan_columns[:, columns]
     if np.size(terms.frame_mask):
         parts["frame_mask"] = terms.frame_mask[:, rows, columns]
     return terms._replace(**parts)

@@ -114,7 +114,7 @@ def test_order_of_frames_changes_no_bit(seed: int, n: int, kind: str, recipe: Re
     terms, rank, p = some_terms(rng, *raw.shape), rng.permutation(n), rng.permutation(n)
     moved = {
         name: getattr(terms, name)[p]
-        for name in ("overscan", "dark_ratio", "scale", "zero", "frame_mask")
+        for name in ("overscan", "overscan_columns", "dark_ratio", "scale", "zero", "frame_mask")
         if np.size(getattr(terms, name))
     }
     first = combine_block(raw, terms, recipe, Floor(), rank)

@@ -127,7 +127,7 @@ def test_order_of_frames_changes_no_bit(seed: int, n: int, kind: str, recipe: Re
     frames = some_frames(rng, *raw.shape)
     moved = {
         name: getattr(terms, name)[p]
-        for name in ("overscan", "dark_ratio", "scale", "zero", "frame_mask")
+        for name in ("overscan", "overscan_columns", "dark_ratio", "scale", "zero", "frame_mask")
         if np.size(getattr(terms, name))
     }
     others = FrameTerms(*(term[p] if np.size(term) else term for term in frames))

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from masterframe.kernels import Floor, LoadTerms, combine_block
 from masterframe.model import Recipe
 
-TERMS = ("overscan", "bias", "dark", "flat", "dark_ratio", "scale", "zero")
+TERMS = ("overscan", "overscan_columns", "bias", "dark", "flat", "dark_ratio", "scale", "zero")
 
 
 def terms_of(rng, shape, names):
     n, rows, nx = shape
     every = {
         "overscan": rng.normal(300, 3, (n, rows)),
+        "overscan_columns": rng.normal(30, 3, (n, nx)),
         "bias": rng.normal(5, 2, (rows, nx)),
         "dark": rng.normal(2, 1, (rows, nx)),
         "flat": rng.uniform(0.5, 1.5, (rows, nx)),

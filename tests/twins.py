@@ -37,9 +37,11 @@ class Twin:
 def calibrate(raw: Any, terms: LoadTerms, dtype: Any) -> Any:
     """Apply the terms by plain numpy expressions in the work type."""
     v = raw.astype(dtype)
-    t = {k: np.asarray(getattr(terms, k)).astype(dtype) for k in terms._fields[:7]}
+    t = {k: np.asarray(getattr(terms, k)).astype(dtype) for k in terms._fields[:8]}
     if t["overscan"].size:
         v = v - t["overscan"][:, :, None]
+    if t["overscan_columns"].size:
+        v = v - t["overscan_columns"][:, None]
     if t["bias"].size:
         v = v - t["bias"]
     if t["dark"].size:
@@ -58,8 +60,8 @@ def calibrate(raw: Any, terms: LoadTerms, dtype: Any) -> Any:
 def left_out(raw: Any, values: Any, terms: LoadTerms) -> Any:
     """Code every value that the load step takes away; the others are kept so far."""
     codes = np.full(raw.shape, KEPT)
-    codes[raw < terms.raw_low] = LOW
     codes[raw > terms.raw_high] = HIGH
+    codes[raw < terms.raw_low] = LOW
     gone = ~np.isfinite(values) | (raw >= terms.saturation)
     if np.size(terms.bad):
         gone |= np.asarray(terms.bad)[None]
