@@ -59,7 +59,7 @@ def make_plan(folder, *overrides):
 
 def reduce_plan(plan, config, out, *, force=False, reporter=None):
     """Make the products of a plan; return the outcomes by the last part of their name."""
-    with store.open_resources(workers=2, memory=1 << 30, reporter=reporter) as resources:
+    with store.open_resources(workers=2, memory=4 << 30, reporter=reporter) as resources:
         report = run.run_plan(plan, config, out, resources, force=force)
     return {outcome.name.rpartition("/")[2]: outcome for outcome in report.outcomes}
 

@@ -203,7 +203,7 @@ def test_a_task_that_ends_every_worker_is_said():
     task = dask.delayed(killer)(3, dask_key_name="mf-kill")
     with (
         dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-        store.open_resources("processes", workers=1, memory=1 << 30) as resources,
+        store.open_resources("processes", workers=1, memory=4 << 30) as resources,
         pytest.raises(TaskLostError, match="2 workers that took this task have died"),
     ):
         resources.runner.submit(task).result()
@@ -211,7 +211,7 @@ def test_a_task_that_ends_every_worker_is_said():
 
 @pytest.mark.parametrize("name", ["masterframe", "numba", "python"])
 def test_workers_of_another_program_are_refused(name):
-    with store.open_resources("processes", workers=1, memory=1 << 30) as resources:
+    with store.open_resources("processes", workers=1, memory=4 << 30) as resources:
         client = resources.runner._client
         versions.check_versions(client)
         found = client.get_versions(packages=list(versions.SAME))
@@ -344,7 +344,7 @@ def late():
 
 def test_results_that_take_longer_than_a_look_come_and_errors_are_the_task_s_own(monkeypatch):
     monkeypatch.setattr(cluster.attendance, "LOOK_SECONDS", 0.005)
-    with store.open_resources("processes", workers=1, memory=1 << 30) as resources:
+    with store.open_resources("processes", workers=1, memory=4 << 30) as resources:
         submit = resources.runner.submit
         for number in range(5):
             task = submit(cluster.Call(f"mf-large-{number}", large_later))
@@ -358,7 +358,7 @@ def test_the_driver_remembers_no_tasks():
     """Each names a quarter of a megabyte, as one that names thousands of frames does."""
     size = 1 << 18
     calls = (cluster.Call(f"mf-n-{n}", partial(len, os.urandom(size))) for n in range(350))
-    with store.open_resources("processes", workers=2, memory=1 << 30) as resources:
+    with store.open_resources("processes", workers=2, memory=4 << 30) as resources:
         results = run_in_order(calls, resources.runner)
         assert [next(results) for _ in range(50)] == [size] * 50
         before = cluster.resident_bytes()

@@ -153,7 +153,7 @@ def packed_night(folder: Path) -> Path:
 def test_a_packed_night_gives_the_bits_of_a_plain_one(tmp_path):
     plain, packed = tmp_path / "plain", packed_night(tmp_path / "packed")
     config, plan = nights.make_plan(packed)
-    costs = forecast.foresee(plan, config, tmp_path / "out", workers=1, memory=1 << 30)
+    costs = forecast.foresee(plan, config, tmp_path / "out", workers=1, memory=4 << 30)
     sizes = sorted(item.scratch_bytes for item in costs.values())
     assert sizes == [5760, 5760, 3 * 5760, 4 * 5760]  # a header and the pixels, each a block
     assert "of scratch for compressed files" in listing.plan_text(plan, costs)

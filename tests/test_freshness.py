@@ -87,7 +87,7 @@ def test_the_plan_foretells_what_one_pixel_of_one_dark_remakes(tmp_path):
 
     def foretold():
         config, plan = make_plan(night)
-        ahead = foresee(plan, config, out, workers=2, memory=1 << 30)
+        ahead = foresee(plan, config, out, workers=2, memory=4 << 30)
         return {name.rpartition("/")[2] for name, own in ahead.items() if not own.current}
 
     def made():
@@ -160,7 +160,7 @@ def test_a_plan_tells_what_is_in_the_way(night, out):
     path = out / f"night/{BIAS}.fits"
     path.write_text("my notes")
     config, plan = make_plan(night)
-    ahead = foresee(plan, config, out, workers=2, memory=1 << 30)
+    ahead = foresee(plan, config, out, workers=2, memory=4 << 30)
     (found,) = (item for name, item in ahead.items() if name.endswith(BIAS))
     assert f"{path} is kept (not FITS" in found.reason
 

@@ -71,6 +71,7 @@ MAY_WAIT |= {"psutil", "rich", "xarray"}
 LAZY = {FACADE, "kernels"}  # these modules may import any that they may, inside a function
 LAZY |= {f"cli.{name}" for name in ("combine", "masters", "nights", "terminal", "trial")} | {"cli"}
 LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to start it
+LAZY |= {"cluster.jobqueue"}  # which a doctor without numpy imports
 LAZY |= {"xarray_api.engine"}  # xarray starts it whenever a user opens any file
 
 LIGHT = ("errors", "model", "tiling", "kernels.registry", "kernels.small", "config", "cli")

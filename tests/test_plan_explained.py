@@ -214,6 +214,6 @@ def test_the_plan_is_said_to_people_and_machines(complete, tmp_path):
     assert flat == Candidate("flat", "night/master_flat_R_bin1x1", "filter 'R', wanted 'V'")
     document = other.as_dict()["products"][-1]["passed_over"]
     assert document == [{"role": "flat", "product": flat.product, "reason": flat.reason}]
-    ahead = foresee(plan, config, tmp_path, workers=2, memory=1 << 30)
+    ahead = foresee(plan, config, tmp_path, workers=2, memory=4 << 30)
     text = listing.plan_text(plan, ahead)
     assert "missing" not in text

@@ -73,7 +73,7 @@ def bias(tmp_path_factory):
 RECIPE = Recipe(Rejection(low=3.0, high=3.0), planes=("rejlow", "exposure"))
 
 
-def write(path, frames, recipe=RECIPE, calibration=None, *, stop=0, workers=2, memory=1 << 30):
+def write(path, frames, recipe=RECIPE, calibration=None, *, stop=0, workers=2, memory=4 << 30):
     """Write a master; return the bytes of pixels that were read, and what was said."""
     reporter = Stop(stop)
     with (

@@ -90,7 +90,7 @@ def made(night, out, *overrides):
 
 def foretold(night, out):
     config, planned = plan(night, out, keep=False)
-    ahead = foresee(planned, config, out, workers=2, memory=1 << 30)
+    ahead = foresee(planned, config, out, workers=2, memory=4 << 30)
     return {name.rpartition("/")[2] for name, own in ahead.items() if not own.current}
 
 

@@ -103,7 +103,7 @@ def test_workers_of_a_cluster_tell_their_memory_and_what_they_read(tmp_path):
             assert time.monotonic() < end
             time.sleep(0.1)
 
-    with nights.store.open_resources("processes", workers=2, memory=1 << 30) as resources:
+    with nights.store.open_resources("processes", workers=2, memory=4 << 30) as resources:
         runner = resources.runner
         runner.footprint(time.time)
         wait(lambda: len(read()) == 2 and None not in read().values())

@@ -20,7 +20,6 @@ from typing import Any
 from masterframe.cluster import attendance, security
 from masterframe.cluster.queue import ENDED, JobWatch
 from masterframe.errors import UsageError
-from masterframe.fits import scratch
 from masterframe.model import ClusterSpec
 from masterframe.names import unknown
 
@@ -57,6 +56,8 @@ def open_jobs(
     """
     import dask
     from distributed import Client
+
+    from masterframe.fits import scratch  # which needs numpy
 
     kind = _cluster_class(spec)
     security.check_exposure(spec, insecure)
