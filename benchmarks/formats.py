@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 
-from masterframe import stack
+from masterframe import scratchfolder, stack
 from masterframe.fits import read_stack, scan_file, scratch
 from masterframe.model import Frame
 
@@ -86,7 +86,7 @@ def by_bands(frames: list[Frame]) -> None:
 
 def to_scratch(frames: list[Frame], base: Path) -> None:
     """Unpack files to a scratch folder, one thread a core."""
-    with scratch.open_folder(base) as folder, ThreadPoolExecutor(WORKERS) as pool:
+    with scratchfolder.open_folder(base) as folder, ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(lambda frame: scratch.make_copy(scratch.in_folder(frame, folder)), frames))
 
 

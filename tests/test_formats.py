@@ -18,7 +18,7 @@ import pytest
 from astropy.io import fits
 
 import nights
-from masterframe import direct, forecast, listing, open_stack, store
+from masterframe import direct, forecast, listing, open_stack, scratchfolder, store
 from masterframe.errors import FrameError, StorageError
 from masterframe.fits import counter, read_rows, scan_file, scratch, tables
 from masterframe.request import read_options
@@ -169,7 +169,7 @@ def test_a_packed_night_gives_the_bits_of_a_plain_one(tmp_path):
             for left, right in zip(a, b, strict=True):
                 if left.is_image:
                     assert left.data.tobytes() == right.data.tobytes()
-    assert not list((tmp_path / "out_packed").rglob(f"{scratch.PREFIX}*"))
+    assert not list((tmp_path / "out_packed").rglob(f"{scratchfolder.PREFIX}*"))
     again = nights.reduce_night(packed, tmp_path / "out_packed")
     assert {item.state for item in again.values()} == {"up to date"}
 
@@ -183,7 +183,7 @@ def packed_frame(folder: Path, shape=(300, 200)):
 
 def test_threads_share_one_copy(tmp_path):
     frame, image = packed_frame(tmp_path)
-    with scratch.open_folder(tmp_path / "scratch") as folder:
+    with scratchfolder.open_folder(tmp_path / "scratch") as folder:
         frame = scratch.in_folder(frame, folder)
         with ThreadPoolExecutor(8) as pool:
             made = set(pool.map(lambda _: os.stat(scratch.make_copy(frame)).st_ino, range(40)))  # noqa: PTH116
@@ -209,7 +209,7 @@ def test_a_packed_file_that_is_not_what_was_scanned_leaves_no_copy(tmp_path, cha
         data = data[:-4000]
     path.write_bytes(data)
     os.utime(path, ns=(frame.mtime_ns, frame.mtime_ns))
-    with scratch.open_folder(tmp_path / "scratch") as folder:
+    with scratchfolder.open_folder(tmp_path / "scratch") as folder:
         placed = scratch.in_folder(replace(frame, size=path.stat().st_size), folder)
         with pytest.raises(FrameError, match=r"a\.fits\.gz: (its gzip data|changed|truncated)"):
             read_rows(placed, 0, 10)
@@ -221,7 +221,7 @@ def test_no_room_for_the_copies_is_said_with_the_numbers(tmp_path, monkeypatch):
     """The bytes that are free are those of the real disk; the frame claims to need more."""
     frame, _ = packed_frame(tmp_path)
     free = shutil.disk_usage(tmp_path).free
-    with scratch.open_folder(tmp_path / "scratch") as folder:
+    with scratchfolder.open_folder(tmp_path / "scratch") as folder:
         huge = replace(frame, packing=replace(frame.packing, size=2 * free))
         placed = scratch.in_folder(huge, folder)
         for refuse in (lambda: scratch.check_room([placed]), lambda: scratch.make_copy(placed)):
@@ -237,12 +237,13 @@ def test_a_full_disk_leaves_no_copy(tmp_path):
     code = """
         import resource, signal, sys
         from pathlib import Path
+        from masterframe import scratchfolder
         from masterframe.fits import scan_file, scratch
         from masterframe.errors import StorageError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
         frame = scan_file(sys.argv[1]).hdus[0].frame
-        with scratch.open_folder(Path(sys.argv[2])) as folder:
+        with scratchfolder.open_folder(Path(sys.argv[2])) as folder:
             try:
                 scratch.make_copy(scratch.in_folder(frame, folder))
             except StorageError as error:
@@ -268,9 +269,10 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
     code = """
         import os, signal, sys
         from pathlib import Path
+        from masterframe import scratchfolder
         from masterframe.fits import scan_file, scratch
         frame = scan_file(sys.argv[1]).hdus[0].frame
-        with scratch.open_folder(Path(sys.argv[2])) as folder:
+        with scratchfolder.open_folder(Path(sys.argv[2])) as folder:
             scratch.make_copy(scratch.in_folder(frame, folder))
             print(folder, flush=True)
             {}
@@ -289,11 +291,11 @@ def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path):
         assert [
             p.stat().st_size for p in folder.iterdir() if not p.suffix and p.name != "lock"
         ] == [size]
-        with scratch.open_folder(base):
+        with scratchfolder.open_folder(base):
             assert folder.exists()  # its process lives
         alive.kill()
     assert folder.exists()
-    with scratch.open_folder(base) as own:
+    with scratchfolder.open_folder(base) as own:
         assert list(base.iterdir()) == [own]
 
 
@@ -319,7 +321,7 @@ def test_ctrl_c_leaves_no_copy(tmp_path):
         preexec_fn=nights.listen_to_interrupts,
     ) as process:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob(f"{scratch.PREFIX}*/*.part")):
+        while not list(tmp_path.glob(f"{scratchfolder.PREFIX}*/*.part")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -415,7 +417,7 @@ def test_real_compressed_frames_are_combined_or_refused_with_the_true_reason(tmp
     assert not (tmp_path / "no.fits").exists()
     for path in sorted(shared("data/lsst_mef").iterdir()):
         frames = [hdu.frame for hdu in scan_file(path).hdus if hdu.frame]
-        with scratch.open_folder(tmp_path / "scratch") as folder:
+        with scratchfolder.open_folder(tmp_path / "scratch") as folder:
             placed = [scratch.in_folder(frame, folder) for frame in frames]
             with fits.open(path) as hdus:
                 for frame in placed[:3] + placed[-2:]:

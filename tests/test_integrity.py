@@ -11,10 +11,10 @@ import pytest
 from astropy.io import fits
 
 import nights
-from masterframe import inventory
+from masterframe import inventory, scratchfolder
 from masterframe.config import load_config
 from masterframe.errors import FrameError
-from masterframe.fits import read_rows, scan_file, scratch
+from masterframe.fits import read_rows, scan_file
 from nights import finish, make_plan, reduce_night, reduce_plan, start
 from support import program
 
@@ -184,7 +184,7 @@ def test_reading_that_fails_as_on_a_network(night, tmp_path, shim, suffix, fault
             with fits.open(path) as hdus:
                 hdu = fits.CompImageHDU(hdus[0].data, hdus[0].header)
                 hdu.writeto(f"{path}.fz", checksum=True)
-    where = scratch.PREFIX if suffix == ".gz" else "bias_1.fits"
+    where = scratchfolder.PREFIX if suffix == ".gz" else "bias_1.fits"
     environment = {"LD_PRELOAD": shim, "FAULT": fault, "FAULT_PATH": where}
     files = [Path(f"{path}{suffix}") for path in plain]
     code, err, left = combine(tmp_path, files, "--reject", "none", environment=environment)

@@ -20,11 +20,11 @@ PACKAGE = "masterframe"
 SOURCE = ROOT / "src" / PACKAGE
 
 LAYERS = (
-    {"errors", "names"},
+    {"errors", "names", "portable"},
     {"model", "quantiles"},
-    {"tiling", "matching", "paths", "progress", "kernels", "overscan", "readout"},
-    {"ahead", "fits", "console", "scaling", "dialects"},
-    {"assembly", "framestack", "frameindex", "cluster", "offsets"},
+    {"tiling", "matching", "paths", "progress", "kernels", "overscan", "readout", "scratchfolder"},
+    {"ahead", "fits", "cluster", "console", "scaling", "dialects"},
+    {"assembly", "framestack", "frameindex", "offsets"},
     {"journal", "inventory", "stack", "calibrate", "simulate", "plan", "jobs"},
     {"cell", "finish", "calibrated", "freshness", "levels", "provenance", "runlog", "events"},
     {"combine", "quality", "pixelplot"},
@@ -71,7 +71,6 @@ MAY_WAIT |= {"psutil", "rich", "xarray"}
 LAZY = {FACADE, "kernels"}  # these modules may import any that they may, inside a function
 LAZY |= {f"cli.{name}" for name in ("combine", "masters", "nights", "terminal", "trial")} | {"cli"}
 LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to start it
-LAZY |= {"cluster.jobqueue"}  # which a doctor without numpy imports
 LAZY |= {"xarray_api.engine"}  # xarray starts it whenever a user opens any file
 
 LIGHT = ("errors", "model", "tiling", "kernels.registry", "kernels.small", "config", "cli")

@@ -14,8 +14,7 @@ from astropy.io import fits
 import nights
 import slowed
 import slurm
-from masterframe import events
-from masterframe.fits import scratch
+from masterframe import events, scratchfolder
 from masterframe.simulate import Camera, NightSpec, simulate_night
 from slowed import ALL_BYTES, CCDS, MOSAIC, SLOW, bands_came, claim_of, claimed_bytes, wait_until
 from stacks import pixels_and_tables
@@ -162,7 +161,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(night, tmp_path, environm
     working = start(night, tmp_path / "out", environment, "--scheduler", cluster)
     wait_until(lambda: keys() - {left} or working.poll() is not None)
     assert left not in keys()
-    with scratch.open_folder(folder / socket.gethostname()):  # as another run does
+    with scratchfolder.open_folder(folder / socket.gethostname()):  # as another run does
         assert len(keys()) == 1
     _, errors = working.communicate(timeout=300)
     assert working.returncode == 0, errors

@@ -11,6 +11,7 @@ from astropy.io import fits
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from masterframe import scratchfolder
 from masterframe.errors import FrameError
 from masterframe.fits import read_rows, scan_file, scratch
 from masterframe.kernels import decode_rice
@@ -98,7 +99,7 @@ def test_values_are_those_of_astropy_bit_for_bit(tmp_path, case, data):
     assert bits(read_rows(frame, 0, height)) == bits(expected)
     assert bits(read_rows(frame, y0, y1)) == bits(expected[y0:y1])
     assert bits(read_rows(frame, y0, y1, step)) == bits(expected[y0:y1:step])
-    with scratch.open_folder(tmp_path) as folder:
+    with scratchfolder.open_folder(tmp_path) as folder:
         whole = scratch.in_folder(frame, folder, untiled=True)
         assert bits(read_rows(whole, y0, y1, step)) == bits(expected[y0:y1:step])
 

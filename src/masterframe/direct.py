@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from masterframe import cell, fits, jobs, scaling, store, unpacking
+from masterframe import cell, fits, jobs, scaling, scratchfolder, store, unpacking
 from masterframe.errors import FrameError, UsageError
-from masterframe.fits import extensions, masters, scratch, tables, write
+from masterframe.fits import extensions, masters, tables, write
 from masterframe.framestack import (
     FLOAT_COORDINATES,
     TEXT_COORDINATES,
@@ -73,7 +73,7 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
     sources = [shot.source for shot in shots]
     with ExitStack() as stack:
         if any(map(unpacking.is_compressed, images)):
-            folder = stack.enter_context(scratch.open_folder(request.output.parent))
+            folder = stack.enter_context(scratchfolder.open_folder(request.output.parent))
             resources = replace(resources, scratch=folder)
         job = master_job(request.output, images, sources, request.overwrite)
         job = replace(adjust_job(job, request.adjust, resources), verify=request.verify != "never")

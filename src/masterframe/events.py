@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from masterframe import cluster, journal
-from masterframe.fits import portable
+from masterframe import cluster, journal, portable
 from masterframe.progress import Reporter
 
 NAME = "events.jsonl"

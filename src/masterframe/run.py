@@ -25,6 +25,7 @@ from masterframe import (
     journal,
     report,
     runlog,
+    scratchfolder,
     store,
 )
 from masterframe.config import load_config
@@ -34,7 +35,7 @@ from masterframe.errors import (
     MasterframeError,
     UsageError,
 )
-from masterframe.fits import masters, scratch
+from masterframe.fits import masters
 from masterframe.model import (
     Config,
     Plan,
@@ -109,7 +110,7 @@ def run_plan(
         journal.lock(out) as owner,
         log_file(out),
         events.open_log(out, **_run_facts(plan, resources, owner)) as noted,
-        scratch.open_folder(journal.state_folder(out) / "scratch") as folder,
+        scratchfolder.open_folder(journal.state_folder(out) / "scratch") as folder,
         events.sampling(noted, resources.runner),
     ):
         journal.sweep_parts(out)

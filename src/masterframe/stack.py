@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from masterframe import cluster, fits, tiling
+from masterframe import cluster, fits, scratchfolder, tiling
 from masterframe.errors import FrameError, UsageError
 from masterframe.fits import extensions
 from masterframe.fits import scratch as scratches
@@ -381,7 +381,7 @@ def with_copies(frames: Sequence[Frame], base: Path | None = None) -> tuple[Fram
     rows = default_rows(frames)
     if not any(frame.packing or frame.tile_rows > rows for frame in frames):
         return tuple(frames)
-    folder = scratches.lasting_folder(base)
+    folder = scratchfolder.lasting_folder(base)
     return tuple(
         scratches.in_folder(frame, folder, untiled=frame.tile_rows > rows) for frame in frames
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from masterframe import cluster, events, freshness, journal, store
+from masterframe import cluster, events, freshness, journal, scratchfolder, store
 from masterframe.errors import (
     ClusterLostError,
     LockedError,
@@ -17,7 +17,6 @@ from masterframe.errors import (
     MemoryLimitError,
     StorageError,
 )
-from masterframe.fits import scratch
 from masterframe.fits.stamps import Stamp
 from masterframe.model import Config, Plan, Product
 from masterframe.products import calibrated_job, master_job
@@ -245,7 +244,7 @@ class Walk:
         given = given or self._resources
         try:
             made_of = self._made_of(product)
-            with scratch.open_folder(self._scratch) as folder:
+            with scratchfolder.open_folder(self._scratch) as folder:
                 reporter = self._reporter(product.name, given.reporter)
                 resources = replace(given, scratch=folder, reporter=reporter)
                 job = master_job(product, self._config, self._out, resources)

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from masterframe import scratchfolder
 from masterframe.cluster import attendance, security
 from masterframe.cluster.queue import ENDED, JobWatch
 from masterframe.errors import UsageError
@@ -57,11 +58,9 @@ def open_jobs(
     import dask
     from distributed import Client
 
-    from masterframe.fits import scratch  # which needs numpy
-
     kind = _cluster_class(spec)
     security.check_exposure(spec, insecure)
-    with scratch.open_folder(_private_folder()) as folder:
+    with scratchfolder.open_folder(_private_folder()) as folder:
         certificate = security.security_of(spec, folder / "tls.pem")
         options = _options(spec, kind, folder, insecure) | {"security": certificate}
         with (

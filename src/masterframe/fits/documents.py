@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from masterframe.fits import portable
+from masterframe import portable
 
 
 def read_document(path: Path) -> Any:

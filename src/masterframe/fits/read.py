@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import kernels
+from masterframe import kernels, portable
 from masterframe.errors import FrameError
-from masterframe.fits import portable
 from masterframe.fits.checksums import WORD, add_words
 from masterframe.fits.layout import RawHdu, stored_sum, walk
 from masterframe.fits.scratch import open_pixels

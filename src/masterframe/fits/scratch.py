@@ -2,19 +2,14 @@
 
 A copy lies in a scratch folder under a name made of path, size and time of its file, so that all
 threads and processes that share the folder share the copy, and a file that changes never meets an
-old one. It is made by whoever needs it first, to its end, check sum included. The folder is locked
-by the process that made it and removed with it; what a killed process left is removed by the next.
+old one. It is made by whoever needs it first, to its end, check sum included.
 """
 
 from __future__ import annotations
 
-import atexit
-import functools
 import hashlib
 import os
 import shutil
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -22,57 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
+from masterframe import portable, scratchfolder
 from masterframe.errors import FrameError, StorageError
-from masterframe.fits import portable
 from masterframe.fits.layout import walk
 from masterframe.fits.source import open_regular, open_source, open_unchanged
 from masterframe.fits.tiles import STORED, read_tiles
 from masterframe.model import Frame, Packing
 
-PREFIX = ".masterframe-scratch-"
-"""Hidden, as it may lie beside an output."""
 _TILE_BYTES = 8 << 20
 """Bytes of a tiled image that are unpacked at a time on the way to its copy."""
-
-
-@contextmanager
-def open_folder(base: Path) -> Iterator[Path]:
-    """Make a scratch folder in another one, and remove it with all that is in it.
-
-    Parameters
-    ----------
-    base : Path
-        Made where it is missing. What dead processes have left in it is removed.
-
-    Raises
-    ------
-    StorageError
-        If it cannot be made.
-    """
-    folder, remove = _make_folder(base)
-    try:
-        yield folder
-    finally:
-        remove()
-
-
-@functools.cache
-def lasting_folder(base: Path | None = None) -> Path:
-    """Return a scratch folder of this process in another one, which is removed when it ends.
-
-    Parameters
-    ----------
-    base : Path, optional
-        By default the folder of the system for temporary files (``TMPDIR``).
-
-    Raises
-    ------
-    StorageError
-        If it cannot be made.
-    """
-    folder, remove = _make_folder(base or Path(tempfile.gettempdir()))
-    atexit.register(remove)
-    return folder
 
 
 def in_folder(frame: Frame, folder: Path, *, untiled: bool = False) -> Frame:
@@ -144,7 +97,7 @@ def make_copy(frame: Frame) -> Path:
         try:
             lock = os.open(target.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _unwritable(target.parent, error) from None
+            raise scratchfolder.unwritable(target.parent, error) from None
         stack.callback(os.close, lock)
         portable.wait_for_lock(lock)
         if not target.exists():
@@ -174,7 +127,7 @@ def open_pixels(frame: Frame) -> Iterator[int]:
         if frame.packing is None:
             yield descriptor
             return
-    copied = frame if frame.packing.copy else in_folder(frame, lasting_folder())
+    copied = frame if frame.packing.copy else in_folder(frame, scratchfolder.lasting_folder())
     path = str(make_copy(copied))
     try:
         with open_regular(path) as (copy, _):
@@ -195,7 +148,7 @@ def _copied(frame: Frame) -> tuple[Packing, Path]:
 def _target(frame: Frame) -> Path:
     """Return where the copy is to be: where this machine has no such folder, in one of its own."""
     _, target = _copied(frame)
-    return target if target.parent.is_dir() else lasting_folder() / target.name
+    return target if target.parent.is_dir() else scratchfolder.lasting_folder() / target.name
 
 
 def _name(frame: Frame, packing: Packing) -> str:
@@ -213,7 +166,7 @@ def _write_copy(frame: Frame, target: Path) -> None:
     try:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     except OSError as error:
-        raise _unwritable(target.parent, error) from None
+        raise scratchfolder.unwritable(target.parent, error) from None
     try:
         write = _writer(descriptor, target.parent)
         if packing.kind == "tiles":
@@ -222,7 +175,7 @@ def _write_copy(frame: Frame, target: Path) -> None:
             _write_unpacked(frame, packing, write)
         part.replace(target)
     except OSError as error:
-        raise _unwritable(target.parent, error) from None
+        raise scratchfolder.unwritable(target.parent, error) from None
     finally:
         os.close(descriptor)
         part.unlink(missing_ok=True)
@@ -259,7 +212,7 @@ def _writer(descriptor: int, folder: Path) -> Callable[[bytes], None]:
             while view:
                 view = view[os.write(descriptor, view) :]
         except OSError as error:
-            raise _unwritable(folder, error) from None
+            raise scratchfolder.unwritable(folder, error) from None
 
     return write
 
@@ -274,51 +227,3 @@ def _check_room(folder: Path, size: int, what: str) -> None:
             f"{what} to {size:,} bytes, and {folder} has room for {free:,}: make room there, or "
             "unpack elsewhere"
         )
-
-
-def _unwritable(folder: Path, error: OSError) -> StorageError:
-    return StorageError(f"{folder}: the scratch folder cannot be written ({error.strerror})")
-
-
-def _make_folder(base: Path) -> tuple[Path, Callable[[], None]]:
-    """Make a folder that is locked, and return it with what removes it."""
-    try:
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sweep(base)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        lock = os.open(folder / "new", os.O_RDWR | os.O_CREAT, 0o600)
-        portable.try_lock(lock)
-        (folder / "new").rename(folder / "lock")  # so that nobody finds it without an owner
-    except OSError as error:
-        raise _unwritable(base, error) from None
-    owner = os.getpid()
-
-    def remove() -> None:
-        if os.getpid() == owner:  # not where a fork of it ends
-            _remove(folder)
-            os.close(lock)
-
-    return folder, remove
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, in which a task that nobody waits for may just have made a file."""
-    for _ in range(20):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
-        time.sleep(0.05)
-
-
-def _sweep(base: Path) -> None:
-    """Remove the folders of processes that are gone: their locks are free."""
-    for folder in base.glob(f"{PREFIX}*"):
-        try:
-            lock = os.open(folder / "lock", os.O_RDWR | portable.NO_FOLLOW)
-        except OSError:  # another user's, or just being made
-            continue
-        try:
-            if portable.try_lock(lock) is True:
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Protocol, TypeVar
 
+from masterframe import portable
 from masterframe.errors import FrameError
-from masterframe.fits import inflate, portable
+from masterframe.fits import inflate
 from masterframe.model import Frame, Packing
 
 _PACKINGS = ("gzip", "bzip2", "xz")

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import kernels
+from masterframe import kernels, portable
 from masterframe.errors import FrameError
-from masterframe.fits import inflate, portable
+from masterframe.fits import inflate
 from masterframe.fits.layout import RawHdu, UnfitError, axes_of, bitpix_of
 from masterframe.model import Frame, Header, Tiles
 

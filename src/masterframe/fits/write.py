@@ -23,8 +23,9 @@ from typing import Any, Self
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from masterframe import portable
 from masterframe.errors import StorageError
-from masterframe.fits import checksums, legal, portable
+from masterframe.fits import checksums, legal
 from masterframe.fits.planes import BLOCK, Plane, PlaneSpec, place
 from masterframe.fits.stamps import Stamp, stamp_of
 from masterframe.tiling import format_bytes

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from masterframe import portable
 from masterframe.errors import LockedError, StorageError
-from masterframe.fits import portable
 
 STATE_FOLDER = ".masterframe"
 """Folder of an output folder that holds the lock, the journal and scratch files (0700)."""

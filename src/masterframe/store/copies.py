@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import uuid4
 
-from masterframe import cluster, jobs, unpacking
+from masterframe import cluster, jobs, scratchfolder, unpacking
 from masterframe.fits import scratch
 from masterframe.store.resources import Resources
 from masterframe.store.tasks import run_in_order
@@ -37,7 +37,7 @@ def unpack(
     """
     if not any(map(unpacking.is_compressed, images)):
         return tuple(images)
-    folder = resources.scratch or scratch.lasting_folder()
+    folder = resources.scratch or scratchfolder.lasting_folder()
     placed = tuple(
         unpacking.with_copies(image, folder, height)
         for image, height in zip(images, rows, strict=True)

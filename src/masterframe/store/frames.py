@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from uuid import uuid4
 
-from masterframe import calibrated, cluster, unpacking
+from masterframe import calibrated, cluster, scratchfolder, unpacking
 from masterframe.errors import MasterframeError, StorageError
 from masterframe.fits import scratch
 from masterframe.store.resources import Resources
@@ -28,7 +28,7 @@ def write_all_calibrated(
     StorageError
         If an output cannot be written: the others could not either.
     """
-    folder = resources.scratch or scratch.lasting_folder()
+    folder = resources.scratch or scratchfolder.lasting_folder()
     tasks = (
         cluster.Call(
             f"mf-calibrate-{uuid4().hex}",
