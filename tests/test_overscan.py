@@ -8,7 +8,6 @@ import pytest
 import xarray as xr
 from astropy import units as u
 from astropy.io import fits
-from astropy.modeling import models
 from astropy.nddata import CCDData
 from astropy.stats import sigma_clip
 from ccdproc import subtract_overscan
@@ -27,6 +26,7 @@ from masterframe.model import (
     Section,
 )
 from masterframe.xarray_api.accessors import StackAccessor
+from overscans import OF_CCDPROC
 
 ROWS, DATA, WIDTH = 40, 30, 9
 
@@ -40,21 +40,7 @@ def drifting(seed=0):
     return np.round(frame).astype(np.uint16)
 
 
-@pytest.mark.parametrize(
-    ("model", "theirs"),
-    [
-        (OverscanModel("median"), {"median": True}),
-        (OverscanModel("mean", iterations=0), {"median": False}),
-        (
-            OverscanModel("legendre", order=3, iterations=0),
-            {"median": True, "model": models.Legendre1D(3)},
-        ),
-        (
-            OverscanModel("chebyshev", order=2, iterations=0),
-            {"median": True, "model": models.Chebyshev1D(2)},
-        ),
-    ],
-)
+@pytest.mark.parametrize(("model", "theirs"), OF_CCDPROC)
 def test_the_level_is_that_of_ccdproc(model, theirs):
     raw = drifting()
     wanted = subtract_overscan(

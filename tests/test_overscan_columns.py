@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from astropy import units as u
 from astropy.io import fits
-from astropy.modeling import models
 from astropy.nddata import CCDData
 from ccdproc import subtract_overscan
 
@@ -18,6 +17,7 @@ from masterframe.errors import UsageError
 from masterframe.model import Amplifier, Calibration, OverscanModel, Recipe, Rejection, Section
 from masterframe.stack import open_stack
 from masterframe.xarray_api.accessors import StackAccessor
+from overscans import OF_CCDPROC
 
 ROWS, COLUMNS, ABOVE = 34, 52, 7
 CARDS = {"BIASSEC": f"[1:{COLUMNS},{ROWS + 1}:{ROWS + ABOVE}]", "TRIMSEC": f"[3:50,1:{ROWS}]"}
@@ -59,21 +59,7 @@ def subtracted(path, model):
     return raw[:ROWS, KEPT] - levels, levels
 
 
-@pytest.mark.parametrize(
-    ("model", "theirs"),
-    [
-        (OverscanModel("median"), {"median": True}),
-        (OverscanModel("mean", iterations=0), {"median": False}),
-        (
-            OverscanModel("legendre", order=3, iterations=0),
-            {"median": True, "model": models.Legendre1D(3)},
-        ),
-        (
-            OverscanModel("chebyshev", order=2, iterations=0),
-            {"median": True, "model": models.Chebyshev1D(2)},
-        ),
-    ],
-)
+@pytest.mark.parametrize(("model", "theirs"), OF_CCDPROC)
 def test_the_level_of_a_column_is_that_of_ccdproc(tmp_path, model, theirs):
     raw = fits.getdata(frame(tmp_path / "a.fits", "bias", 3)).astype(float)
     wanted = subtract_overscan(

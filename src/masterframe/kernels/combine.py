@@ -1,4 +1,4 @@
-"""The driver: tiles of raw values go in, combined pixels and the numbers of the frames come out."""
+"""The combination: raw values go in, combined pixels and the numbers of the frames come out."""
 
 from __future__ import annotations
 
@@ -11,35 +11,15 @@ from numpy.typing import DTypeLike, NDArray
 
 from masterframe.errors import UsageError
 from masterframe.kernels import rules
-from masterframe.kernels.aside import Extras, add_aside
-from masterframe.kernels.estimate import (
-    TRIMMED,
-    moments,
-    moments_about,
-    trim,
-    winsorize,
-    write_counts,
-    write_errors,
-    write_values,
-)
-from masterframe.kernels.frames import add_halves, add_tile, close_part, find_edges, take_bounds
-from masterframe.kernels.load import FIRST, HI, LAST, LO
-from masterframe.kernels.marks import (
-    STRIP,
-    grow,
-    leave_marked,
-    leave_rejected,
-    make_desk,
-    make_marks,
-    mark_rows,
-    measure_row,
-)
-from masterframe.kernels.native import Given, kernel, part
+from masterframe.kernels.aside import Extras
+from masterframe.kernels.driver import Output, combine_rows
+from masterframe.kernels.marks import STRIP, grow, make_desk, make_marks, mark_rows
+from masterframe.kernels.native import Given
 from masterframe.kernels.ratios import ESTIMATORS, ratios
 from masterframe.kernels.registry import RULES, resolve_rejection
-from masterframe.kernels.rules import Floor, Rule, called
-from masterframe.kernels.selection import FEWEST, MANY, select
-from masterframe.kernels.sorting import network, sort_rows
+from masterframe.kernels.rules import Floor, Rule
+from masterframe.kernels.selection import FEWEST, MANY
+from masterframe.kernels.sorting import network
 from masterframe.kernels.terms import (
     FrameTerms,
     LoadTerms,
@@ -49,14 +29,7 @@ from masterframe.kernels.terms import (
     source,
     work_type,
 )
-from masterframe.kernels.tiles import (
-    Settings,
-    copy_tile,
-    find_windows,
-    lanes,
-    load_tile,
-    room_for,
-)
+from masterframe.kernels.tiles import Settings, lanes, room_for
 from masterframe.model import Recipe
 from masterframe.names import unknown
 
@@ -99,115 +72,6 @@ class KernelResult:
     size 0 where the recipe does not ask for this plane."""
     exposure: Array
     """Summed exposure times of the kept values (s), likewise."""
-
-
-class Output(NamedTuple):
-    """Where compiled code puts its results."""
-
-    data: Array
-    uncert: Array
-    counts: NDArray[np.int32]
-    """Kept, low, high, saturated, shape (4, rows, nx)."""
-    frames: NDArray[np.int64]
-    """Rejected low, rejected high and missing values of each frame, shape (N, 3)."""
-    frame_sums: NDArray[np.float64]
-    half_sums: NDArray[np.float64]
-
-
-@kernel
-def _combine(  # noqa: PLR0913, PLR0917 - what compiled code is given, all of it
-    source: Any,
-    cal: Any,
-    addresses: Any,
-    settings: Any,
-    room: Any,
-    out: Any,
-    extras: Any,
-    counts: Any,
-) -> None:
-    """Combine rows, tile by tile.
-
-    `addresses` are those of the rule. `cal` is None where values are sorted as raw integers.
-    `counts` tells whether medians are counted instead; it is None where they never are.
-    `extras` is None for the common case; else what is rejected is left out of the tile, or has been
-    marked before.
-    """
-    nx, width, rule = out.data.shape[1], room.tile.shape[1], called(addresses, room.tile)
-    for y in range(settings.first, settings.last):
-        line, row = y - settings.top_margin, 0.0
-        if extras is not None and extras.desk.measures:
-            row = measure_row(source, cal, rule, settings, room, extras.desk, (y, nx))
-        for index in range(out.half_sums.shape[1]):
-            begin = index * settings.part
-            end, sums = min(begin + settings.part, nx), out.half_sums[line, index]
-            for x0 in range(begin, end, width):
-                place = (y, x0, min(width, end - x0))
-                _combine_tile(
-                    source, cal, rule, settings, room, out, extras, counts, place, row, sums
-                )
-            close_part(settings.order, room.sums, out.frame_sums[line, index], sums)
-
-
-@part
-def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all of it
-    source: Any,
-    cal: Any,
-    rule: Any,
-    settings: Any,
-    room: Any,
-    out: Any,
-    extras: Any,
-    counts: Any,
-    place: Any,
-    row: float,
-    half_sums: Any,
-) -> None:
-    """Combine a tile at a place (row, first column, columns)."""
-    s, ints, floats, (y, x0, w) = room.sorted, room.ints, room.floats, place
-    line = y - settings.top_margin
-    goal, window = (line, x0, w), (LO, HI)
-    if settings.estimator == TRIMMED:
-        window = (FIRST, LAST)
-    missing = load_tile(source, cal, settings, room, out.frames, place)
-    if extras is not None and extras.marks.codes.size:
-        leave_marked(extras.marks, settings, room, out.frames, place, extras.first)
-    selected = _select_or_sort(cal, rule, settings, room, counts, (missing, w, row))
-    if extras is not None and settings.rejects:
-        leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
-    if settings.estimator == TRIMMED:
-        trim(ints, w, settings.trim)
-    if not selected:
-        moments(s, w, ints, floats, window)
-    if extras is not None and settings.rejects:
-        moments_about(s, w, ints, floats, window, extras.desk.pivots)
-    if extras is not None and extras.marks.codes.size:
-        pivots = extras.marks.pivot[y - extras.first, x0 : x0 + w]
-        moments_about(s, w, ints, floats, window, pivots)
-    write_values(s, ints, floats, settings.estimator, window, out.data, goal)
-    if settings.tails or settings.estimator == TRIMMED:
-        winsorize(s, w, ints, floats, settings.tails, window)
-    write_errors(ints, floats, settings, window, out.uncert, goal)
-    if extras is not None:
-        add_aside(extras, settings, room, out, place, line)
-    write_counts(ints, out.counts, goal)
-    take_bounds(room, w) if selected else find_edges(room, settings, w)
-    add_tile(room, settings, w, out.frames)
-    add_halves(room, w, half_sums)
-
-
-@part
-def _select_or_sort(
-    cal: Any, rule: Any, settings: Any, room: Any, counts: Any, tile: Any
-) -> bool:  # fmt: skip
-    """Find what is kept of a tile; return whether by counting, which gives the moments too."""
-    missing, w, row = tile
-    if counts is not None and counts and missing == 0:
-        if select(room, settings, w):
-            return True
-        copy_tile(room, w)
-    sort_rows(room.sorted, w, settings.plan)
-    find_windows(cal, rule, settings, room, missing, w, row)
-    return False
 
 
 def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by name alone
@@ -315,7 +179,7 @@ class _Call(NamedTuple):
 
 def _run(call: _Call, extras: Extras | None) -> None:
     whole = call.room.value.tile.dtype == np.uint16 and extras is None
-    _combine(*call, extras, _counts(call.settings) if whole else None)
+    combine_rows(*call, extras, _counts(call.settings) if whole else None)
 
 
 def _counts(settings: Settings) -> bool:
