@@ -58,7 +58,7 @@ watched(direct.fits, "scan_each", "headers")
 watched(master, "room_of", "kernels")
 watched(master, "_tasks", "first bands asked for")
 watched(write.ImageFile, "settle", "all bands written")
-watched(master, "_finish", "measured")
+watched(master, "_finished", "measured")
 watched(write.ImageFile, "publish", "checksums, tables, on the disk")
 from masterframe.cli import app
 app(sys.argv[1:], standalone_mode=False)

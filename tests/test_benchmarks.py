@@ -203,3 +203,48 @@ def test_the_benchmark_of_quality_runs():
         parts = [found[name][clock] for name in ("frames", "masters")]
         assert min(parts) > 0
         assert found["together"][clock] == pytest.approx(sum(parts))
+
+
+def printed(name, *options):
+    """Run a benchmark on something small; return the lines that it prints."""
+    command = [sys.executable, ROOT / "benchmarks" / name, *options]
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_kernel_runs():
+    (row,) = printed("kernel.py", "5")[1:]
+    frames, mean, *found = row.replace("x", "").split()
+    assert frames == "5"
+    assert len(found) == 6
+    assert min(map(float, (mean, *found))) > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_starting_runs():
+    lines = printed("startup.py", "--frames=3", "--size=64", "--rounds=1")
+    phases = lines[lines.index("    wall     processors (s)") + 1 : -1]
+    times = [float(line.split()[0]) for line in phases]
+    assert times == sorted(times)
+    assert [line[17:].strip() for line in phases] == [
+        *("modules", "headers", "kernels", "first bands asked for", "all bands written"),
+        *("measured", "checksums, tables, on the disk", "end"),
+    ]
+    assert lines[-1].startswith("whole process ")
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_nights_runs():
+    lines = printed("nights.py", "--nights=1")[2:]
+    steps = ("scan", "plan", "first run", "plan with nothing to do", "run with nothing to do")
+    assert all(line.startswith(step) for line, step in zip(lines, steps, strict=True))
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_memory_runs():
+    (row,) = printed("memory.py", "--rounds=1", "--only=4")[1:]
+    frames, size, limit, _, _, peak, *_ = row.split()
+    assert (frames, size, limit) == ("10", "1024", "400MB")
+    assert 0 < float(peak) < 400
