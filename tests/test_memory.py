@@ -19,7 +19,7 @@ import pytest
 from astropy.io import fits
 
 import masterframe as mf
-from masterframe import ahead, cluster, store
+from masterframe import ahead, cluster, store, tiling
 from masterframe.errors import MemoryLimitError
 from masterframe.fits import masters
 from masterframe.model import Calibration, MasterImage, Recipe, Rejection
@@ -75,16 +75,12 @@ def write(path, frames, recipe, calibration, memory):
 
 
 def least(path, frames, recipe, calibration):
-    """Return the memory that a combination asks for at least."""
-    with pytest.raises(MemoryLimitError, match="need at least") as refused:
-        write(path, frames, recipe, calibration, 1)
-    told = parse_bytes(re.search(r"need at least (\S+ [MG]B)", str(refused.value))[1])
-    for memory in range(told - 10**7, told, 10**6):  # three digits of GB are tens of MB
-        with contextlib.suppress(MemoryLimitError):
-            write(path, frames, recipe, calibration, memory)
-            path.unlink()
-            return memory
-    return told
+    """Return the memory that a combination asks for at least, told to the kilobyte."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiling, "format_bytes", lambda size: f"{size / 1e6:.3f} MB")
+        with pytest.raises(MemoryLimitError) as refused:
+            write(path, frames, recipe, calibration, 1)
+    return parse_bytes(re.search(r"need at least (\S+ MB)", str(refused.value))[1])
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
