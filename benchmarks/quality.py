@@ -41,9 +41,11 @@ def watched(home, name, what):
     setattr(home, name, call)
 
 began = time.perf_counter()
+import numpy
 from masterframe import masterfile, products, run
 from masterframe.config import load_config
-from masterframe.kernels import combine, terms  # which the first task loads, whichever it is
+from masterframe.kernels import combine, swap16, terms  # which the first task loads, whichever
+swap16(numpy.zeros(1, numpy.uint16))  # ... and this code, which the writing of a master needs
 for name in ("_sketches", "_judged", "_with_sketches"):
     watched(products, name, "frames")
 for name in ("quality", "tests_of"):

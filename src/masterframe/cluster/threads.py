@@ -16,6 +16,7 @@ class ThreadRunner:
     dashboard = ""
 
     def __init__(self, workers: int) -> None:
+        machine.settle_allocator()
         self.workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="masterframe")
 
@@ -27,7 +28,6 @@ class ThreadRunner:
 
     def footprint(self, ready: Callable[[], object]) -> Footprint:
         """Measure this process."""
-        machine.settle_allocator()
         ready()
         return Footprint(machine.resident_bytes(), self.workers)
 
