@@ -47,6 +47,10 @@ docs: $(STAMP) ## build the documentation into site/; a warning is an error
 
 bench: $(STAMP) ## compare with the other programs that are installed; takes hours, AXES=base minutes
 	$(PY) benchmarks/suite.py $(AXES)
+ifndef AXES
+	$(PY) benchmarks/products.py
+	$(PY) benchmarks/workers.py
+endif
 
 notebooks: $(STAMP) ## run the notebooks; keep the outputs of those that found all they show
 	@set -e; new=$$(mktemp -d); trap 'rm -rf "$$new"' EXIT; for page in $(NOTEBOOKS); do \

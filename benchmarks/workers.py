@@ -11,21 +11,18 @@ over two 1.7 and more; processes over threads 1.2 at most (1.6 with ``--frames 6
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-
 import masterframe as mf
 from masterframe import cluster, store
 from memory import Case, make_names
+from stopwatch import Stopwatch
 
 PAIRS = (
     ("threads, 1 over 2", ("threads", 1), ("threads", 2)),
@@ -39,34 +36,6 @@ TICK = 0.01
 """Least processor time that the system tells (s)."""
 
 
-class Stopwatch(store.Silent):
-    """A reporter that notes when bands began and when the last one was written."""
-
-    began = ended = (0.0, 0.0)
-    left = 0
-
-    def begin(self, name: str, total_bytes: int, steps: int) -> None:
-        """Note the beginning."""
-        self.left = steps
-        self.began = now()
-
-    def advance(self, done_bytes: int) -> None:
-        """Count; note the end with the last band: to look at all processes takes some time."""
-        self.left -= 1
-        if not self.left:
-            self.ended = now()
-
-
-def now() -> tuple[float, float]:
-    """Return the time, and what this process and those below it have had of processors (s)."""
-    spent = 0.0
-    me = psutil.Process()
-    for each in [me, *me.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            spent += sum(each.cpu_times()[:2])
-    return time.perf_counter(), spent
-
-
 def compute_seconds(
     paths: Sequence[Path], output: Path, resources: store.Resources
 ) -> tuple[float, float]:
@@ -75,7 +44,8 @@ def compute_seconds(
     mf.write_master(
         output, mf.open_stack(paths), resources=replace(resources, reporter=watch), overwrite=True
     )
-    return watch.ended[0] - watch.began[0], watch.ended[1] - watch.began[1]
+    (spent,) = watch.spent().values()
+    return spent
 
 
 def row(

@@ -243,6 +243,14 @@ def test_the_benchmark_of_nights_runs():
 
 
 @pytest.mark.slow
+def test_the_benchmark_of_products_runs():
+    lines = printed("products.py", "--frames=5", "--size=128", "--rounds=1")[2:]
+    products = ["bias as it is", "master_bias", "master_dark", "master_flat"]
+    assert [line[: len(name)] for line, name in zip(lines, products, strict=True)] == products
+    assert all(float(line[32:].split()[0]) > 0 for line in lines)
+
+
+@pytest.mark.slow
 def test_the_benchmark_of_memory_runs():
     (row,) = printed("memory.py", "--rounds=1", "--only=4")[1:]
     frames, size, limit, _, _, peak, *_ = row.split()

@@ -75,7 +75,8 @@ def row_offsets(
     levels = np.zeros((len(block), len(rows)))
     for section, y0, y1 in _outputs(calibration, columns):
         own = (y0 <= places) & (places < y1)
-        levels[:, own] = _levels(block[:, own], places[own], calibration, section)
+        strip = block[:, :, section.x0 : section.x1]  # before rows are chosen, which copies them
+        levels[:, own] = _levels(strip[:, own], places[own], calibration, section)
     return levels
 
 
@@ -127,12 +128,12 @@ def _outputs(calibration: Calibration, columns: slice) -> list[tuple[Section, in
 
 
 def _levels(
-    block: Raw, rows: NDArray[np.int64], calibration: Calibration, section: Section
+    strip: Raw, rows: NDArray[np.int64], calibration: Calibration, section: Section
 ) -> NDArray[np.float64]:
     """Return the level of each frame and row of one overscan, shape (N, rows)."""
     model = calibration.overscan_model
     if not model.is_curve:
-        return overscan.row_levels(block[:, :, section.x0 : section.x1], model)
+        return overscan.row_levels(strip, model)
     number, height = calibration.overscans.index(section), section.shape[0]
     curves = [
         overscan.curve(terms[number], rows - section.y0, height, model)

@@ -21,9 +21,8 @@ from masterframe.quantiles import grouped_median, median_of
 
 CELLS = 16
 """Cells along each axis."""
-ROWS = 32
-"""Rows that are read of a large frame (of twice as many 4096 pixels, every array would be pages that
-the system gives anew and clears: half of the time), ..."""
+ROWS = 32  # arrays of 64 rows of 4096 pixels are pages given anew and cleared: half of the time
+"""Rows that are read of a large frame, ..."""
 PIXELS = 1 << 16
 """... or as many as have so many pixels."""
 NOISE_PIXELS = 1 << 14
