@@ -251,6 +251,15 @@ def test_the_benchmark_of_products_runs():
 
 
 @pytest.mark.slow
+def test_the_benchmark_of_mosaics_runs():
+    _, _, *rows = printed("mosaic.py", "--size=64", "--frames=3", "--rounds=1")
+    assert [row[:12].strip() for row in rows] == ["wall (s)", "processors"]
+    for row in rows:
+        mosaic, single, ratio = map(float, row[12:].split()[:3])
+        assert mosaic / single == pytest.approx(ratio, rel=0.02)
+
+
+@pytest.mark.slow
 def test_the_benchmark_of_memory_runs():
     (row,) = printed("memory.py", "--rounds=1", "--only=4")[1:]
     frames, size, limit, _, _, peak, *_ = row.split()
