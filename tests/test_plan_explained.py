@@ -63,9 +63,9 @@ def test_of_a_complete_night_nothing_is_missing(complete):
             "bdfs",
         ),
         ("DATE-OBS", "no start is known of 5 bias, 5 dark, 5 flat and 1 science frames", "bdfs"),
-        ("CCD-TEMP", "no detector temperature is known of 5 bias, 5 dark and 1 science", "bdfs"),
-        ("EGAIN", "no gain or read noise is known of 5 bias, 5 dark, 5 flat and 1 sci", "bdfs"),
-        ("RDNOISE", "calibrated frames have no UNCERT", "bdfs"),
+        ("CCD-TEMP", "no detector temperature is known of 5 bias, 5 dark, 5 flat and", "bdfs"),
+        ("EGAIN", "no gain is known of 5 bias, 5 dark, 5 flat and 1 sci", "bdfs"),
+        ("RDNOISE", "no read noise is known of 5 bias, 5 dark, 5 flat and 1 science", "bdfs"),
         ("INSTRUME", "no camera is known of 5 bias, 5 dark, 5 flat and 1 science", "bdfs"),
         ("BIASSEC", "no overscan is known of 5 bias, 5 dark, 5 flat and 1 science", "bdfs"),
     ],
@@ -80,7 +80,7 @@ def test_one_keyword_less_is_said_and_the_rest_is_made(complete, tmp_path, keywo
 
 @pytest.mark.parametrize("keyword", ["TRIMSEC", "XBINNING", "OBJECT"])
 def test_what_follows_from_other_cards_is_not_missed(complete, tmp_path, keyword):
-    plan = changed(complete, tmp_path / "n", without=[keyword, "YBINNING"])
+    plan = changed(complete, tmp_path / "n", without=[keyword])
     assert plan.notes == ()
     assert len(plan.products) == 4
     assert plan.products[0].exposures[0].images[0].shape == (24, 32)

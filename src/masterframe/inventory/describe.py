@@ -171,17 +171,21 @@ def _fields(reading: Reading) -> dict[str, Any]:
     instrument = reading.instrument
     exptime = reading.seconds("exptime")
     dates = (reading.card(name).value for name in ("date_obs", "time_obs", "mjd", "jd"))
+    binning, binned = reading.binning(), reading.tells_binning()
     return {
         "object": reading.words("object"),
         "exptime": exptime,
         "dark_time": reading.dark_seconds(exptime),
         "filter": reading.words("filter"),
-        "binning": reading.binning(),
+        "binning": binning,
         "date_obs": start_utc(*dates),
         "temperature": reading.celsius(),
         "instrument": reading.words("instrument") or instrument.name,
         "preset": instrument.name,
-        "setup": reading.values(instrument.setup),
+        "setup": (
+            *((("binning", "{1}x{0}".format(*binning)),) if binned else ()),
+            *reading.values(instrument.setup),
+        ),
         "optics": reading.values(instrument.optics),
     }
 
@@ -225,7 +229,6 @@ def _settled(
         setup=(
             ("instrument", exposure.instrument),
             ("layout", _layout(exposure.images)),
-            ("binning", binning),
             *(("unit", image.unit) for image in exposure.images[:1] if image.unit != "adu"),
             *exposure.setup,
         ),

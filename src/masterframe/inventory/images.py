@@ -11,7 +11,7 @@ from masterframe.inventory import sections
 from masterframe.inventory.amplifiers import from_header, read_amplifiers
 from masterframe.inventory.outputs import eso_outputs
 from masterframe.inventory.reading import Reading
-from masterframe.matching import selects
+from masterframe.matching import selects, text
 from masterframe.model import Amplifier, AmplifierRule, Config, Frame, Image, Section, SectionRule
 from masterframe.readout import span
 
@@ -22,10 +22,7 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
     The nearest word holds: that of the configuration, of the header, of the preset, and for the
     saturation what the type of the pixels can hold. What is not obeyed is noted by the reading.
     """
-    rule = next(
-        (rule for rule in reading.instrument.sections if selects(rule.when, reading.header.get)),
-        None,
-    )
+    rule = _section_rule(reading)
     values, origins = _numbers(frame, reading, config)
     told, origin = _amplifier_rules(frame, reading, config, rule)
     amplifiers = read_amplifiers(frame, reading, told, origin, config.detector)
@@ -42,6 +39,20 @@ def read_image(frame: Frame, reading: Reading, config: Config) -> Image:
         if getattr(found, part) is not None
     }
     return replace(image, overscan=found.overscan, trim=found.trim, origins={**parts, **origins})
+
+
+def _section_rule(reading: Reading) -> SectionRule | None:
+    """Return the preset's word on the sections of an image; note where a card is missing for it."""
+    lookup, known = reading.header.get, reading.instrument.sections
+    rule = next((rule for rule in known if selects(rule.when, lookup)), None)
+    if rule is None:
+        missing = [c.key for one in known for c in one.when if not text(lookup(c.key))]
+        preset = f"preset {reading.instrument.name}"
+        reading.notes += [
+            f"no {key}: the sections that {preset} knows are not used"
+            for key in dict.fromkeys(missing)
+        ]
+    return rule
 
 
 def _bad(

@@ -265,3 +265,7 @@ class Reading:
         return (
             (card.number, card.key) if card.number is not None and card.number > 0 else (None, "")
         )
+
+    def tells_binning(self) -> bool:
+        """Return whether a card gives the binning."""
+        return any(self.card(name).key for name in ("binning", "binning_x", "binning_y"))

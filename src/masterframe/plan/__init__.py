@@ -70,7 +70,13 @@ def make_plan(
         products=tuple(products),
         left_out=tuple(sorted(left_out, key=lambda problem: problem.path)),
         problems=tuple(problems),
-        notes=(*lacking.without(products), *lacking.untold(used), *lacking.possible(products)),
+        notes=(
+            *lacking.without(products),
+            *lacking.untold(used),
+            *lacking.unsigned(used),
+            *lacking.set_apart(products),
+            *lacking.possible(products),
+        ),
     )
 
 

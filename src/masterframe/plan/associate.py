@@ -6,7 +6,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from masterframe.model import Association, Candidate, Image, Scalar, StoredMaster, Tolerances
+from masterframe.model import (
+    Association,
+    Candidate,
+    Exposure,
+    Image,
+    Scalar,
+    StoredMaster,
+    Tolerances,
+)
 from masterframe.plan import rivals
 from masterframe.plan.groups import Group
 from masterframe.plan.masters import (
@@ -265,6 +273,7 @@ def _taken(
         words += f"; from the library, {age(master, group)}"
     elif master.night != group.first.night:
         words += f"; from {master.night}, the nearest night that has one"
+    words += _unknown(master, group)
     part = part_of(master.group.first, group.first)
     if part is not None:
         words += f"; cut to the window, {part.to_fits()} of it"
@@ -285,10 +294,7 @@ def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:
     if found:
         return found
     if master.role == "flat":
-        optics = {"filter": mine.filter, "technique": mine.technique, **dict(mine.optics)}
-        return _difference(
-            optics, {"filter": wanted.filter, "technique": wanted.technique, **dict(wanted.optics)}
-        )
+        return _difference(_optics(mine), _optics(wanted))
     unit, needed = mine.images[0].unit, wanted.images[0].unit
     if unit != needed:
         return f"in {unit}, wanted {needed}"
@@ -299,6 +305,12 @@ def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:
     if ours is not None and theirs is not None and abs(ours - theirs) > tolerances.temperature:
         return f"temperature {ours:.1f}, wanted {theirs:.1f} within {tolerances.temperature:g}"
     return ""
+
+
+def _optics(exposure: Exposure) -> dict[str, Scalar]:
+    """Return what the light of an exposure went through, as far as it is known."""
+    technique = {"technique": exposure.technique} if exposure.technique else {}
+    return {"filter": exposure.filter, **technique, **dict(exposure.optics)}
 
 
 def _other_layout(master: Master, group: Group) -> str:
@@ -318,6 +330,15 @@ def _other_layout(master: Master, group: Group) -> str:
 
 def _kept(image: Image, group: Group) -> tuple[int, int]:
     return image.shape if group.recipe.subtract_overscan else image.frame.shape
+
+
+def _unknown(master: Master, group: Group) -> str:
+    """Return in words what is told of only one of a master and the exposures that take it."""
+    mine, wanted = dict(master.group.first.setup), dict(group.first.setup)
+    names = sorted({name.replace("_", " ") for name in mine.keys() ^ wanted.keys()})
+    if master.role != "flat" and (master.group.temperature is None) != (group.temperature is None):
+        names.append("temperature")
+    return f"; {' and '.join(names)} told of one of the two only" if names else ""
 
 
 def _shapes(shapes: Sequence[tuple[int, int]]) -> str:

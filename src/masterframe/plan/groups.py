@@ -118,7 +118,8 @@ def _stanza(exposure: Exposure, config: Config) -> tuple[str, str]:
     if exposure.kind is None:
         return "", "its kind is not known"
     if exposure.kind not in MADE:
-        return "", f"{exposure.kind}: no product is made of this kind"
+        grounds = "" if exposure.certain else f"; that it is one rests on {exposure.rule}"
+        return "", f"{exposure.kind}: no product is made of this kind{grounds}"
     if exposure.kind == "dark" and exposure.dark_time is None:
         return "", "a dark without an exposure time"
     reasons = []

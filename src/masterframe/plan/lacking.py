@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from masterframe.model import Exposure, Product
+from masterframe.matching import text
+from masterframe.model import Exposure, Product, Scalar
 from masterframe.plan.groups import MADE
 
+_NO_NOISE = (
+    "fewer than five frames are combined without rejection, calibrated frames have no UNCERT"
+)
 _FIELDS: tuple[tuple[str, tuple[str, ...], Callable[[Exposure], bool], str], ...] = (
     (
         "exposure time",
@@ -29,15 +33,21 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Callable[[Exposure], bool], str], ...
     ),
     (
         "detector temperature",
-        ("bias", "dark", "science"),
+        MADE,
         lambda item: item.temperature is None,
         "it is taken to be the same",
     ),
     (
-        "gain or read noise",
+        "gain",
         MADE,
-        lambda item: any(None in (one.gain, one.read_noise) for one in item.images),
-        "fewer than five frames are combined without rejection, calibrated frames have no UNCERT",
+        lambda item: any(one.gain is None for one in item.images),
+        _NO_NOISE,
+    ),
+    (
+        "read noise",
+        MADE,
+        lambda item: any(one.read_noise is None for one in item.images),
+        _NO_NOISE,
     ),
     (
         "overscan",
@@ -51,6 +61,18 @@ _FIELDS: tuple[tuple[str, tuple[str, ...], Callable[[Exposure], bool], str], ...
         lambda item: not item.instrument or item.instrument == item.preset,
         "only the size of images and the binning tell cameras apart",
     ),
+    (
+        "binning",
+        MADE,
+        lambda item: "binning" not in dict(item.setup),
+        "it is taken to be 1x1",
+    ),
+    (
+        "word for the kind",
+        MADE,
+        lambda item: not (item.certain or item.imagetyp),
+        "a name or a guess tells what they are; say it under 'types' of the configuration",
+    ),
 )
 """Name of what is looked for, the kinds that need it, whether one lacks it, and what follows."""
 
@@ -62,11 +84,66 @@ def untold(exposures: Iterable[Exposure]) -> list[str]:
         for name, kinds, lacks, _ in _FIELDS:
             if item.kind in kinds and lacks(item):
                 counts[name][str(item.kind)] += 1
+    lines: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name, _, _, follows in _FIELDS:
+        if name in counts:
+            lines[_counted(counts[name]), follows].append(name)
     return [
-        f"no {name} is known of {_counted(counts[name])}: {follows}"
-        for name, _, _, follows in _FIELDS
-        if name in counts
+        f"no {' or '.join(names)} is known of {frames}: {follows}"
+        for (frames, follows), names in lines.items()
     ]
+
+
+def unsigned(exposures: Iterable[Exposure]) -> list[str]:
+    """Return which frames lack the BZERO that the others of their camera have."""
+    lacking: dict[str, Counter[str]] = defaultdict(Counter)
+    shifted: set[str] = set()
+    for item in exposures:
+        frames = [image.frame for image in item.images if image.frame.bitpix > 0]
+        if any(not frame.scaling.bzero for frame in frames):
+            lacking[item.instrument][str(item.kind)] += 1
+        elif frames:
+            shifted.add(item.instrument)
+    return [
+        f"no BZERO is known of {_counted(counts)}, though the others of {camera} have one: their "
+        "pixels are taken as they are stored"
+        for camera, counts in lacking.items()
+        if camera in shifted
+    ]
+
+
+def set_apart(products: Iterable[Product]) -> list[str]:
+    """Return which masters are apart from another of their night only for what is not told."""
+    alike: dict[tuple[str, Scalar], list[Product]] = defaultdict(list)
+    for product in products:
+        if product.kind != "science":
+            alike[product.recipe.name, dict(product.group).get("night")].append(product)
+    notes = []
+    for members in alike.values():
+        known = [_known(one) for one in members]
+        for product, mine in zip(members, known, strict=True):
+            more = (
+                (_only_more(mine, other), one) for one, other in zip(members, known, strict=True)
+            )
+            unknown, other = next(((names, one) for names, one in more if names), ("", product))
+            if unknown:
+                count = _counted({product.kind: len(product.exposures)})
+                lack = f"no {unknown} is known of its {count}"
+                notes.append(f"{product.name} is apart from {other.name}: {lack}")
+    return notes
+
+
+def _known(product: Product) -> dict[str, Scalar]:
+    """Return what is told of the exposures of a master."""
+    warm = any(item.temperature is not None for item in product.exposures)
+    told = {name: value for name, value in product.group if text(value)}
+    return told | ({"detector temperature": "told"} if warm and product.kind != "flat" else {})
+
+
+def _only_more(mine: dict[str, Scalar], other: dict[str, Scalar]) -> str:
+    """Return what is told of another master alone, where nothing else tells the two apart."""
+    more = [name for name in other if name not in mine]
+    return " or ".join(more) if all(other.get(name) == mine[name] for name in mine) else ""
 
 
 def without(products: Sequence[Product]) -> list[str]:
