@@ -340,7 +340,8 @@ def _unfit(level: float, typical: float) -> str:
     if math.isnan(level):
         return "fewer than half of its pixels are unsaturated and good"
     if not level > FAINT * typical:
-        return f"level {level:.1f} adu, the others have about {typical:.0f}"
+        others = f", the others have about {typical:.0f}" if math.isfinite(typical) else ""
+        return f"level {level:.1f} adu{others}"
     return ""
 
 

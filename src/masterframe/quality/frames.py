@@ -216,8 +216,8 @@ class _Compared:
     def checks(self, index: int) -> list[Check]:
         """Return the tests of one frame."""
         limits = self.limits
-        area = self.area[index] / self.usual_area
-        band = self.band[index] / self.usual_band
+        area = _over(float(self.area[index]), self.usual_area)
+        band = _over(float(self.band[index]), self.usual_band)
         column = int(self.column_at[index] * self.bin) + 1
         return [
             self._level(index),
@@ -236,13 +236,13 @@ class _Compared:
     def _level(self, index: int) -> Check:
         own = float(self.level[index])
         if self.light:
-            drift = abs(own / self.typical - 1) if not self.group.sky else math.nan
+            drift = math.nan if self.group.sky else abs(_over(own, self.typical) - 1)
             about = f"fraction; its level is {own:.0f} adu, the others' {self.typical:.0f}"
             return check("drift", drift, self.limits.drift, about)
         noise = self.usual_noise
         shift = abs(own - self.typical)
         about = f"its level {own:.2f} adu from the others' {self.typical:.2f}, in pixel noise"
-        off = shift / noise if noise > 0 else math.nan
+        off = _over(shift, noise)
         if off <= HUGE * self.limits.level and not self._unlikely(index):
             off = min(off, 0.0)  # chance explains it
         return check("level", off, self.limits.level, about)
@@ -277,7 +277,7 @@ class _Compared:
         slope += along * (along > max(math.hypot(area, rows), drift_along))
         if self.light:
             return check("gradient", slope, self.limits.illumination, "slope across it, a fraction")
-        own = slope / self.usual_noise if self.usual_noise > 0 else math.nan
+        own = _over(slope, self.usual_noise)
         return check("gradient", own, self.limits.gradient, "slope across it, in pixel noise")
 
     def _noise(self, index: int) -> float:
@@ -286,18 +286,21 @@ class _Compared:
         That of a flat grows with its level, by the root for photons and in proportion for what
         differs from pixel to pixel: all between is as it should be.
         """
-        usual = self.usual_noise
-        own = float(self.noise[index])
-        if not (own > 0 and usual > 0):
+        ratio = _over(float(self.noise[index]), self.usual_noise)
+        if not ratio > 0:
             return math.nan
-        ratio = own / usual
         if not self.light:
             return max(ratio, 1 / ratio)
-        brighter = float(self.level[index]) / self.typical
+        brighter = _over(float(self.level[index]), self.typical)
         if not brighter > 0:
             return math.nan
         least, most = sorted((math.sqrt(brighter), brighter))
         return max(ratio / most, least / ratio, 1.0)
+
+
+def _over(own: float, usual: float) -> float:
+    """Return a number over the usual one; NaN where that is zero, as of frames without noise."""
+    return own / usual if usual > 0 else math.nan
 
 
 def _usual(scatter: Array, white: Array) -> float:
