@@ -172,8 +172,13 @@ def test_headers_that_do_not_tell_the_place_are_refused(tmp_path, key, value, re
                 header[key] = value
 
     made = reduced(tmp_path, change)
-    assert made["science_0"].state == "failed"
+    assert made["science_0"].state == "blocked"
     assert reason in made["science_0"].reason
+    _, plan = nights.make_plan(tmp_path / "night", *OPTIONS)
+    assert [product.blocked for product in plan.products] == [made["science_0"].reason]
+    assert plan.notes[-1] == "can be made: nothing; cannot be made: 1 science product"
+    _, apart = nights.make_plan(tmp_path / "night")
+    assert [product.blocked for product in apart.products] == [""]
 
 
 def test_amplifiers_of_extensions_are_where_they_were(tmp_path):

@@ -60,8 +60,8 @@ class _Place(NamedTuple):
     ending: str
 
 
-def assemble(images: Sequence[Image]) -> Assembly:
-    """Return how images of one exposure become one.
+def assemble(images: Sequence[Image]) -> Assembly | None:
+    """Return how images of one exposure become one; None for a single one of a single amplifier.
 
     Parameters
     ----------
@@ -73,6 +73,8 @@ def assemble(images: Sequence[Image]) -> Assembly:
     FrameError
         If their headers lack sections, or these do not fit together; it names the image.
     """
+    if len(images) == 1 and not images[0].amplifiers:
+        return None
     found = [place for number, image in enumerate(images) for place in _places(number, image)]
     key = _key(images, found)
     pieces = [_piece(images[place.image], place, key) for place in found]

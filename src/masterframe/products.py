@@ -10,7 +10,7 @@ from pathlib import Path
 
 import masterframe.calibrated as frames
 from masterframe import freshness, jobs, journal, offsets, readout, scaling, store
-from masterframe.assembly import Assembly, assemble
+from masterframe.assembly import assemble
 from masterframe.errors import PlanError
 from masterframe.fits import masters, tables
 from masterframe.kernels.small import MIN_TRUSTED
@@ -438,12 +438,6 @@ def _input(exposure: Exposure) -> jobs.Input:
     return jobs.Input(exposure.path, header, exposure.exptime, exposure.date_obs)
 
 
-def _assembly(product: Product, exposure: Exposure) -> Assembly | None:
-    """Return how the images of an exposure become one, where that is wanted and there are parts."""
-    parts = len(exposure.images) > 1 or exposure.images[0].amplifiers
-    return assemble(exposure.images) if product.recipe.assemble and parts else None
-
-
 def calibrated_job(product: Product, config: Config, out: Path) -> frames.CalibratedJob:
     """Turn a science product into the job that writes it.
 
@@ -478,7 +472,7 @@ def calibrated_job(product: Product, config: Config, out: Path) -> frames.Calibr
         ),
         token=lambda sums: freshness.product_token(product, config, tokens, sums),
         masters=tuple((use.role, Path(use.product).name) for use in product.uses),
-        assembly=_assembly(product, exposure),
+        assembly=assemble(exposure.images) if product.recipe.assemble else None,
         overwrite=True,
         verify=config.verify_checksums != "never",
     )

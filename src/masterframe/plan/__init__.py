@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from masterframe.assembly import assemble
+from masterframe.errors import FrameError
 from masterframe.kernels.small import MIN_TRUSTED, few_frames
 from masterframe.matching import text
 from masterframe.model import Config, Exposure, Plan, Problem, Product, StoredMaster
@@ -112,6 +114,11 @@ def _blocked(group: Group, choice: Choice) -> str:
     trimmed = any(group.trims)
     if recipe.kind == "science" and not (choice.uses or group.overscan or trimmed):
         return "there is nothing to calibrate it with"
+    try:
+        if recipe.kind == "science" and recipe.assemble:
+            assemble(group.first.images)
+    except FrameError as error:
+        return error.reason
     return ""
 
 
