@@ -174,6 +174,28 @@ def test_no_block_of_a_page_is_left_out(page):
     assert not [part for part in indented if COMMAND.search(part)]
 
 
+@pytest.mark.parametrize(
+    "page", [README, *PAGES], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_no_command_hides_where_none_is_run(page):
+    """Comments of a block name none; sentences name ours, targets of make, scripts that exist."""
+    text = page.read_text()
+    hidden = rf"\b(?:{PROGRAMS.replace(' ', '|')}|masterframe) [a-z-]+"
+    for kind, block in BLOCK.findall(text):
+        for line in block.splitlines() if kind in ("bash", "sh") else ():
+            told = line.partition("#")[2]
+            assert not re.search(hidden.replace("make|", ""), told), line
+    for words in re.findall(r"`([^`\n]+)`", BLOCK.sub("", text)):
+        program, *rest = words.split()
+        if not rest or program not in PROGRAMS.split():
+            continue
+        if program == "make":
+            assert re.search(rf"^{rest[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+        else:
+            assert program == "python", words
+            assert (ROOT / rest[0]).exists(), words
+
+
 def test_commands_within_a_sentence_are_commands(capsys, monkeypatch):
     """Their names and options are those that the help names."""
     for page in (README, *PAGES):

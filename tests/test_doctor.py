@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -41,7 +42,21 @@ def test_only_what_is_needed_decides():
     text = doctor.as_text([good, lacking, broken])
     assert "-> fetch it" in text
     assert "\x1b" not in text
-    assert text.endswith("1 problems")
+    assert text.endswith("1 problem")
+
+
+@pytest.mark.slow
+def test_it_tells_how_much_is_compiled_and_when_it_compiles(tmp_path):
+    code = "from masterframe import doctor\n"
+    code += "told = []; checks = doctor.examine(told.append)\n"
+    code += "print(next(item.text for item in checks if item.name == 'kernel cache')); print(told)"
+    home = tmp_path / "cache"
+    first = look(code, MASTERFRAME_CACHE=str(home))[1]
+    second = look(code, MASTERFRAME_CACHE=str(home))[1]
+    assert first[-2].endswith("empty: the first run fills it, by compiling")
+    assert "compiling" in first[-1]
+    assert re.search(r"\d+ compiled functions$", second[-2])
+    assert second[-1] == "[]"
 
 
 def look(code, *path, **environment):

@@ -266,8 +266,16 @@ def test_a_hot_pixel_is_named(reduced):
 
 
 def test_a_calibrated_frame_is_no_master(reduced):
-    with pytest.raises(FrameError, match="does not say how it was made"):
+    taken = "this one took master_bias_bin1x1, master_dark_30s_bin1x1, master_flat_V_bin1x1"
+    with pytest.raises(FrameError, match=f"of one exposure: only masters have a history; {taken}"):
         explain.explain_master(reduced["science_0"], 0, 0)
+
+
+def test_a_file_that_is_not_there_is_said_in_words(tmp_path):
+    with pytest.raises(
+        FrameError, match=r"gone.fits: cannot be read \(No such file or directory\)"
+    ):
+        explain.explain_master(str(tmp_path / "gone.fits"), 0, 0)
 
 
 @pytest.mark.system

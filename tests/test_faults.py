@@ -251,6 +251,12 @@ def test_combining_frames_of_several_kinds_is_said(tmp_path, command):
     assert "more than one" not in err
 
 
+def test_combining_a_folder_is_refused_with_what_to_give(night, tmp_path, command):
+    code, _, err = command("combine", night, "-o", tmp_path / "m.fits")
+    assert code == 2
+    assert f"{night} is a folder: give its files, as {night}/*.fits" in err
+
+
 def test_combining_a_frame_twice_is_said(night, tmp_path, command):
     files = sorted(night.glob("*.fits"))
     code, _, err = command("combine", *files, files[1], "-o", tmp_path / "m.fits")

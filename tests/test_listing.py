@@ -71,8 +71,33 @@ def test_the_closing_table_has_numbers_states_and_reasons():
     json.dumps(document, allow_nan=False)
 
 
-def test_nothing_to_make_is_said():
-    assert "nothing to make in 0.0 s" in listing.run_text(Plan(()), Report((), 0.0))
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (Plan(()), "no FITS file is there"),
+        (Plan((), problems=(Problem("/n/b", "empty"),)), "no file can be used"),
+        (Plan((), left_out=(Problem("/n/a", "arc"),)), "1 exposure, all left out"),
+    ],
+)
+def test_where_nothing_is_made_it_is_said_why_and_there_is_no_empty_table(plan, told):
+    for text in (listing.run_text(plan, Report((), 0.0)), listing.plan_text(plan, {})):
+        assert text.splitlines()[-1] == f"nothing to make: {told}"
+        assert "product" not in text
+
+
+def test_a_scan_of_nothing_has_no_table():
+    problem = Problem("/n/nihgt", "no such file or folder")
+    lines = listing.scan_text((), (problem,)).splitlines()
+    assert lines == ["no exposures", "", "1 problem:", "  /n/nihgt: no such file or folder"]
+
+
+def test_files_below_this_folder_are_named_from_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [f"{tmp_path}/night/a.fits", f"{tmp_path}x/b.fits"]
+    plan = Plan((), left_out=tuple(Problem(path, "arc") for path in paths))
+    for text in (listing.run_text(plan, Report((), 0.0)), listing.plan_text(plan, {})):
+        assert "\n  night/a.fits: arc\n" in text
+        assert f"\n  {tmp_path}x/b.fits: arc\n" in text
 
 
 @pytest.fixture
@@ -166,5 +191,7 @@ def test_a_scan_says_what_is_a_guess_and_what_was_odd():
     guessed = exposure("flat", "/n/f.fits", certain=False, light="sky", notes=("GAIN is odd",))
     lines = listing.scan_text([guessed, exposure("bias")], []).splitlines()
     assert any(line.split()[:4] == ["f.fits", "flat", "(sky)", "?"] for line in lines)
-    assert "  1 kinds with a question mark are guesses: scan --explain FILE tells why" in lines
+    hint = "1 with a question mark: the kind is a guess; scan --explain FILE tells why"
+    assert f"  {hint}" in lines
+    assert "2 exposures: 1 flat, 1 bias" in lines
     assert "  f.fits: GAIN is odd" in lines

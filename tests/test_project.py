@@ -2,13 +2,16 @@
 
 import ast
 import os
+import platform
 import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 import masterframe
 from support import ROOT
@@ -54,6 +57,25 @@ def test_conda_and_pip_ask_for_the_same():
         name, bound = re.fullmatch(r"([\w.-]+)(?:\[\w+\])?(.*)", requirement).groups()
         expected.add(CONDA_NAMES.get(name, name) + bound)
     assert conda == expected
+
+
+def test_what_conda_is_asked_for_can_run_this():
+    """The environment that these tests run in is one that the file would allow."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    assert set(environment) == {"name", "channels", "dependencies"}
+    pip_names = {conda: name for name, conda in CONDA_NAMES.items()}
+    for entry in environment["dependencies"]:
+        if not isinstance(entry, str):
+            assert list(entry) == ["pip"]
+            continue
+        asked = Requirement(entry)  # of pip's forms conda knows names with bounds alone
+        assert (asked.marker, asked.extras, asked.url) == (None, set(), None), entry
+        if not asked.specifier:
+            assert entry == "pip"
+            continue
+        name = pip_names.get(asked.name, asked.name)
+        found = platform.python_version() if name == "python" else metadata.version(name)
+        assert asked.specifier.contains(found), (entry, found)
 
 
 def test_no_function_is_long():

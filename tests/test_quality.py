@@ -360,6 +360,10 @@ def test_verify_of_no_folder_says_what_to_give(tmp_path, capsys, monkeypatch):
     code, _, err = call(capsys, monkeypatch, "verify", tmp_path / "empty")
     assert code == 2
     assert "holds no product" in err
+    raw = night(tmp_path / "raw", bias=2, flat=0, science=0)
+    code, _, err = call(capsys, monkeypatch, "verify", raw)
+    assert code == 2
+    assert "holds FITS files, but none that masterframe made" in err
 
 
 def test_a_master_is_compared_with_that_of_the_night_before(clean, tmp_path, capsys, monkeypatch):

@@ -69,6 +69,26 @@ def test_the_wheel_works_in_an_environment_of_its_own(built, tmp_path):
     assert "masterframe" in call(python, "-c", engines).split()
 
 
+@pytest.mark.slow
+def test_what_conda_leaves_to_pip_installs_the_program(built, tmp_path):
+    """As conda does: a file of requirements beside environment.yml, and pip told to install it."""
+    with tarfile.open(built[1]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (project,) = tmp_path.iterdir()
+    asked = yaml.safe_load((project / "environment.yml").read_text(encoding="utf-8"))
+    (left,) = (entry["pip"] for entry in asked["dependencies"] if isinstance(entry, dict))
+    (project / "requirements.txt").write_text("".join(f"{line}\n" for line in left))
+    programs = environment(tmp_path / "environment", dependencies(tmp_path / "dependencies"))
+    call(
+        programs / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade",
+        "--requirement", "requirements.txt", cwd=project,
+    )  # fmt: skip
+    told = call(programs / "masterframe", "--version", cwd=tmp_path)
+    assert told.split()[-1] == masterframe.__version__
+    where = call(programs / "python", "-c", "import masterframe; print(masterframe.__file__)")
+    assert where.startswith(str(project))
+
+
 def test_the_citation_is_that_of_the_project():
     """The fields that CITATION.cff 1.2.0 asks for, and what they have in common with the rest."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))

@@ -213,6 +213,10 @@ def test_report_is_written_again_by_its_command(tmp_path, capsys, monkeypatch):
     assert Path(json.loads(text)["report"]).is_file()
     code, _, err = call(capsys, monkeypatch, "report", tmp_path / "none")
     assert (code, "give the one that a run wrote to" in err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    code, _, err = call(capsys, monkeypatch, "report", tmp_path / "empty")
+    assert (code, "holds no master, and no run worked in it" in err) == (2, True)
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_a_failed_and_a_blocked_product_are_listed(tmp_path):

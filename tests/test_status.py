@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import time
 
 import pytest
@@ -120,8 +121,8 @@ def test_a_finished_run(night, tmp_path, capsys, monkeypatch):
     code, told, _ = call(capsys, monkeypatch, "status", out)
     assert code == 0
     lines = told.splitlines()
-    assert lines[0].startswith("finished: at 20")
-    assert "with exit code 0" in lines[0]
+    moment = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+    assert re.match(rf"finished: at {moment} with exit code 0; .*, since {moment}$", lines[0])
     assert lines[1] == "products: 4 made"
     assert f"left out {night / 'flat_9.fits'}: " in told
     code, told, _ = call(capsys, monkeypatch, "status", out, "--json")

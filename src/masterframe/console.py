@@ -22,6 +22,11 @@ def clean(text: object) -> str:
     return shown if shown.isprintable() else "".join(c if c.isprintable() else "?" for c in shown)
 
 
+def counted(number: int, what: str) -> str:
+    """Return a number of things in words."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 class PlainReporter:
     """Prints a line when something begins, every half minute, and for every note."""
 

@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from masterframe import __version__, cluster
-from masterframe.console import clean
+from masterframe.console import clean, counted
 from masterframe.tiling import format_bytes
 
 REQUIRED = ("numpy", "numba", "astropy", "dask", "xarray", "pydantic", "PyYAML", "typer", "rich")
@@ -54,8 +55,14 @@ class Check:
     """False where masterframe works without it, though less well."""
 
 
-def examine() -> tuple[Check, ...]:
-    """Look at everything; what cannot be looked at is a check that failed."""
+def examine(tell: Callable[[str], None] | None = None) -> tuple[Check, ...]:
+    """Look at everything; what cannot be looked at is a check that failed.
+
+    Parameters
+    ----------
+    tell : callable, optional
+        Is told where something takes its time.
+    """
     looks: list[tuple[str, Callable[[], Check]]] = [
         ("Python", _python),
         *((name, partial(_required, name)) for name in REQUIRED),
@@ -66,7 +73,7 @@ def examine() -> tuple[Check, ...]:
         ("disk, temporary", lambda: _disk("disk, temporary", Path(tempfile.gettempdir()))),
         ("open files", _files),
         ("kernel cache", _cache),
-        ("kernel", _kernel),
+        ("kernel", partial(_kernel, tell)),
     ]
     return tuple(_looked(name, look) for name, look in looks)
 
@@ -143,12 +150,12 @@ def _cache() -> Check:
     if caught:
         text, _, hint = str(caught[0].message).partition(". ")
         return Check("kernel cache", False, text, hint, needed=False)
-    warm = any(folder.rglob("*.nbi"))
-    text = f"{folder}, {'warm' if warm else 'cold: the first run compiles, for some ten seconds'}"
-    return Check("kernel cache", True, text, needed=False)
+    kept = sum(path.stat().st_size > 0 for path in folder.iterdir())  # the lock is empty
+    text = f"{kept} compiled functions" if kept else "empty: the first run fills it, by compiling"
+    return Check("kernel cache", True, f"{folder}, {text}", needed=False)
 
 
-def _kernel() -> Check:
+def _kernel(tell: Callable[[str], None] | None) -> Check:
     """Combine a few random values, and compare with numpy."""
     import numpy as np
 
@@ -157,13 +164,14 @@ def _kernel() -> Check:
 
     raw = np.random.default_rng(5).integers(900, 1100, (7, 3, 11), dtype=np.uint16)
     began = time.perf_counter()
-    result = kernels.combine_block(
-        raw,
-        kernels.LoadTerms(overscan=np.zeros((7, 3), np.float32)),
-        Recipe(rejection=Rejection(rule="none")),
-        kernels.Floor(),
-        np.arange(7),
-    )
+    with kernels.announced(tell) if tell else nullcontext():
+        result = kernels.combine_block(
+            raw,
+            kernels.LoadTerms(overscan=np.zeros((7, 3), np.float32)),
+            Recipe(rejection=Rejection(rule="none")),
+            kernels.Floor(),
+            np.arange(7),
+        )
     seconds = time.perf_counter() - began
     ok = bool(np.allclose(result.data, raw.mean(axis=0), rtol=1e-6))
     text = f"agrees with numpy, ready after {seconds:.1f} s" if ok else "disagrees with numpy"
@@ -194,4 +202,4 @@ def as_text(checks: Sequence[Check]) -> str:
         if check.hint and not check.ok:
             lines.append(f"     {' ' * width}  -> {clean(check.hint)}")
     bad = sum(check.needed and not check.ok for check in checks)
-    return "\n".join([*lines, "", f"{bad} problems" if bad else "ready to combine"])
+    return "\n".join([*lines, "", counted(bad, "problem") if bad else "ready to combine"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from masterframe import dialects
-from masterframe.console import clean, table
+from masterframe.console import clean, counted, table
 from masterframe.forecast import Forecast
 from masterframe.inventory import Attempt
 from masterframe.model import Exposure, Plan, Problem, Product
@@ -87,10 +88,11 @@ def scan_text(exposures: Sequence[Exposure], problems: Sequence[Problem]) -> str
     titles = ("file", "kind", "object", "exptime", "filter", "bin", "start (UTC)", "by")
     kinds = Counter(item.kind or "unknown" for item in exposures)
     counts = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    found = f"{counted(len(exposures), 'exposure')}: {counts}" if rows else "no exposures"
     return "\n".join(
         [
-            table(titles, rows),
-            f"{len(exposures)} exposures: {counts or 'none'}",
+            *([table(titles, rows)] if rows else []),
+            found,
             *_section("notes", _scan_notes(exposures)),
             *_problems(problems),
         ]
@@ -101,7 +103,7 @@ def _scan_notes(exposures: Sequence[Exposure]) -> list[str]:
     """Return what was odd about headers, and which kinds are guesses, as few lines."""
     notes = [Problem(Path(item.path).name, note) for item in exposures for note in item.notes]
     guessed = sum(item.kind is not None and not item.certain for item in exposures)
-    hint = f"{guessed} kinds with a question mark are guesses: scan --explain FILE tells why"
+    hint = f"{guessed} with a question mark: the kind is a guess; scan --explain FILE tells why"
     return [*([hint] if guessed else []), *merged_reasons(notes)]
 
 
@@ -114,8 +116,8 @@ def _kind(exposure: Exposure) -> str:
 def _problems(problems: Sequence[Problem]) -> list[str]:
     if not problems:
         return []
-    lines = [f"  {clean(problem.path)}: {clean(problem.reason)}" for problem in problems]
-    return ["", f"{len(problems)} problems:", *lines]
+    lines = [f"  {clean(_from_here(item.path))}: {clean(item.reason)}" for item in problems]
+    return ["", f"{counted(len(problems), 'problem')}:", *lines]
 
 
 def explain_document(tried: Tried, problems: Sequence[Problem]) -> dict[str, Any]:
@@ -169,9 +171,11 @@ def plan_text(plan: Plan, forecast: Mapping[str, Forecast]) -> str:
         about = _about(product, forecast[product.name])
         lines += _product_lines(product, forecast[product.name], [] if about == above else about)
         above = about
-    lines += _section("left out", [f"{p.path}: {p.reason}" for p in plan.left_out])
+    lines += _section("left out", [f"{_from_here(p.path)}: {p.reason}" for p in plan.left_out])
     lines += _problems(plan.problems)
     lines += _section("missing", plan.notes)
+    if not plan.products:
+        return "\n".join([*lines, "", _nothing(plan)])
     made = [item for item in forecast.values() if item.bytes_read]
     total = format_bytes(sum(item.bytes_read for item in made))
     peak = format_bytes(max((item.peak_bytes for item in made), default=0))
@@ -180,6 +184,15 @@ def plan_text(plan: Plan, forecast: Mapping[str, Forecast]) -> str:
         f"{len(made)} of {len(plan.products)} products to make: {total} to read, {peak} peak",
     ]
     return "\n".join(lines)
+
+
+def _nothing(plan: Plan) -> str:
+    """Return why no product is planned."""
+    if plan.left_out:
+        return f"nothing to make: {counted(len(plan.left_out), 'exposure')}, all left out"
+    if plan.problems:
+        return "nothing to make: no file can be used"
+    return "nothing to make: no FITS file is there"
 
 
 def _section(title: str, rows: Sequence[str]) -> list[str]:
@@ -241,7 +254,7 @@ def run_text(plan: Plan, report: Report) -> str:
         for item in report.outcomes
     ]
     titles = ("product", "state", "frames", "median", "noise", "rejected", "tests", "s", "")
-    lines = [table(titles, rows)]
+    lines = [table(titles, rows)] if rows else []
     lines += _section("tests", _failed(report.outcomes))
     lines += _section("notes", merged_notes(report.outcomes))
     lines += _section("left out", merged_reasons(plan.left_out))
@@ -252,7 +265,9 @@ def run_text(plan: Plan, report: Report) -> str:
     failing = sum(outcome.fails_a_test for outcome in report.outcomes)
     if failing:
         lines.append(_verdict(failing, strict=report.strict))
-    return "\n".join([*lines, f"{counts or 'nothing to make'} in {report.seconds:.1f} s"])
+    if not rows:
+        return "\n".join([*lines, _nothing(plan)])
+    return "\n".join([*lines, f"{counts} in {report.seconds:.1f} s"])
 
 
 def _verdict(failing: int, *, strict: bool) -> str:
@@ -348,10 +363,16 @@ def merged_reasons(problems: Sequence[Problem]) -> list[str]:
     lines = []
     for reason, paths in sharing.items():
         if len(paths) > ONE_BY_ONE:
-            lines.append(f"{len(paths)} files, {paths[0]} the first: {reason}")
+            lines.append(f"{len(paths)} files, {_from_here(paths[0])} the first: {reason}")
         else:
-            lines += [f"{path}: {reason}" for path in paths]
+            lines += [f"{_from_here(path)}: {reason}" for path in paths]
     return lines
+
+
+def _from_here(path: str) -> str:
+    """Return a path as a shell of this folder would take it, shorter where it lies below."""
+    here = f"{Path.cwd()}{os.sep}"
+    return path.removeprefix(here)
 
 
 def _together(outcomes: Sequence[Outcome]) -> str:

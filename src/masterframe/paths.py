@@ -18,7 +18,7 @@ def expand_paths(
     Raises
     ------
     UsageError
-        If a pattern matches nothing or nothing is given.
+        If a pattern matches nothing, a folder is given, or nothing.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     found: list[str] = []
@@ -32,6 +32,8 @@ def expand_paths(
                 raise UsageError(f"no file matches {text}")
             found += matches
         else:
+            if Path(text).is_dir():
+                raise UsageError(f"{text} is a folder: give its files, as {Path(text, '*.fits')}")
             found.append(text)
     if not found:
         raise UsageError("no files are given")

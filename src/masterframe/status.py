@@ -205,9 +205,14 @@ def _what(status: RunStatus) -> str:
     if status.state == "running":
         return status.owner
     if status.state == "finished":
-        return f"at {status.last} with exit code {status.exit_code}; {status.owner}"
+        return f"at {_clock(status.last)} with exit code {status.exit_code}; {status.owner}"
     why = f": {status.reason}" if status.reason else ""
-    return f"last heard of at {status.last}{why}; {status.owner}"
+    return f"last heard of at {_clock(status.last)}{why}; {status.owner}"
+
+
+def _clock(text: str) -> str:
+    """Return a moment to the second, as the owner of a lock tells it."""
+    return _moment(text).isoformat(timespec="seconds")
 
 
 def _line(item: Working) -> str:

@@ -21,6 +21,7 @@ from masterframe.cli.terminal import (
     address_for_dask,
     finish,
     join,
+    listed,
     memory_bytes,
     open_resources,
     say,
@@ -207,8 +208,8 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
         _show_parameters(options)
         return
     where = join(scheduler or address_for_dask() or "threads", insecure)
-    count = len(files or [])
-    say(as_json, f"masterframe {__version__}: combining {count} arguments into {output}")
+    what = listed([Path(name) for name in files or []])
+    say(as_json, f"masterframe {__version__}: combining {what} into {output}")
     from masterframe import ahead, cluster, paths
 
     found = paths.expand_paths(files) if files else []

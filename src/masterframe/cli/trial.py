@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -111,6 +112,6 @@ def doctor_command(as_json: AsJson = False) -> None:
     say(as_json, f"masterframe {__version__}: looking at this machine")
     from masterframe import doctor
 
-    checks = doctor.examine()
+    checks = doctor.examine(partial(say, as_json))
     finish(as_json, lambda: doctor.as_document(checks), lambda: doctor.as_text(checks))
     raise typer.Exit(doctor.exit_code(checks))

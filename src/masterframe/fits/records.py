@@ -126,12 +126,17 @@ def read_records(path: str | os.PathLike[str]) -> dict[str, ImageRecord]:
     name = os.fspath(path)
     try:
         with fits.open(name, memmap=False) as hdus:
-            header = hdus["INPUTS"].header
+            header, primary = hdus["INPUTS"].header, hdus[0].header
             texts = {key: str(header[key]) for key in header if str(key).startswith(KEYWORD)}
     except KeyError:
         raise FrameError(name, "it has no table INPUTS: masterframe did not make it") from None
     except (OSError, fits.VerifyError) as error:
-        raise FrameError(name, f"cannot be read ({error})") from None
+        why = getattr(error, "strerror", None) or error
+        raise FrameError(name, f"cannot be read ({why})") from None
+    if primary.get("MFKIND") == "calibrated":
+        taken = [str(primary[key]) for key in ("MFBIAS", "MFDARK", "MFFLAT") if key in primary]
+        reason = "a calibrated frame, of one exposure: only masters have a history"
+        raise FrameError(name, f"{reason}; this one took {', '.join(taken) or 'none'}")
     if not texts:
         raise FrameError(name, f"it does not say how it was made (no card {KEYWORD}001)")
     records = {}

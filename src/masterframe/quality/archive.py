@@ -266,8 +266,18 @@ def verify_folder(out: Path, *, thoroughly: bool = False) -> list[Verified]:
     made = [*_not_made(out, products)]
     if not products and not made:
         raise UsageError(f"{out} holds no product: masterframe run makes some")
+    if not made and all(_is_foreign(path) for path in products):
+        raise UsageError(f"{out} holds FITS files, but none that masterframe made")
     known = known_masters(out)
     return [*(_verify(path, out, known, thoroughly) for path in products), *made]
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether a file can be read, and says nowhere that masterframe made it."""
+    try:
+        return "MFSEAL" not in planes.scan_master(path).hdus[0].header
+    except FrameError:
+        return False
 
 
 def known_masters(out: Path) -> list[Master]:

@@ -41,7 +41,7 @@ class Check:
             return f"{self.name}: not judged"
         if self.verdict == "fail":
             return f"{self.name} {self.value:.4g} is beyond {self.limit:g} ({self.about})"
-        return f"{self.name} {self.value:.4g}, limit {self.limit:g} ({self.about})"
+        return f"{self.name} {self.value:.4g} is within {self.limit:g} ({self.about})"
 
 
 def check(

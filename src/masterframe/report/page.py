@@ -38,7 +38,7 @@ def write_report(out: Path) -> Path:
     Raises
     ------
     UsageError
-        If there is no such folder.
+        If there is no such folder, or nothing in it to report.
     StorageError
         If the report cannot be written.
     """
@@ -46,6 +46,10 @@ def write_report(out: Path) -> Path:
     if not out.is_dir():
         raise UsageError(f"{out} is no folder of products: give the one that a run wrote to")
     found = contents.gather(out)
+    if not found.entries and not found.record:
+        raise UsageError(
+            f"{out} holds no master, and no run worked in it: masterframe run makes some"
+        )
     folder, page = out / REPORT_FOLDER, out / PAGE
     document = json.dumps(contents.as_document(found), indent=1, ensure_ascii=True)
     try:
