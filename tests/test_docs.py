@@ -30,6 +30,7 @@ import nights
 import slurm
 from masterframe import dialects, request
 from masterframe.config import json_schema, load_cluster, load_config, load_instrument, schema
+from masterframe.fits import masters
 from masterframe.kernels import RULES, least_values
 from masterframe.model import Rejection
 from masterframe.simulate import Camera, NightSpec, simulate_night
@@ -264,6 +265,17 @@ def test_the_help_of_combine_names_every_rule(capsys, monkeypatch):
         assert re.search(rf"\b{name}\b", out), name
 
 
+def test_every_plane_is_named_where_one_looks_for_it(capsys, monkeypatch):
+    _, out, _ = nights.call(capsys, monkeypatch, "combine", "--help")
+    template = (ROOT / "src" / "masterframe" / "template.yaml").read_text()
+    planes = rows("reference/fits.md", "## A master of one image")
+    listed = {name for cells in planes for name in re.findall(r"`(\w+)`", cells[0])}
+    for name in request.PLANES:
+        assert re.search(rf"\b{name}\b", out), name
+        assert re.search(rf"planes: .*\b{name}\b", template), name
+        assert set(masters.hdu_names("", (name,)).values()) <= listed
+
+
 def test_the_picture_of_the_architecture_is_that_of_the_layers():
     text = (DOCS / "contributing.md").read_text().partition("in one picture")[2]
     picture = text.partition("```text\n")[2].partition("\n\n")[0]
@@ -276,12 +288,19 @@ def test_the_picture_of_the_architecture_is_that_of_the_layers():
 
 def test_figures_beside_other_programs_are_those_that_were_measured():
     measured = (ROOT / "benchmarks" / "README.md").read_text()
-    table = [" | ".join(cells) for cells in rows("comparison.md", "## Speed and memory")]
-    assert len(table) == 4
-    for row in table:
-        assert f"| {row} |" in measured
-    ours = [cells[1].split()[0] for cells in rows("comparison.md", "## Speed and memory")]
-    assert f"| {' | '.join(ours)} |" in README.read_text()
+    table = rows("comparison.md", "## Speed and memory")
+    assert len(table) == 5
+    for cells in table:
+        assert f"| {' | '.join(cells)}".strip() in measured
+    found = {cells[0].split()[0].strip(","): cells for cells in table}
+    ours = float(found["masterframe"][2])
+    for _, ratio, seconds, rate, _ in table:
+        assert float(ratio) == pytest.approx(float(seconds) / ours, rel=0.04)
+        assert float(rate) == pytest.approx(60 * 4096**2 / float(seconds) / 1e6, rel=0.03)
+    for column, title, unit in ((1, "wall time", ""), (4, "memory of that", " MB")):
+        shown = re.search(rf"^\| {title}.*", README.read_text(), re.MULTILINE)[0].split(" | ")
+        for place, name in ((1, "masterframe"), (3, "IRAF"), (4, "Siril")):
+            assert shown[place].strip(" |") == f"{found[name][column]}{unit}"
 
 
 def test_named_sets_are_what_the_table_says():
@@ -365,7 +384,7 @@ def test_pages_of_commands_and_settings_are_made_from_the_program(site):
     api = (site / "reference" / "api" / "index.html").read_text()
     for name in (*set(masterframe.__all__) - {"__version__"}, "preview", "explain"):
         assert f">{name}<" in api, name
-    assert not any(page.name == "generate.py" for page in site.rglob("*.py"))
+    assert not [path for path in site.rglob("*") if path.suffix in (".py", ".pyc")]
 
 
 class _Links(HTMLParser):
