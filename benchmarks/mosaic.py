@@ -1,8 +1,8 @@
 """Print what a night of a mosaic costs over one of a single detector with as many pixels.
 
-The mosaic has 8 extensions, each read through two amplifiers with an overscan each; the detector of
-the other night has one amplifier. Each night is reduced to the end, without its report, by a process
-of its own. They take turns, and ratios are within a round; wall and processor time.
+The mosaic has 8 extensions, each read through two amplifiers with an overscan each; the detector
+of the other night has one amplifier. Each night is reduced to the end, without its report, by a
+process of its own. They take turns, and ratios are within a round; wall and processor time.
 
 Usage: python benchmarks/mosaic.py [--size 1024] [--frames 10] [--rounds 3]
 """
