@@ -38,7 +38,7 @@ def reduce(night: Path, out: Path) -> tuple[float, float]:
     """Reduce a night; return wall and processor time (s)."""
     shutil.rmtree(out, ignore_errors=True)
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [PROGRAM, "run", night, "--output", out, "--set", "report=false"]
+    command = [PROGRAM, "run", str(night), "--output", str(out), "--set", "report=false"]
     subprocess.run(command, check=True, capture_output=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
