@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from masterframe.config import schema
+from masterframe.config import clusters, schema
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -64,7 +64,7 @@ def _mappings(item: dict[str, Any], ending: str = "") -> Iterator[tuple[str, str
 
 def cluster() -> str:
     """Return the table of a cluster's file."""
-    return _table("", schema.ClusterModel.model_json_schema())
+    return _table("", clusters.ClusterModel.model_json_schema())
 
 
 FILLS = {"<!-- commands -->": commands, "<!-- settings -->": settings, "<!-- cluster -->": cluster}

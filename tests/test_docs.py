@@ -29,7 +29,7 @@ import masterframe
 import nights
 import slurm
 from masterframe import dialects, request
-from masterframe.config import json_schema, load_cluster, load_config, load_instrument, schema
+from masterframe.config import clusters, json_schema, load_cluster, load_config, load_instrument
 from masterframe.fits import masters
 from masterframe.kernels import RULES, least_values
 from masterframe.model import Rejection
@@ -230,7 +230,7 @@ def test_every_setting_says_what_it_is():
     models = [
         json_schema(),
         *json_schema()["$defs"].values(),
-        schema.ClusterModel.model_json_schema(),
+        clusters.ClusterModel.model_json_schema(),
     ]
     silent = [
         (model.get("title"), name)

@@ -15,14 +15,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from masterframe.config import convert
+from masterframe.config.cameras import InstrumentModel
+from masterframe.config.clusters import ClusterModel
 from masterframe.config.errors import explained
-from masterframe.config.schema import (
-    DEFAULTS,
-    ClusterModel,
-    ConfigModel,
-    InstrumentModel,
-    StanzaModel,
-)
+from masterframe.config.schema import DEFAULTS, ConfigModel, StanzaModel
 from masterframe.config.source import Source, read_source
 from masterframe.errors import ConfigError
 from masterframe.model import (

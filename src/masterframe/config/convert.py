@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from masterframe import dialects, scaling
-from masterframe.config import schema
+from masterframe.config import cameras, clusters, mappings, schema
 from masterframe.config.source import Source, Where
 from masterframe.errors import ConfigError, UsageError
 from masterframe.kernels.registry import resolve_rejection
@@ -69,7 +69,7 @@ class Converter:
             raise self.refuse(where, f"{reason} (header keywords are upper case)")
         return name
 
-    def selection(self, when: Mapping[str, list[schema.Pattern]], where: Where) -> Selection:
+    def selection(self, when: Mapping[str, list[mappings.Pattern]], where: Where) -> Selection:
         """Return the conditions of a mapping."""
         return tuple(
             Condition(self.key(key, (*where, key)), tuple(patterns))
@@ -77,12 +77,12 @@ class Converter:
         )
 
     def selections(
-        self, found: Iterable[Mapping[str, list[schema.Pattern]]], where: Where
+        self, found: Iterable[Mapping[str, list[mappings.Pattern]]], where: Where
     ) -> tuple[Selection, ...]:
         """Return the selections of a list."""
         return tuple(self.selection(when, (*where, i)) for i, when in enumerate(found))
 
-    def types(self, rules: Iterable[schema.TypeRuleModel], where: Where) -> tuple[TypeRule, ...]:
+    def types(self, rules: Iterable[mappings.TypeRuleModel], where: Where) -> tuple[TypeRule, ...]:
         """Return rules that type exposures."""
         return tuple(
             TypeRule(
@@ -192,13 +192,13 @@ class Converter:
         return int(float(found[1]) * (1024 if found[3] else 1000) ** power)
 
 
-def detector(model: schema.DetectorModel) -> Detector:
+def detector(model: mappings.DetectorModel) -> Detector:
     """Return the numbers of a detector."""
     given = model.model_dump(exclude={"amplifiers", "bad"})
     return Detector(**given, amplifiers=_amplifiers(model.amplifiers), bad=tuple(model.bad))
 
 
-def _amplifiers(models: Sequence[schema.AmplifierModel]) -> tuple[AmplifierRule, ...]:
+def _amplifiers(models: Sequence[mappings.AmplifierModel]) -> tuple[AmplifierRule, ...]:
     return tuple(AmplifierRule(**model.model_dump()) for model in models)
 
 
@@ -214,7 +214,7 @@ def quality(model: schema.QualityModel) -> Quality:
     )
 
 
-def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Instrument:
+def instrument(name: str, model: cameras.InstrumentModel, source: Source) -> Instrument:
     """Return the instrument of one YAML, without its base."""
     convert = Converter(source)
     return Instrument(
@@ -251,7 +251,7 @@ def instrument(name: str, model: schema.InstrumentModel, source: Source) -> Inst
     )
 
 
-def cluster(model: schema.ClusterModel, source: Source) -> ClusterSpec:
+def cluster(model: clusters.ClusterModel, source: Source) -> ClusterSpec:
     """Return what a cluster's file describes; certificates lie beside it."""
     tls = model.tls
     folder = Path(source.name).absolute().parent
@@ -269,7 +269,7 @@ def cluster(model: schema.ClusterModel, source: Source) -> ClusterSpec:
     )
 
 
-def _keywords(found: Mapping[Any, list[schema.KeywordModel]]) -> dict[str, tuple[Keyword, ...]]:
+def _keywords(found: Mapping[Any, list[cameras.KeywordModel]]) -> dict[str, tuple[Keyword, ...]]:
     """Return keywords by field."""
     return {
         name: tuple(Keyword(card.key.upper(), card.factor, card.offset) for card in cards)

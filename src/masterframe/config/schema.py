@@ -1,4 +1,4 @@
-"""What may stand in a configuration and in an instrument's YAML: names, types, defaults.
+"""What may stand in a configuration: names, types, defaults.
 
 One class a mapping. `json_schema` of the package publishes `ConfigModel` for editors, so each
 field says what it is for.
@@ -9,9 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     FiniteFloat,
     NonNegativeFloat,
@@ -20,70 +18,17 @@ from pydantic import (
     PositiveInt,
 )
 
-from masterframe.model import Center, Deviation, Estimator, Kind, Light, Step, Verify
+from masterframe.config.mappings import (
+    DetectorModel,
+    Model,
+    Selections,
+    TypeRuleModel,
+    listed,
+)
+from masterframe.model import Center, Deviation, Estimator, Step, Verify
 
 MasterKind = Literal["bias", "dark", "flat", "science"]
-Pattern = bool | int | FiniteFloat | str | None
-
-
-def _listed(value: Any) -> Any:
-    """Return one thing as a list of one."""
-    return value if isinstance(value, list) else [value]
-
-
-def _condition(value: Any) -> Any:
-    """Return a lone path pattern as the selection that it stands for."""
-    return {"path": value} if isinstance(value, str) else value
-
-
-Patterns = Annotated[list[Pattern], BeforeValidator(_listed, json_schema_input_type=Any)]
-When = dict[str, Patterns]
-SelectionModel = Annotated[When, BeforeValidator(_condition, json_schema_input_type=Any)]
-Selections = Annotated[list[SelectionModel], BeforeValidator(_listed, json_schema_input_type=Any)]
 Off = Literal["off"]
-
-
-class Model(BaseModel):
-    """A mapping in which only the fields may stand, each of exactly its type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class TypeRuleModel(Model):
-    """A rule that types exposures."""
-
-    kind: Kind = Field(description="what the exposures are")
-    when: SelectionModel = Field(description="patterns by keyword or field, all of which must fit")
-    certain: bool = Field(default=True, description="false where the rule is a guess")
-    technique: str = Field(default="", description="image or spectrum, say")
-    light: Light = Field(default="", description="what lit a flat")
-
-
-class AmplifierModel(Model):
-    """One of several amplifiers that read an image."""
-
-    data: str = Field(description="[x0:x1,y0:y1] as FITS counts: what it reads and is kept")
-    overscan: str = Field(default="", description="[x0:x1,y0:y1] as FITS counts")
-    gain: PositiveFloat | None = Field(default=None, description="electrons per adu")
-    read_noise: NonNegativeFloat | None = Field(default=None, description="electrons")
-
-
-class DetectorModel(Model):
-    """What is known of the detector."""
-
-    gain: PositiveFloat | None = Field(default=None, description="electrons per adu")
-    read_noise: NonNegativeFloat | None = Field(default=None, description="electrons")
-    saturation: FiniteFloat | None = Field(
-        default=None, description="raw adu from which it saturates"
-    )
-    overscan: str = Field(default="", description="[x0:x1,y0:y1] as FITS counts")
-    trim: str = Field(default="", description="[x0:x1,y0:y1] as FITS counts")
-    amplifiers: list[AmplifierModel] = Field(
-        default=[], description="where several read an image, in the place of overscan and trim"
-    )
-    bad: list[str] = Field(
-        default=[], description="[x0:x1,y0:y1] as FITS counts: pixels that are always bad"
-    )
 
 
 class OverscanModel(Model):
@@ -321,7 +266,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 class ConfigModel(Model):
     """A night's configuration."""
 
-    instrument: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=Any)] = Field(
+    instrument: Annotated[list[str], BeforeValidator(listed, json_schema_input_type=Any)] = Field(
         default=["auto"], description="a shipped preset, a YAML file, auto, or a list of these"
     )
     types: list[TypeRuleModel] = Field(
@@ -361,121 +306,3 @@ class ConfigModel(Model):
     resources: ResourcesModel = Field(
         default=ResourcesModel(), description="memory, workers, and where tasks run"
     )
-
-
-class CertificatesModel(Model):
-    """PEM files, relative to the folder of the file that names them."""
-
-    ca: str = Field(description="certificate of the authority")
-    cert: str = Field(description="certificate of scheduler, workers and client")
-    key: str = Field(description="its private key")
-
-
-class ClusterModel(Model):
-    """Where tasks run: a cluster of batch jobs, or a scheduler that runs already."""
-
-    cluster: str = Field(
-        default="",
-        description="class of dask-jobqueue, as SLURMCluster; or SLURMRunner inside an allocation",
-    )
-    address: str = Field(default="", description="of a scheduler that runs already")
-    jobs: PositiveInt = Field(default=1, description="jobs that are kept running")
-    wait: PositiveFloat = Field(
-        default=3600.0,
-        description="seconds that the first worker may take to come: jobs may wait in a queue",
-    )
-    wait_again: PositiveFloat | None = Field(
-        default=None,
-        description="the same where all workers have gone; as wait where it is not given",
-    )
-    tls: CertificatesModel | Literal["off", "made"] = Field(
-        default="off", description="off, made (certificates for this run), or files"
-    )
-    options: dict[str, Any] = Field(default={}, description="what the class is called with")
-
-
-class KeywordModel(Model):
-    """A header keyword with its unit."""
-
-    key: str
-    factor: FiniteFloat = 1.0
-    offset: FiniteFloat = 0.0
-
-
-def _keyword(value: Any) -> Any:
-    """Return a lone keyword as the mapping that it stands for."""
-    return {"key": value} if isinstance(value, str) else value
-
-
-KeywordList = Annotated[
-    list[Annotated[KeywordModel, BeforeValidator(_keyword)]], BeforeValidator(_listed)
-]
-HeaderField = Literal[
-    "imagetyp",
-    "hint",
-    "exptime",
-    "dark_time",
-    "filter",
-    "object",
-    "date_obs",
-    "time_obs",
-    "mjd",
-    "jd",
-    "temperature",
-    "instrument",
-    "binning",
-    "binning_x",
-    "binning_y",
-    "gain",
-    "read_noise",
-    "saturation",
-    "overscan",
-    "trim",
-]
-
-
-class SectionRuleModel(Model):
-    """Sections that hold for one way of reading the detector."""
-
-    when: SelectionModel
-    overscan: str = ""
-    trim: str = ""
-    amplifiers: list[AmplifierModel] = []
-    bad: list[str] = []
-
-
-class AmplifierKeywordsModel(Model):
-    """Keywords of amplifiers that read one image, without their endings."""
-
-    endings: list[str] = []
-    data: list[str] = []
-    overscan: list[str] = []
-    gain: list[str] = []
-    read_noise: list[str] = []
-
-
-class AppliedModel(Model):
-    """A step that the camera's software may have done."""
-
-    step: Step
-    when: SelectionModel
-    series: bool = False
-
-
-class InstrumentModel(Model):
-    """One camera."""
-
-    base: str = Field(default="", description="a shipped preset whose rules come after these")
-    match: Selections = []
-    keywords: dict[HeaderField, KeywordList] = {}
-    setup: dict[str, KeywordList] = {}
-    optics: dict[str, KeywordList] = {}
-    label: list[str] = []
-    kinds: list[TypeRuleModel] = []
-    sections: list[SectionRuleModel] = []
-    amplifiers: AmplifierKeywordsModel = AmplifierKeywordsModel()
-    applied: list[AppliedModel] = []
-    processed: Selections = []
-    detector: DetectorModel = DetectorModel()
-    hdu: list[str | int] = []
-    notes: str = ""
