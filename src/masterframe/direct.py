@@ -14,7 +14,7 @@ import numpy as np
 
 from masterframe import cell, fits, jobs, scaling, scratchfolder, store, unpacking
 from masterframe.errors import FrameError, UsageError
-from masterframe.fits import extensions, masters, tables, write
+from masterframe.fits import extensions, masters, partfile, tables
 from masterframe.framestack import (
     FLOAT_COORDINATES,
     TEXT_COORDINATES,
@@ -63,7 +63,7 @@ def combine_files(request: Request, resources: store.Resources) -> store.Made:
     StorageError
         If the output cannot be written.
     """
-    write.check_target(Path(request.output), overwrite=request.overwrite)
+    partfile.check_target(Path(request.output), overwrite=request.overwrite)
     scans = fits.scan_each(request.files, request.verify)
     chosen = extensions.choose_alike(scans, request.hdu)
     shots = [shot for found in zip(scans, chosen, strict=True) for shot in _shots(*found)]

@@ -13,8 +13,7 @@ import errno
 import io
 import os
 import shutil
-import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from masterframe import portable
 from masterframe.errors import StorageError
-from masterframe.fits import checksums, legal
+from masterframe.fits import checksums, legal, partfile
 from masterframe.fits.planes import BLOCK, Plane, PlaneSpec, place
 from masterframe.fits.stamps import Stamp, stamp_of
 from masterframe.tiling import format_bytes
@@ -93,12 +92,12 @@ class ImageFile:
         """
         target = Path(path)
         placed = place(planes, spare_cards)
-        with _storage_errors(target):
-            check_target(target, overwrite=overwrite)
-            part = part or part_of(target)
-            file = cls(target, part, _open_part(part), placed, overwrite)
+        with partfile.storage_errors(target):
+            partfile.check_target(target, overwrite=overwrite)
+            part = part or partfile.part_of(target)
+            file = cls(target, part, partfile.open_new(part), placed, overwrite)
         try:
-            with _storage_errors(target):
+            with partfile.storage_errors(target):
                 file._reserve()
                 file._write_headers()
         except BaseException:
@@ -132,9 +131,9 @@ class ImageFile:
             If the target cannot be made, another process is writing it, or the disk fails.
         """
         placed = place(planes, spare_cards)
-        with _storage_errors(path):
-            check_target(path, overwrite=overwrite)
-            descriptor = _reopen_part(part)
+        with partfile.storage_errors(path):
+            partfile.check_target(path, overwrite=overwrite)
+            descriptor = partfile.reopen(part)
             if descriptor is None:
                 return None
             file = cls(path, part, descriptor, placed, overwrite)
@@ -206,7 +205,7 @@ class ImageFile:
                 f"{plane}: {values.shape} from row {row0} on does not fit into {into.shape}"
             )
         first = row0 * into.row_bytes + (column0 or 0) * (into.row_bytes // into.shape[1])
-        with _storage_errors(self.path):
+        with partfile.storage_errors(self.path):
             self._write(into.data_offset + first, into.encode(values))
 
     def read_rows(self, plane: str, y0: int, y1: int) -> NDArray[Any]:
@@ -227,7 +226,7 @@ class ImageFile:
         of = self._planes[plane]
         if not of.shape or not 0 <= y0 <= y1 <= of.shape[0]:
             raise ValueError(f"{plane}: no rows {y0} to {y1} in {of.shape}")
-        with _storage_errors(self.path):
+        with partfile.storage_errors(self.path):
             raw = self._read(of.data_offset + y0 * of.row_bytes, (y1 - y0) * of.row_bytes)
         return of.decode(raw)
 
@@ -246,7 +245,7 @@ class ImageFile:
         """
         of = self._planes[plane]
         legal.set_cards(of.header, cards)
-        with _storage_errors(self.path):
+        with partfile.storage_errors(self.path):
             self._write(of.offset, of.header_bytes())
 
     def settle(self) -> None:
@@ -274,7 +273,7 @@ class ImageFile:
         StorageError
             If the disk fails or is full, or a file of this name has appeared meanwhile.
         """
-        with _storage_errors(self.path):
+        with partfile.storage_errors(self.path):
             end = self._size
             for table in tables:
                 end += self._write(end, _table_bytes(table))
@@ -301,7 +300,7 @@ class ImageFile:
         StorageError
             If the disk fails.
         """
-        with _storage_errors(self.path):
+        with partfile.storage_errors(self.path):
             portable.sync_data(self._descriptor)
 
     def keep(self) -> None:
@@ -368,7 +367,7 @@ class ImageFile:
 
     def _rename(self) -> None:
         if self._overwrite:
-            check_target(self.path, overwrite=True)
+            partfile.check_target(self.path, overwrite=True)
             self._part.replace(self.path)
             return
         try:  # a link, unlike a rename, never replaces
@@ -378,7 +377,7 @@ class ImageFile:
                 f"{self.path} has appeared meanwhile; it was kept, and nothing was written"
             ) from None
         except OSError:  # a file system without hard links
-            check_target(self.path, overwrite=False)
+            partfile.check_target(self.path, overwrite=False)
             self._part.rename(self.path)
         else:
             with contextlib.suppress(OSError):  # the file has its name; the next run cleans up
@@ -395,75 +394,3 @@ def _table_bytes(table: fits.BinTableHDU) -> bytes:
     buffer = io.BytesIO()
     fits.HDUList([fits.PrimaryHDU(), table]).writeto(buffer, checksum=True)
     return buffer.getvalue()[BLOCK:]  # an empty primary is one block
-
-
-@contextlib.contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    """Turn the system's errors into ones that name the file."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
-
-
-def check_target(path: Path, *, overwrite: bool) -> None:
-    """Refuse a place where no file could be made; before any work, so that none is done in vain.
-
-    Raises
-    ------
-    StorageError
-        If it is taken by a file that must stay, or its folder is missing.
-    """
-    if not path.parent.is_dir():
-        raise StorageError(f"{path}: its folder does not exist; make {path.parent} first")
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISREG(mode):
-        raise StorageError(f"{path} is not a regular file; choose another name")
-    if not overwrite:
-        raise StorageError(f"{path} exists; choose another name, or --overwrite (run: --force)")
-
-
-def part_of(target: Path) -> Path:
-    """Return the file beside another one that holds what is written of it until it is whole."""
-    return target.with_name(target.name + ".part")
-
-
-def _open_part(part: Path) -> int:
-    """Create and lock a new file, in place of one that a dead process left."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | portable.NO_FOLLOW
-    try:
-        descriptor = os.open(part, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
-    except FileExistsError:
-        _remove_stale(part)
-        descriptor = os.open(part, flags | getattr(os, "O_CLOEXEC", 0), 0o644)
-    portable.try_lock(descriptor)
-    return descriptor
-
-
-def _reopen_part(part: Path) -> int | None:
-    """Open and lock a part that is there; None where it is not, or is no file of ours."""
-    try:
-        if not stat.S_ISREG(part.lstat().st_mode):
-            return None
-        descriptor = os.open(part, os.O_RDWR | portable.NO_FOLLOW | getattr(os, "O_CLOEXEC", 0))
-    except FileNotFoundError:
-        return None
-    if portable.try_lock(descriptor) is False:
-        os.close(descriptor)
-        raise StorageError(f"{part} is being written by another process; wait for its end")
-    return descriptor
-
-
-def _remove_stale(part: Path) -> None:
-    if not stat.S_ISREG(part.lstat().st_mode):
-        raise StorageError(f"{part} is in the way and is not a regular file; remove it")
-    descriptor = os.open(part, os.O_RDWR | portable.NO_FOLLOW)
-    try:
-        if portable.try_lock(descriptor) is False:
-            raise StorageError(f"{part} is being written by another process; wait for its end")
-        part.unlink()
-    finally:
-        os.close(descriptor)

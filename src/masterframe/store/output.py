@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from masterframe import jobs, journal
 from masterframe.errors import FrameError
-from masterframe.fits import write
+from masterframe.fits import partfile, write
 from masterframe.masterfile import Totals
 
 
@@ -102,7 +102,7 @@ def open_output(
         If the file cannot be written.
     """
     fingerprint = cache(fingerprint)
-    path = (job.part or write.part_of(job.path)).with_suffix(".journal")
+    path = (job.part or partfile.part_of(job.path)).with_suffix(".journal")
     output = _taken_up(job, planes, path, fingerprint) or _begun(job, planes, path, fingerprint)
     with output.file:
         try:
