@@ -37,6 +37,10 @@ class Piece(NamedTuple):
     """Where they go in the assembled image."""
     flips: tuple[bool, bool]
     """Whether rows, and columns, run backwards there."""
+    binning: tuple[int, int]
+    """Rows and columns of the detector in one of the image."""
+    phase: tuple[int, int]
+    """Rows and columns of the detector before its first one, beyond whole binned ones."""
 
 
 class Assembly(NamedTuple):
@@ -48,6 +52,19 @@ class Assembly(NamedTuple):
     """What it is made of; pixels of no piece are not covered."""
     detector: Section
     """Its place on the detector, in pixels that are binned as the images are."""
+
+
+class _Axis(NamedTuple):
+    """Pixels along one axis of the detector."""
+
+    pixels: tuple[int, int]
+    """First one, and that after the last, binned."""
+    backwards: bool
+    """Whether the image runs from the last to the first."""
+    binning: int
+    """Pixels of the detector in one of the image."""
+    phase: int
+    """Pixels of the detector before the first one, beyond whole binned ones."""
 
 
 class _Place(NamedTuple):
@@ -75,6 +92,28 @@ def assemble(images: Sequence[Image]) -> Assembly | None:
     """
     if len(images) == 1 and not images[0].amplifiers:
         return None
+    return _assembled(images)
+
+
+def place_of(image: Image, binning: tuple[int, int]) -> Piece | None:
+    """Return where the kept pixels of an image lie on the detector, in pixels binned as they are.
+
+    None where its header does not tell, tells of another binning (y, x) than this, or where they
+    lie there in another order than in the image: parts of amplifiers that are turned over or apart.
+    """
+    try:
+        whole = _assembled([image])
+    except FrameError:
+        return None
+    first, *others = whole.pieces
+    moved = any(one.flips != (False, False) or one.target != one.source for one in whole.pieces)
+    if (others and moved) or any(one.binning != binning for one in whole.pieces):
+        return None
+    source = Section(0, whole.shape[0], 0, whole.shape[1])
+    return first._replace(source=source, target=whole.detector)
+
+
+def _assembled(images: Sequence[Image]) -> Assembly:
     found = [place for number, image in enumerate(images) for place in _places(number, image)]
     key = _key(images, found)
     pieces = [_piece(images[place.image], place, key) for place in found]
@@ -106,7 +145,7 @@ def _places(number: int, image: Image) -> Iterator[_Place]:
     """Yield the parts of an image that may lie apart: those of amplifiers with sections."""
     name = image.frame.name or f"HDU {image.frame.hdu}"
     kept = places(image.amplifiers)
-    endings = {section: ending for ending, section in _data_sections(image)}
+    endings = {section: ending for ending, section in _data_sections(image)} if kept else {}
     if kept and all(section in endings for section in kept):
         for raw, source in kept.items():
             ending = endings[raw]
@@ -164,22 +203,23 @@ def _piece(image: Image, place: _Place, key: str) -> Piece:
     data = Section.from_fits(text(image.header.get(f"DATASEC{place.ending}"))) or raw
     x0, x1, y0, y1 = (int(bound) for bound in told.groups())
     try:
-        rows, flip_y = _axis((y0, y1), (data.y0, data.y1), (raw.y0, raw.y1))
-        columns, flip_x = _axis((x0, x1), (data.x0, data.x1), (raw.x0, raw.x1))
+        rows = _axis((y0, y1), (data.y0, data.y1), (raw.y0, raw.y1))
+        columns = _axis((x0, x1), (data.x0, data.x1), (raw.x0, raw.x1))
     except ValueError as error:
         raise FrameError(
             image.frame.path,
             f"{place.name}: {key}{place.ending} {told[0]} does not fit its data {data.to_fits()}: "
             f"{error}",
         ) from None
-    target = Section(*rows, *columns)
-    return Piece(place.image, place.source, raw, target, (flip_y, flip_x))
+    target = Section(*rows.pixels, *columns.pixels)
+    flips, binning = (rows.backwards, columns.backwards), (rows.binning, columns.binning)
+    return Piece(
+        place.image, place.source, raw, target, flips, binning, (rows.phase, columns.phase)
+    )
 
 
-def _axis(
-    detector: tuple[int, int], data: tuple[int, int], kept: tuple[int, int]
-) -> tuple[tuple[int, int], bool]:
-    """Return the pixels of the detector along one axis, binned, and whether they run backwards.
+def _axis(detector: tuple[int, int], data: tuple[int, int], kept: tuple[int, int]) -> _Axis:
+    """Return where pixels lie along one axis of the detector.
 
     `detector` counts from 1, both ends in; `data` and `kept` are 0-based and half-open.
     """
@@ -192,5 +232,5 @@ def _axis(
         raise ValueError("more than these are kept")
     backwards = detector[0] > detector[1]
     skipped = data[1] - kept[1] if backwards else kept[0] - data[0]
-    start = (first - 1) // binning + skipped
-    return (start, start + size), backwards
+    start, phase = divmod(first - 1, binning)
+    return _Axis((start + skipped, start + skipped + size), backwards, binning, phase)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from masterframe import fits
+from masterframe.assembly import place_of
 from masterframe.errors import FrameError
 from masterframe.fits import extensions
 from masterframe.inventory import kinds
@@ -230,9 +231,18 @@ def _settled(
             ("instrument", exposure.instrument),
             ("layout", _layout(exposure.images)),
             *(("unit", image.unit) for image in exposure.images[:1] if image.unit != "adu"),
+            *_window(exposure),
             *exposure.setup,
         ),
     )
+
+
+def _window(exposure: Exposure) -> list[tuple[str, Scalar]]:
+    """Return the part of the detector that the only image of an exposure holds, if it is told."""
+    if len(exposure.images) != 1:
+        return []
+    place = place_of(exposure.images[0], exposure.binning)
+    return [("window", place.target.to_fits())] if place else []
 
 
 def _layout(images: Sequence[Image]) -> str:

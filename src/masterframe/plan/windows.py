@@ -2,38 +2,74 @@
 
 from __future__ import annotations
 
-from masterframe.matching import card
-from masterframe.model import Exposure, Section
+from typing import NamedTuple
 
-PLACE = ("layout", "window_x", "window_y")
+from masterframe.assembly import place_of
+from masterframe.matching import card
+from masterframe.model import Exposure, Image, Section
+from masterframe.plan.groups import Group
+
+PLACE = ("layout", "window", "window_x", "window_y")
 """What tells the window of an exposure in its set-up."""
 
 
-def window_of(exposure: Exposure) -> Section | None:
+class Window(NamedTuple):
+    """What of the detector an image holds after trimming."""
+
+    section: Section
+    """Its pixels on the detector, binned as the image is."""
+    flips: tuple[bool, bool] = (False, False)
+    """Whether rows, and columns, of the image run backwards there."""
+    phase: tuple[int, int] | None = None
+    """Rows and columns of the detector before those of the first binned pixel; None where an origin
+    tells the window, which may count from elsewhere than the sections of a header do."""
+
+
+def window_of(group: Group) -> Window | None:
     """Return where the only image of an exposure lies on the detector; None: nothing tells it.
 
-    Origins are counted in binned pixels (XORGSUBF), or in those of a detector that is not binned.
-    An image that is trimmed is none: its overscan would be elsewhere in another window.
+    Told by DETSEC or CCDSEC with DATASEC; else by the origin of the window, counted in binned
+    pixels (XORGSUBF), or in those of a detector that is not binned. An origin tells nothing where
+    something was read before the first pixel that is kept.
     """
+    exposure = group.first
+    if len(exposure.images) != 1:
+        return None
+    ((image,), (trim,)) = exposure.images, group.trims
+    if image.trim and not trim:
+        return None
+    place = place_of(image, exposure.binning)
+    if place is not None:
+        return Window(place.target, place.flips, place.phase)
+    return _by_origin(exposure, image)
+
+
+def _by_origin(exposure: Exposure, image: Image) -> Window | None:
     setup = dict(exposure.setup)
-    if "window_x" not in setup or len(exposure.images) != 1:
-        return None
-    (image,) = exposure.images
-    x, y = setup["window_x"], setup.get("window_y")
-    if image.trim or image.overscans or not isinstance(x, int | float):
-        return None
-    if not isinstance(y, int | float):
+    x, y = setup.get("window_x"), setup.get("window_y")
+    if not isinstance(x, int | float) or not isinstance(y, int | float):
         return None
     if exposure.binning != (1, 1) and card(exposure, "XORGSUBF") is None:
         return None
-    rows, columns = image.frame.shape
-    return Section(int(y), int(y) + rows, int(x), int(x) + columns)
+    if image.trim and (image.trim.y0, image.trim.x0) != (0, 0):
+        return None
+    rows, columns = image.shape
+    if image.trim and image.trim.shape != (rows, columns):
+        return None  # amplifiers apart
+    return Window(Section(int(y), int(y) + rows, int(x), int(x) + columns))
 
 
-def part_of(master: Exposure, wanted: Exposure) -> Section | None:
+def part_of(master: Group, wanted: Group) -> Section | None:
     """Return the part of a master's image that covers a smaller window; None: it does not."""
     whole, window = window_of(master), window_of(wanted)
-    if whole is None or window is None or whole == window:
+    if whole is None or window is None or whole.section == window.section:
         return None
-    part = window.within(whole)
-    return part if part.shape == window.shape else None
+    if (whole.flips, whole.phase) != (window.flips, window.phase):
+        return None
+    part = window.section.within(whole.section)
+    if part.shape != window.section.shape:
+        return None
+    (rows, columns), (flip_y, flip_x) = whole.section.shape, whole.flips
+    y = (rows - part.y1, rows - part.y0) if flip_y else (part.y0, part.y1)
+    x = (columns - part.x1, columns - part.x0) if flip_x else (part.x0, part.x1)
+    return Section(*y, *x)
