@@ -25,6 +25,8 @@ TALL = 4, 96, 64
 """Frames, rows and columns of each image of the mosaics."""
 SLOW = {"FAULT": "slow=100", "FAULT_PATH": "/mosaic_"}
 """Reads of bands that take so long that two workers need ten seconds."""
+NO_SAMPLES = ["--set", "quality.frames.action=off"]
+"""Options with which nothing of the mosaics but bands is read."""
 SMALLEST = 1000
 """Bytes from which on a read is slowed, and counts as one for a band."""
 MOSAIC = "night/master_bias_bin1x1.fits"
@@ -107,18 +109,20 @@ ALL_BYTES = claimed_bytes((CCDS, 0))
 """Bytes of pixels of the mosaics."""
 
 
-def rows_read(log):
+def rows_read(log, since=0):
     """Return how often each row of the mosaics was read for a band: (frame, image, row).
 
     Parameters
     ----------
     log : path
         What the library noted as READ_LOG; rows that are sampled one by one do not count.
+    since : int
+        Lines of it that are passed over.
     """
     read = np.zeros((TALL[0], CCDS, TALL[1]), int)
     row_bytes = 2 * TALL[2]
     places: dict[str, list[int]] = {}
-    for line in log.read_text().splitlines():
+    for line in log.read_text().splitlines()[since:]:
         path, offset, size = line.rsplit(" ", 2)
         if int(size) < SMALLEST:
             continue
@@ -130,6 +134,14 @@ def rows_read(log):
         frame = int(Path(path).stem.rpartition("_")[2])
         read[frame, image, first : first + int(size) // row_bytes] += 1
     return read
+
+
+def of_claimed(read, claim):
+    """Return those of rows that a product has not to do again; images are finished in order."""
+    finished, row = claim
+    return np.concatenate(
+        [read[:, :finished].ravel(), read[:, finished : finished + 1, :row].ravel()]
+    )
 
 
 def bands_came(out, since, process):

@@ -128,6 +128,14 @@ def whole_mosaic(mosaics, tmp_path_factory):
     return pixels_and_tables(out / MOSAIC)
 
 
+@pytest.fixture(scope="module")
+def whole_of_bands(mosaics, tmp_path_factory):
+    """The same where nothing is read but bands."""
+    out = tmp_path_factory.mktemp("whole-of-bands")
+    assert finish(start(mosaics, out, *slowed.NO_SAMPLES)) == 0
+    return pixels_and_tables(out / MOSAIC)
+
+
 def test_kills_of_the_driver_at_random_moments(
     mosaics, whole_mosaic, tmp_path, shim, capsys, monkeypatch
 ):
@@ -163,19 +171,25 @@ def workers_of(process):
     return found
 
 
-def test_kills_of_workers_at_random_moments(mosaics, whole_mosaic, tmp_path, shim):
+def test_kills_of_workers_at_random_moments(mosaics, whole_of_bands, tmp_path, shim):
     out, moments, claim = tmp_path / "out", random.Random(4), (0, 0)
+    where, log = ["--scheduler", "processes", "--workers", "2"], tmp_path / "reads"
     process = start(
-        mosaics, out, "--scheduler", "processes", "--workers", "2", LD_PRELOAD=shim, **SLOW
+        mosaics, out, *where, *slowed.NO_SAMPLES, LD_PRELOAD=shim, READ_LOG=str(log), **SLOW
     )
+    killed = []
     for _ in range(6):
         bands_came(out, claim, process)
         claim = claim_of(out)
         time.sleep(moments.uniform(0, 0.3))
+        killed.append((claim, len(log.read_text().splitlines())))
         moments.choice(workers_of(process)).kill()
     helpers = psutil.Process(process.pid).children(recursive=True)
     assert finish(process) == 0, process.errors
-    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+    assert slowed.rows_read(log).min() >= 1
+    for claim, lines in killed:
+        assert not slowed.of_claimed(slowed.rows_read(log, lines), claim).any()
+    assert pixels_and_tables(out / MOSAIC) == whole_of_bands
     assert_nothing_is_left(out)
     assert not psutil.wait_procs(helpers, timeout=10)[1]
 
@@ -195,11 +209,13 @@ def test_a_kill_of_the_driver_takes_its_workers_along(mosaics, whole_mosaic, tmp
     assert pixels_and_tables(out / MOSAIC) == whole_mosaic
 
 
-def test_kills_of_the_scheduler_at_random_moments(mosaics, whole_mosaic, tmp_path, shim):
+def test_kills_of_the_scheduler_at_random_moments(mosaics, whole_of_bands, tmp_path, shim):
     out, moments, claim = tmp_path / "out", random.Random(5), (0, 0)
     for number in range(2):
-        with dask_cluster(tmp_path / str(number), LD_PRELOAD=shim, **SLOW) as cluster:
-            process = start(mosaics, out, "--scheduler", cluster.address)
+        log = tmp_path / f"reads-{number}"
+        noted = {"LD_PRELOAD": shim, "READ_LOG": str(log), **SLOW}
+        with dask_cluster(tmp_path / str(number), **noted) as cluster:
+            process = start(mosaics, out, "--scheduler", cluster.address, *slowed.NO_SAMPLES)
             bands_came(out, claim, process)
             time.sleep(moments.uniform(0, 0.2))
             cluster.scheduler.kill()
@@ -207,8 +223,14 @@ def test_kills_of_the_scheduler_at_random_moments(mosaics, whole_mosaic, tmp_pat
             assert "a second run goes on with what is not done" in process.errors
             assert len(process.errors.splitlines()) < 12, process.errors
         assert not nights.files_in(out)
-        assert claim_of(out) > claim
-        claim = claim_of(out)
-    assert finish(start(mosaics, out)) == 0
-    assert pixels_and_tables(out / MOSAIC) == whole_mosaic
+        read, before, claim = slowed.rows_read(log), claim, claim_of(out)
+        assert not slowed.of_claimed(read, before).any()
+        assert claim > before
+        assert slowed.of_claimed(read, claim).sum() * 2 * slowed.TALL[2] == (
+            claimed_bytes(claim) - claimed_bytes(before)
+        )
+    last = start(mosaics, out, *slowed.NO_SAMPLES)
+    assert finish(last) == 0, last.errors
+    assert bytes_read(last) == ALL_BYTES - claimed_bytes(claim)
+    assert pixels_and_tables(out / MOSAIC) == whole_of_bands
     assert_nothing_is_left(out)

@@ -195,10 +195,9 @@ def slow(environment, tmp_path_factory):
 def test_a_rerun_after_a_kill_reads_no_finished_band_again(mosaics, tmp_path, environment, slow):
     cluster, out = described(tmp_path, JOBS, "off"), tmp_path / "out"
     logs = [tmp_path / "first.reads", tmp_path / "second.reads"]
-    words = ["--set", "quality.frames.action=off"]  # nothing is read but bands
-    whole = slowed.start(mosaics, tmp_path / "threads", *words)
+    whole = slowed.start(mosaics, tmp_path / "threads", *slowed.NO_SAMPLES)
     assert slowed.finish(whole) == 0, whole.errors
-    words += ["--scheduler", cluster]
+    words = [*slowed.NO_SAMPLES, "--scheduler", cluster]
     first = slowed.start(mosaics, out, *words, **slow, READ_LOG=str(logs[0]))
     wait_until(lambda: claim_of(out) > (2, 0) or first.poll() is not None)
     first.kill()
