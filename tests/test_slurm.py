@@ -1,5 +1,6 @@
 """A real Slurm runs the jobs: the same bits as threads, and nothing is left behind."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -153,10 +154,17 @@ def test_what_a_killed_run_left_is_removed_by_the_next(night, tmp_path, environm
     def keys():
         return {path.parent.name for path in folder.glob(f"{socket.gethostname()}/.*/tls.pem")}
 
+    unlocked = {}
+    for name, days in (("jobs-old", 2), ("jobs-new", 0), ("allocation-old", 40)):
+        unlocked[name] = folder.parent / name / "tls.pem"
+        unlocked[name].parent.mkdir(parents=True)
+        unlocked[name].touch()
+        os.utime(unlocked[name].parent, times=(time.time() - days * 86400,) * 2)
     killed = start(night, tmp_path / "out", environment, "--scheduler", cluster)
     wait_until(lambda: slurm.jobs(environment) or killed.poll() is not None)
     killed.kill()
     killed.communicate()
+    assert [name for name, key in unlocked.items() if key.exists()] == ["jobs-new"]
     (left,) = keys()
     working = start(night, tmp_path / "out", environment, "--scheduler", cluster)
     wait_until(lambda: keys() - {left} or working.poll() is not None)

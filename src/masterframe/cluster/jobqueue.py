@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +30,10 @@ RUNNER = "SLURMRunner"
 LOST_WORKER_TIMEOUT = "2s"
 """After which a job that is gone is replaced; distributed waits 15 s by default."""
 CLIENT_RANK = 1
+DAY = 86400.0
+UNLOCKED = {"jobs-*": DAY, "allocation-*": 30 * DAY}
+"""What has no lock, by the time (s) after which nobody's run can need it: folders of versions that
+had no locks, and what the tasks of an allocation tell each other."""
 
 
 @contextmanager
@@ -190,6 +195,7 @@ def serve(spec: ClusterSpec, *, insecure: bool = False) -> None:
         atexit.register(_join_allocation(spec).close)
     else:
         if _rank() == 0:
+            _sweep_unlocked()
             atexit.register(_forget_allocation)
         _runner(spec)
         sys.exit(0)
@@ -303,7 +309,21 @@ def _private_folder() -> Path:
     What killed ones have left in it (logs, a key) is removed by the next: a lock tells which, but
     not on every file system what those of other hosts do.
     """
+    _sweep_unlocked()
     return _cache() / "jobs" / socket.gethostname()
+
+
+def _sweep_unlocked() -> None:
+    """Remove what killed runs have left that no lock tells of: keys, and logs of jobs."""
+    for pattern, age in UNLOCKED.items():
+        for path in _cache().glob(pattern):
+            with contextlib.suppress(OSError):  # another run was faster
+                if time.time() - path.lstat().st_mtime < age:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
 
 def _cache() -> Path:
