@@ -42,12 +42,13 @@ def watched(home, name, what):
 
 began = time.perf_counter()
 import numpy
-from masterframe import masterfile, products, run
+from masterframe import masterfile, run, screening
 from masterframe.config import load_config
 from masterframe.kernels import combine, swap16, terms  # which the first task loads, whichever
 swap16(numpy.zeros(1, numpy.uint16))  # ... and this code, which the writing of a master needs
-for name in ("_sketches", "_judged", "_with_sketches"):
-    watched(products, name, "frames")
+for name in ("_sketches", "_judged"):
+    watched(screening, name, "frames")
+watched(screening.Screened, "with_numbers", "frames")
 for name in ("quality", "tests_of"):
     watched(masterfile, name, "masters")
 report = run.run_night(*sys.argv[1:], load_config())
