@@ -18,8 +18,9 @@ from masterframe.fits import headers, legal, masters, mosaics, tables, write
 from masterframe.fits.stamps import Stamp
 from masterframe.model import Calibration, Image, MaskBit, Noise, Recipe, Section
 
-BAND_BYTES = 2 << 20
-"""Bytes of one plane, in float64, that are in memory at a time: some ten of them are."""
+BAND_BYTES = 1 << 19
+"""Bytes of one plane, in float64, that are in memory at a time: some ten of them are. Arrays of 1 MiB
+are pages that the system gives anew and clears, for as long again as all else takes."""
 
 
 @dataclass(frozen=True)
