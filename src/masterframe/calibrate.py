@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import fits, kernels, offsets
+from masterframe import kernels, offsets
 from masterframe.errors import UsageError
-from masterframe.model import Calibration, Frame, MasterImage, Noise, Recipe, Section
-from masterframe.readout import row_parts, strip_of, strips
+from masterframe.masterrows import MasterRows
+from masterframe.model import Calibration, MasterImage, Noise, Recipe, Section
+from masterframe.readout import row_parts, strip_of, strips, trim_columns
 
 Raw = NDArray[Any]
 ALL = slice(None)
-Place = tuple[int, slice]
-"""First row, and columns, in the trimmed image."""
 
 
 def fitted(
@@ -113,25 +112,12 @@ def _cut(calibration: Calibration, part: Section) -> Calibration:
     )
 
 
-def trim_columns(block: Raw, calibration: Calibration) -> Raw:
-    """Return what is kept of raw rows (..., columns) after trimming; a view where it can be."""
-    trim = calibration.trim
-    if trim is None:
-        return block
-    if calibration.kept_shape(trim.shape) == trim.shape:
-        return block[..., trim.x0 : trim.x1]
-    parts = [block[..., strip.raw] for strip in strips(calibration.amplifiers)]
-    return np.concatenate(parts, axis=-1)
-
-
 def load_terms(
     block: Raw,
-    row0: int,
-    calibration: Calibration,
+    masters: MasterRows,
     recipe: Recipe,
     mask: Raw | None = None,
     *,
-    step: int = 1,
     columns: slice = ALL,
 ) -> kernels.LoadTerms:
     """Gather all that the load step needs for one band.
@@ -141,43 +127,37 @@ def load_terms(
     block : array (N, rows, raw columns)
         Raw values of the band, rows trimmed; full width, or `columns` of a frame that is not
         trimmed.
-    row0 : int
-        First row of the band in the trimmed image, which is the masters' row.
-    calibration : Calibration
-        What is taken off and applied.
+    masters : MasterRows
+        Rows of the band, and what is taken off and applied.
     recipe : Recipe
         Its dtype is the work type; its saturation and threshold are in raw values.
     mask : array (N, rows, raw columns) of bool, optional
         Values to leave out (True).
-    step : int
-        Rows of the image from one row of the block to the next.
     columns : slice
         Columns of the trimmed image that the terms are for; of one strip where there are several
         amplifiers (`strips_of`).
     """
-    rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
-    shared = columns_of(_shared_terms(rows, calibration, recipe), columns)
-    terms = _with_offsets(shared, block, rows, calibration, columns, np.dtype(recipe.dtype))
+    shared = columns_of(_shared_terms(masters, recipe), columns)
+    terms = _with_offsets(shared, block, masters, columns, np.dtype(recipe.dtype))
     return terms._replace(
-        frame_mask=_no_mask() if mask is None else _kept_mask(mask, calibration, columns)
+        frame_mask=_no_mask() if mask is None else _kept_mask(mask, masters.calibration, columns)
     )
 
 
-def _shared_terms(rows: range, calibration: Calibration, recipe: Recipe) -> kernels.LoadTerms:
+def _shared_terms(masters: MasterRows, recipe: Recipe) -> kernels.LoadTerms:
     """Gather what the load step needs for some rows in all columns, but for what frames tell."""
-    work = np.dtype(recipe.dtype)
+    work, calibration = np.dtype(recipe.dtype), masters.calibration
     threshold = recipe.rejection if recipe.rejection.rule == "threshold" else None
-    bias = None if calibration.dark and calibration.dark_holds_bias else calibration.bias
     return kernels.LoadTerms(
         overscan=np.zeros((0, 0), work),
         overscan_columns=np.zeros((0, 0), work),
-        bias=_master_rows(bias, rows, work),
-        dark=_master_rows(calibration.dark, rows, work),
+        bias=masters.bias(work),
+        dark=masters.dark(work),
         dark_ratio=_per_frame(calibration.dark_ratio, work),
-        flat=_flat_rows(calibration.flat, rows, work),
+        flat=masters.flat(work),
         scale=_per_frame(calibration.scale, work),
         zero=_per_frame(calibration.zero, work),
-        bad=bad_rows(calibration, rows),
+        bad=masters.bad(),
         frame_mask=_no_mask(),
         saturation=_bound(recipe.saturation, np.inf),
         raw_low=_bound(threshold.low if threshold else None, -np.inf),
@@ -188,14 +168,13 @@ def _shared_terms(rows: range, calibration: Calibration, recipe: Recipe) -> kern
 def _with_offsets(
     terms: kernels.LoadTerms,
     block: Raw,
-    rows: range,
-    calibration: Calibration,
+    masters: MasterRows,
     columns: slice,
     work: np.dtype[Any],
 ) -> kernels.LoadTerms:
     """Return the terms of some columns with what their overscans give."""
-    by_rows = offsets.row_offsets(block, rows, calibration, columns)
-    by_columns = offsets.column_offsets(calibration, columns)
+    by_rows = offsets.row_offsets(block, masters.rows, masters.calibration, columns)
+    by_columns = offsets.column_offsets(masters.calibration, columns)
     return terms._replace(overscan=by_rows.astype(work), overscan_columns=by_columns.astype(work))
 
 
@@ -239,16 +218,20 @@ def apply(
     array (N, rows, columns) of ``recipe.dtype``
         Calibrated values, NaN where nothing valid is known.
     """
-    recipe = recipe or Recipe()
+    rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
+    return apply_masters(block, MasterRows(calibration, rows), recipe or Recipe())
+
+
+def apply_masters(block: Raw, masters: MasterRows, recipe: Recipe) -> NDArray[Any]:
+    """Calibrate raw rows with rows of masters that may have been read; otherwise as `apply`."""
+    calibration = masters.calibration
     work, raw = np.dtype(recipe.dtype), trim_columns(block, calibration)
     if raw.dtype.kind in "iu" and _changes_nothing(calibration, recipe):
         return raw.astype(kernels.work_type(raw.dtype, work))
-    rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
-    shared = _shared_terms(rows, calibration, recipe)
+    shared = _shared_terms(masters, recipe)
     out = np.empty(raw.shape, kernels.work_type(raw.dtype, work))
     for columns in strips_of(calibration, ALL):
-        own = columns_of(shared, columns)
-        terms = _with_offsets(own, block, rows, calibration, columns, work)
+        terms = _with_offsets(columns_of(shared, columns), block, masters, columns, work)
         out[:, :, columns] = kernels.calibrate_block(raw[:, :, columns], terms, work)
     return out
 
@@ -292,170 +275,10 @@ def noise_parts(
     return row_parts(strip_of(calibration.amplifiers, columns), raw, noise)
 
 
-def bad_rows(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
-    """Return the pixels of some rows that are given as bad; size 0 where none are given."""
-    if not calibration.bad:
-        return _bad_by_file(calibration, rows)
-    by_file, trim = _bad_by_file(calibration, rows), calibration.trim
-    top, parts = (trim.y0, (trim, *calibration.bad)) if trim else (0, calibration.bad)
-    places = top + np.arange(rows.start, rows.stop, rows.step)
-    raw = np.zeros((len(rows), max(section.x1 for section in parts)), np.bool_)
-    for section in calibration.bad:
-        own = (section.y0 <= places) & (places < section.y1)
-        raw[own, section.x0 : section.x1] = True
-    kept = trim_columns(raw, calibration)
-    return np.asarray(kept | by_file if by_file.size else kept)
-
-
-def _bad_by_file(calibration: Calibration, rows: range) -> NDArray[np.bool_]:
-    if calibration.bad_pixels is None:
-        return np.zeros((0, 0), np.bool_)
-    bad, trim = calibration.bad_pixels, calibration.trim
-    if trim is None or bad.shape == calibration.kept_shape((0, 0)):
-        return np.asarray(_read(bad, bad.data, rows) != 0)
-    raw = _read(bad, bad.data, range(rows.start + trim.y0, rows.stop + trim.y0, rows.step))
-    return np.asarray(trim_columns(raw, calibration) != 0)
-
-
-def mask_rows(calibration: Calibration, rows: range) -> NDArray[np.uint8]:
-    """Return the mask bits of all masters applied, ORed; (rows, columns), or (0, 0) for none."""
-    masks = [
-        _read(master, master.mask, rows).astype(np.uint8)
-        for master in applied(calibration)
-        if master.mask
-    ]
-    if not masks:
-        return np.zeros((0, 0), np.uint8)
-    return np.asarray(np.bitwise_or.reduce(masks))
-
-
-def applied(calibration: Calibration) -> list[MasterImage]:
-    """Return the masters that change values, in the order in which they do."""
-    holds_bias = calibration.dark and calibration.dark_holds_bias
-    bias = None if holds_bias else calibration.bias
-    return [master for master in (bias, calibration.dark, calibration.flat) if master]
-
-
-def scaled_uncertainty(sigma: Raw, place: Place, calibration: Calibration) -> NDArray[np.float64]:
-    """Return standard deviations of raw values as those of the calibrated and scaled values.
-
-    Parameters
-    ----------
-    sigma : array (N, rows, columns)
-        Standard deviations (adu), trimmed.
-    place : (int, slice)
-        First row and columns in the trimmed image.
-    calibration : Calibration
-        What is applied to the values.
-    """
-    scaled = sigma.astype(np.float64)
-    if calibration.flat:
-        row0, columns = place
-        rows = range(row0, row0 + sigma.shape[1])
-        scaled /= _flat_rows(calibration.flat, rows, np.dtype(np.float64))[:, columns]
-    if calibration.scale:
-        scaled *= np.asarray(calibration.scale)[:, None, None]
-    return scaled
-
-
-def shared_variance(
-    data: NDArray[Any], place: Place, calibration: Calibration, *, step: int = 1
-) -> NDArray[np.float64]:
-    """Return the variance that the masters bring into calibrated values, for all frames alike.
-
-    ``(mean(scale)^2 sigma_B^2 + mean(scale dark_ratio)^2 sigma_D^2) / flat^2 + (data sigma_F /
-    flat)^2``: the last term in variance form, so that zero signal is harmless. A dark that holds
-    its bias stands for both.
-
-    Parameters
-    ----------
-    data : array (rows, columns)
-        The calibrated (combined) values.
-    place : (int, slice)
-        Their first row and their columns in the trimmed image.
-    calibration : Calibration
-        What was applied.
-    step : int
-        Rows of the image from one row of the values to the next.
-    """
-    row0, columns = place
-    rows = range(row0, row0 + step * (data.shape[0] - 1) + 1, step)
-    scale = np.asarray(calibration.scale or (1.0,))
-    ratio = np.asarray(calibration.dark_ratio or (1.0,))
-    variance = np.zeros(data.shape)
-    if calibration.bias and not (calibration.dark and calibration.dark_holds_bias):
-        variance += scale.mean() ** 2 * _variance_rows(calibration.bias, rows)[:, columns]
-    if calibration.dark:
-        dark = _variance_rows(calibration.dark, rows)[:, columns]
-        variance += (scale * ratio).mean() ** 2 * dark
-    if calibration.flat:
-        flat = _flat_rows(calibration.flat, rows, np.dtype(np.float64))[:, columns]
-        relative = _variance_rows(calibration.flat, rows)[:, columns] / flat**2
-        variance = variance / flat**2 + np.asarray(data, np.float64) ** 2 * relative
-    return variance
-
-
-def flat_and_signal(
-    data: NDArray[Any], row0: int, calibration: Calibration
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the flat that divided calibrated values, and the adu above bias that they came from.
-
-    Parameters
-    ----------
-    data : array (rows, columns)
-        Calibrated values of one frame.
-    row0 : int
-        First row in the trimmed image.
-    calibration : Calibration
-        What was applied. A dark that holds its bias adds nothing: its own share is not known.
-    """
-    rows = range(row0, row0 + data.shape[0])
-    work = np.dtype(np.float64)
-    flat = _flat_rows(calibration.flat, rows, work) if calibration.flat else np.ones(data.shape)
-    signal = np.asarray(data, np.float64) * flat
-    if calibration.dark and not calibration.dark_holds_bias:
-        ratio = calibration.dark_ratio[0] if calibration.dark_ratio else 1.0
-        signal += ratio * _master_rows(calibration.dark, rows, work)
-    return flat, signal
-
-
-def _variance_rows(master: MasterImage, rows: range) -> NDArray[np.float64]:
-    """Return the variance of a master, 0 where it does not say (foreign, or made of one frame)."""
-    if master.uncert is None:
-        return np.zeros((len(rows), master.shape[1]))
-    return np.nan_to_num(_read(master, master.uncert, rows).astype(np.float64) ** 2, nan=0.0)
-
-
-def _read(master: MasterImage, plane: Frame, rows: range) -> NDArray[Any]:
-    """Read rows of the used part of one plane of a master."""
-    part = master.part
-    if part is None:
-        return fits.read_rows(plane, rows.start, rows.stop, rows.step)
-    whole = fits.read_rows(plane, rows.start + part.y0, rows.stop + part.y0, rows.step)
-    return np.ascontiguousarray(whole[:, part.x0 : part.x1])
-
-
 def _kept_mask(mask: Raw, calibration: Calibration, columns: slice) -> NDArray[np.bool_]:
     """Return the values of a mask that go with some columns of the trimmed image."""
     kept = trim_columns(mask, calibration)
     return np.ascontiguousarray(kept[:, :, columns] if calibration.amplifiers else kept)
-
-
-def _master_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> NDArray[Any]:
-    if master is None:
-        return np.zeros((0, 0), work)
-    return _read(master, master.data, rows).astype(work, copy=False)
-
-
-def _flat_rows(master: MasterImage | None, rows: range, work: np.dtype[Any]) -> NDArray[Any]:
-    """Return rows of the flat with 1 where it must not be divided by: masked, or not positive."""
-    flat = _master_rows(master, rows, work)
-    if master is None:
-        return flat
-    usable = np.isfinite(flat) & (flat > 0)
-    if master.mask:
-        usable &= _read(master, master.mask, rows) == 0
-    return np.where(usable, flat, work.type(1))
 
 
 def _per_frame(values: Sequence[float], work: np.dtype[Any]) -> NDArray[Any]:

@@ -16,11 +16,14 @@ from masterframe import __version__, calibrate, fits, journal, offsets
 from masterframe.assembly import Assembly, Piece
 from masterframe.fits import headers, legal, masters, mosaics, tables, write
 from masterframe.fits.stamps import Stamp
+from masterframe.masterrows import MasterRows
 from masterframe.model import Calibration, Image, MaskBit, Noise, Recipe, Section
+from masterframe.readout import trim_columns
+from masterframe.variance import flat_and_signal, shared_variance
 
 BAND_BYTES = 1 << 19
-"""Bytes of one plane, in float64, that are in memory at a time: some ten of them are. Arrays of 1 MiB
-are pages that the system gives anew and clears, for as long again as all else takes."""
+"""Bytes of one plane, in float64, that are in memory at a time: some ten of them are. Arrays of
+1 MiB are pages that the system gives anew and clears, which takes as long again as all else."""
 
 
 @dataclass(frozen=True)
@@ -210,18 +213,19 @@ def calibrated_planes(
         Arrays (rows, columns) by plane: data and uncert (recipe.dtype), mask (uint8, `MaskBit`).
     """
     dtype = np.dtype(image.recipe.dtype)
-    keeping = replace(image.calibration, bad_pixels=None)
-    data = calibrate.apply(raw, row0, keeping, replace(image.recipe, saturation=None))[0]
-    planes = {"data": data, "mask": _mask(raw, data, row0, image)}
+    masters = MasterRows(image.calibration, range(row0, row0 + raw.shape[1]))
+    keeping = replace(image.recipe, saturation=None)
+    data = calibrate.apply_masters(raw, masters.keeping_bad(), keeping)[0]
+    planes = {"data": data, "mask": _mask(raw, data, masters, image.recipe)}
     if "uncert" in image.planes:
-        flat, signal = calibrate.flat_and_signal(data, row0, image.calibration)
-        variance = np.empty(data.shape)
+        flat, signal = flat_and_signal(data, masters)
+        squared = np.empty(data.shape)
         for part, noise in _noise_of(image, row0, data.shape):
             gain, read_noise = np.float64(noise.gain or 1.0), np.float64(noise.read_noise or 0.0)
             counted = gain * np.maximum(signal[part], 0) + read_noise**2
-            variance[part] = counted / (gain * flat[part]) ** 2
-        variance += calibrate.shared_variance(data, (row0, calibrate.ALL), image.calibration)
-        planes["uncert"] = np.sqrt(variance).astype(dtype)
+            squared[part] = counted / (gain * flat[part]) ** 2
+        squared += shared_variance(data, calibrate.ALL, masters)
+        planes["uncert"] = np.sqrt(squared).astype(dtype)
     return planes
 
 
@@ -239,16 +243,15 @@ def _noise_of(
 
 
 def _mask(
-    raw: NDArray[Any], data: NDArray[Any], row0: int, image: CalibratedImage
+    raw: NDArray[Any], data: NDArray[Any], masters: MasterRows, recipe: Recipe
 ) -> NDArray[np.uint8]:
-    rows = range(row0, row0 + data.shape[0])
-    mask = calibrate.mask_rows(image.calibration, rows)
+    mask = masters.mask()
     mask = mask.copy() if mask.size else np.zeros(data.shape, np.uint8)
     mask[~np.isfinite(data)] |= np.uint8(MaskBit.NO_VALUE)
-    if image.recipe.saturation is not None:
-        full = calibrate.trim_columns(raw, image.calibration)[0] >= image.recipe.saturation
+    if recipe.saturation is not None:
+        full = trim_columns(raw, masters.calibration)[0] >= recipe.saturation
         mask[full] |= np.uint8(MaskBit.SATURATED)
-    bad = calibrate.bad_rows(image.calibration, rows)
+    bad = masters.bad()
     if bad.size:
         mask[bad] |= np.uint8(MaskBit.BAD)
     return mask

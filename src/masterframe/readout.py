@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,17 @@ def kept_columns(calibration: Calibration, width: int) -> NDArray[np.intp]:
         return np.concatenate([columns[strip.raw] for strip in strips(calibration.amplifiers)])
     trim = calibration.trim
     return columns[trim.x0 : trim.x1] if trim else columns
+
+
+def trim_columns(block: NDArray[Any], calibration: Calibration) -> NDArray[Any]:
+    """Return what is kept of raw rows (..., columns) after trimming; a view where it can be."""
+    trim = calibration.trim
+    if trim is None:
+        return block
+    if calibration.kept_shape(trim.shape) == trim.shape:
+        return block[..., trim.x0 : trim.x1]
+    parts = [block[..., strip.raw] for strip in strips(calibration.amplifiers)]
+    return np.concatenate(parts, axis=-1)
 
 
 def places(amplifiers: Sequence[Amplifier]) -> dict[Section, Section]:

@@ -16,8 +16,11 @@ from masterframe.cell.noise import noise_floor, noise_terms, shared_rounding
 from masterframe.cell.parts import Cell, Part, joined
 from masterframe.cell.planes import plane_names, plane_type
 from masterframe.cell.spans import BandSpan, whole_rows
+from masterframe.masterrows import MasterRows
 from masterframe.model import BandResult, Calibration, FrameCounts, MaskBit, Noise, Recipe
+from masterframe.readout import trim_columns
 from masterframe.tiling import PART
+from masterframe.variance import scaled_uncertainty, shared_variance
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def combine_band(
     band, part = place
     span, x0, x1 = job.spans[band], *job.columns[part : part + 2]
     calibration, rows = job.calibration, range(span.row0, span.row0 + span.rows)
-    cell = Cell(block, mask, uncertainty, span)
+    held = range(rows.start - span.above, rows.stop + span.below)
+    cell = Cell(block, mask, uncertainty, span, MasterRows(calibration, held))
     made = joined(
         [
             joined(
@@ -97,16 +101,13 @@ def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: flo
     """Combine some rows of a cell, counted from its first without margin, and columns of it."""
     cell = cell.lines(part, math.floor(job.recipe.rejection.grow or 0))
     calibration, span = job.calibration, cell.span
-    first = span.row0 - span.above
-    terms = calibrate.load_terms(
-        cell.block, first, calibration, job.recipe, cell.mask, columns=strip
-    )
-    raw = calibrate.trim_columns(cell.block, calibration)
+    terms = calibrate.load_terms(cell.block, cell.masters, job.recipe, cell.mask, columns=strip)
+    raw = trim_columns(cell.block, calibration)
     if calibration.amplifiers:
         raw = raw[:, :, strip]
     sigma = None
     if cell.uncertainty is not None:
-        sigma = calibrate.trim_columns(cell.uncertainty, calibration)
+        sigma = trim_columns(cell.uncertainty, calibration)
         sigma = sigma[:, :, strip] if calibration.amplifiers else sigma
     recipe = job.recipe
     result = kernels.combine_block(
@@ -116,13 +117,13 @@ def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: flo
         noise_floor(recipe.noise, step, job.scale, job.above_bias),
         np.asarray(job.facts.rank),
         np.dtype(recipe.dtype),
-        frames=frame_terms(job, sigma, (first, strip)),
+        frames=frame_terms(job, sigma, strip, cell.masters),
         margin=(span.above, span.below),
         part=None if whole_rows(recipe, calibration) else PART,
     )
     bad = terms.bad[span.above : span.above + span.rows]
     return Part(
-        _planes(result, (span.row0, strip), bad, job, step),
+        _planes(result, strip, cell.without_margins(), bad, job, step),
         (result.kept, result.rej_low, result.rej_high, result.missing),
         result.frame_sums,
         result.half_sums,
@@ -130,7 +131,7 @@ def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: flo
 
 
 def frame_terms(
-    job: BandJob, uncertainty: NDArray[Any] | None, place: tuple[int, slice]
+    job: BandJob, uncertainty: NDArray[Any] | None, columns: slice, masters: MasterRows
 ) -> kernels.FrameTerms:
     """Return what the kernel needs to know of the frames besides their pixels.
 
@@ -140,8 +141,10 @@ def frame_terms(
         What is the same for every band.
     uncertainty : array (N, rows, columns), or None
         Standard deviations of the raw values (adu); they take the place of gain and read noise.
-    place : (int, slice)
-        First row and columns of the uncertainties in the trimmed image.
+    columns : slice
+        Columns of the uncertainties in the trimmed image.
+    masters : MasterRows
+        What is applied in their rows.
     """
     facts, recipe = job.facts, job.recipe
     by_frame = recipe.weighting == "frames"
@@ -149,7 +152,7 @@ def frame_terms(
         weights=np.asarray(facts.weights if by_frame else ()), exptime=np.asarray(facts.exptimes)
     )
     if uncertainty is not None:
-        sigma = calibrate.scaled_uncertainty(uncertainty, place, job.calibration)
+        sigma = scaled_uncertainty(uncertainty, columns, masters)
         return terms._replace(variance=sigma**2)
     signal = job.above_bias or recipe.rejection.rule == "ccd"  # which takes values as signal
     count, zero = len(facts.rank), job.calibration.zero
@@ -158,13 +161,14 @@ def frame_terms(
 
 def _planes(
     result: kernels.KernelResult,
-    place: tuple[int, slice],
+    columns: slice,
+    masters: MasterRows,
     bad: NDArray[np.bool_],
     job: BandJob,
     step: float,
 ) -> dict[str, NDArray[Any]]:
     recipe = job.recipe
-    shared = _shared_variance(result, place, job) + _rounding_of(result, job, step)
+    shared = _shared_variance(result, columns, masters, recipe) + _rounding_of(result, job, step)
     planes: dict[str, Callable[[], NDArray[Any]]] = {
         "data": lambda: result.data,
         "uncert": lambda: _uncertainty(result, recipe.noise, job.scale, shared),
@@ -181,14 +185,16 @@ def _planes(
     }
 
 
-def _shared_variance(result: kernels.KernelResult, place: tuple[int, slice], job: BandJob) -> Any:
+def _shared_variance(
+    result: kernels.KernelResult, columns: slice, masters: MasterRows, recipe: Recipe
+) -> Any:
     """Return the variance of what the masters bring into the result; a sum has it n times."""
-    if not calibrate.applied(job.calibration):
+    if not masters.applied:
         return 0.0
-    if job.recipe.estimator != "sum":
-        return calibrate.shared_variance(result.data, place, job.calibration)
+    if recipe.estimator != "sum":
+        return shared_variance(result.data, columns, masters)
     kept = np.maximum(result.count, 1)
-    return kept**2 * calibrate.shared_variance(result.data / kept, place, job.calibration)
+    return kept**2 * shared_variance(result.data / kept, columns, masters)
 
 
 def _rounding_of(result: kernels.KernelResult, job: BandJob, step: float) -> Any:

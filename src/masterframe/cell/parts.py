@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe.cell.spans import BandSpan
+from masterframe.masterrows import MasterRows
 
 
 class Cell(NamedTuple):
@@ -22,6 +23,8 @@ class Cell(NamedTuple):
     """Standard deviations of the raw values (adu)."""
     span: BandSpan
     """Its rows."""
+    masters: MasterRows
+    """Those of the masters, with the margins."""
 
     def lines(self, part: slice, reach: int) -> Cell:
         """Return some rows of the cell, with margins of their own."""
@@ -33,7 +36,12 @@ class Cell(NamedTuple):
             None if self.mask is None else self.mask[:, rows],
             None if self.uncertainty is None else self.uncertainty[:, rows],
             BandSpan(self.span.row0 + part.start, part.stop - part.start, above, below),
+            self.masters.lines(self.masters.rows[rows]),
         )
+
+    def without_margins(self) -> MasterRows:
+        """Return the rows of the masters that go with the result."""
+        return self.masters.lines(range(self.span.row0, self.span.row0 + self.span.rows))
 
 
 class Part(NamedTuple):

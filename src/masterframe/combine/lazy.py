@@ -19,6 +19,7 @@ from masterframe.combine.facts import facts_of, stack_scale
 from masterframe.combine.result import Combined
 from masterframe.combine.steps import quantisation_step
 from masterframe.errors import UsageError
+from masterframe.masterrows import applied
 from masterframe.model import Calibration, Recipe
 
 
@@ -128,7 +129,7 @@ def fit_calibration(stack: xr.DataArray, calibration: Calibration) -> Calibratio
     UsageError
         If it is not that of the frames.
     """
-    spatial = (*calibrate.applied(calibration), calibration.bad_pixels)
+    spatial = (*applied(calibration).values(), calibration.bad_pixels)
     if not any((*calibration.overscans, calibration.trim, *calibration.bad, *spatial)):
         return calibration
     return calibrate.fitted(calibration, stacks.whole_shape(stack), stacks.part_of(stack))

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from masterframe import calibrate, cell, combine, kernels
 from masterframe.errors import UsageError
 from masterframe.explain.history import HIGH, KEPT, LOW
+from masterframe.masterrows import MasterRows
 from masterframe.model import Calibration, Noise, Recipe
+from masterframe.readout import trim_columns
+from masterframe.variance import scaled_uncertainty
 
 Known = tuple[cell.FrameFacts, da.Array | None]
 """What is known of the frames, and the uncertainties of their values."""
@@ -79,6 +82,7 @@ def open_window(
     first, last = max(0, y - reach), min(height, y + reach + 1)
     top = trim.y0 if trim else 0
     strip, noise = _read_by(calibration, x, y, recipe.noise)
+    masters = MasterRows(calibration, range(first, last))
     block = np.asarray(stack[:, top + first : top + last, :].values)
     scale = calibration.scale or combine.stack_scale(stack)
     above_bias = cell.is_above_bias(calibration) or bool(stack.attrs.get("above_bias"))
@@ -86,11 +90,11 @@ def open_window(
     sigma = np.empty((0, 0, 0))
     if uncertainties is not None:
         rows = np.asarray(uncertainties[:, top + first : top + last, :])
-        rows = calibrate.trim_columns(rows, calibration)[:, :, strip]
-        sigma = calibrate.scaled_uncertainty(rows, (first, strip), calibration)
+        rows = trim_columns(rows, calibration)[:, :, strip]
+        sigma = scaled_uncertainty(rows, strip, masters)
     return Window(
-        raw=calibrate.trim_columns(block, calibration)[:, :, strip],
-        terms=calibrate.load_terms(block, first, calibration, recipe, columns=strip),
+        raw=trim_columns(block, calibration)[:, :, strip],
+        terms=calibrate.load_terms(block, masters, recipe, columns=strip),
         at=(y - first, x - (strip.start or 0)),
         floor=cell.noise_floor(noise, noise.step, scale, above_bias),
         rank=np.asarray(facts.rank),

@@ -16,8 +16,10 @@ from masterframe import (
 from masterframe.fits import tables
 from masterframe.jobs import ImageJob, MasterJob
 from masterframe.masterfile.totals import Totals
+from masterframe.masterrows import MasterRows, applied
 from masterframe.quality import acceptance, masters
 from masterframe.quality.verdicts import Check
+from masterframe.variance import shared_variance
 
 QUALITY = {
     "median": "median of the good pixels on every 16th row",
@@ -92,9 +94,8 @@ def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) ->
         for plane in ("data", "uncert", "count", "mask")
     )
     good, shared = mask == 0, np.zeros(1)
-    if calibrate.applied(image.calibration):
-        place = rows.start, calibrate.ALL
-        variance = calibrate.shared_variance(data, place, image.calibration, step=rows.step)
+    if applied(image.calibration):
+        variance = shared_variance(data, calibrate.ALL, MasterRows(image.calibration, rows))
         shared = variance[good] / norm**2
     return masters.unshared_noise(uncert[good], shared, count[good])
 

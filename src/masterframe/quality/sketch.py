@@ -18,6 +18,7 @@ from masterframe import calibrate, fits
 from masterframe.levels import noise_of_floats
 from masterframe.model import Calibration, Frame, Recipe, Section
 from masterframe.quantiles import grouped_median, median_of
+from masterframe.readout import trim_columns
 
 CELLS = 16
 """Cells along each axis."""
@@ -124,7 +125,7 @@ def sketch_frame(
     return Sketch(
         level=level,
         noise=noise,
-        saturated=_saturated(calibrate.trim_columns(raw[np.newaxis], calibration)[0], recipe),
+        saturated=_saturated(trim_columns(raw[np.newaxis], calibration)[0], recipe),
         cells=_binned(bands, CELLS).astype(np.float32),
         rows=rows,
         columns=_binned(_weighted(bands, len(values)), bins).astype(np.float32),

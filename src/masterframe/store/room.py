@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from masterframe import calibrate, cell, cluster, jobs, kernels, tiling
+from masterframe import cell, cluster, jobs, kernels, tiling
 from masterframe.framestack import FrameStack, tile_rows
+from masterframe.masterrows import applied
 from masterframe.model import Calibration
 from masterframe.store.resources import Resources
 
@@ -126,4 +127,4 @@ def _work_of(job: jobs.ImageJob, n_masters: int) -> tiling.Work:
 
 def plan_image(job: jobs.ImageJob, room: Room) -> tiling.Tiling:
     """Choose the bands of one image of a job."""
-    return plan_bands(job, len(calibrate.applied(job.calibration)), room)
+    return plan_bands(job, len(applied(job.calibration)), room)
