@@ -39,6 +39,17 @@ def test_bad_parts_are_left_out_and_marked(trim, tmp_path):
     assert set(nights.states(other).values()) == {"made"}
 
 
+def test_bad_pixels_of_a_calibrated_frame_keep_their_value(tmp_path):
+    night = nights.night(tmp_path / "n", bias=0, dark=0, flat=0, science=1)
+    sections = "detector.overscan='[31:36,1:24]'", "detector.trim='[1:30,1:24]'"
+    (made,) = nights.reduce_night(night, tmp_path / "out", BAD, *sections).values()
+    raw = fits.getdata(next(night.iterdir()))
+    level = np.median(raw[:, 30:], axis=1, keepdims=True)
+    np.testing.assert_array_equal(fits.getdata(made.output), raw[:, :30] - level)
+    mask = fits.getdata(made.output, "MASK")
+    np.testing.assert_array_equal(mask == MaskBit.BAD, expected(mask.shape))
+
+
 def test_a_part_that_is_not_there_is_reported(tmp_path):
     night = nights.night(tmp_path / "n", bias=1, flat=0, science=0)
     _, plan = nights.make_plan(night, "detector.bad=['[5:6,1:99]', 'x', '[1:2,1:2]']")
