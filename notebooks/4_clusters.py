@@ -89,10 +89,11 @@ print(f"{same_pixels(processes)} products, and every bit is that of the threads"
 
 # %% [markdown]
 # The dashboard shows live what each worker does. This is its task stream, drawn again: a row a
-# worker, a bar a task. The labels say what a task does.
+# worker, a bar a task. The labels say what a task does: frames are measured, the step to which their
+# values are rounded is found, bands are combined, science frames are calibrated.
 
 # %%
-LABELS = ("mf-scan", "mf-measure", "mf-combine", "mf-calibrate", "mf-write")
+LABELS = ("mf-measure", "mf-step", "mf-combine", "mf-calibrate")
 tasks = []
 for task in stream.data:
     key = str(task["key"]).lstrip("('")
@@ -111,7 +112,8 @@ axes.set(xlabel="seconds", yticks=range(len(workers)), yticklabels=["worker 1", 
 axes.legend(frameon=False, ncols=6, loc="lower left", bbox_to_anchor=(0, 1))
 counts = {name: sum(label == name for _, label, *_ in tasks) for name in colours}
 print({name: count for name, count in counts.items() if count})
-assert counts["mf-combine"] > 0
+assert all(counts[name] > 0 for name in LABELS)
+assert counts["other"] == 0
 
 # %%
 client.close()

@@ -340,6 +340,13 @@ def test_tests_that_pages_name_exist():
         assert name in functions, (file, name)
 
 
+def test_tasks_are_called_on_the_dashboard_as_the_page_says():
+    """Those of runs; lazy arrays of Python have names of their own."""
+    store = (ROOT / "src" / "masterframe" / "store").glob("*.py")
+    called = {name for path in store for name in re.findall(r'f"(mf-\w+)-', path.read_text())}
+    assert set(re.findall(r"`(mf-\w+)`", CLUSTER.read_text())) == called
+
+
 def test_every_difference_from_ccdproc_is_listed():
     from masterframe.compat.ccdproc import combine
 
