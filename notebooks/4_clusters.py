@@ -89,8 +89,8 @@ print(f"{same_pixels(processes)} products, and every bit is that of the threads"
 
 # %% [markdown]
 # The dashboard shows live what each worker does. This is its task stream, drawn again: a row a
-# worker, a bar a task. The labels say what a task does: frames are measured, the step to which their
-# values are rounded is found, bands are combined, science frames are calibrated.
+# worker, a bar a task. The labels say what a task does: frames are measured, the step to which
+# their values are rounded is found, bands are combined, science frames are calibrated.
 
 # %%
 LABELS = ("mf-measure", "mf-step", "mf-combine", "mf-calibrate")

@@ -8,11 +8,14 @@ import select
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nbclient import NotebookClient
 
 from masterframe import console
+from masterframe.progress import Silent
 
 
 @given(st.text())
@@ -114,3 +117,64 @@ def test_a_terminal_that_cannot_draw_gets_plain_lines():
         "master_dark: 5 MB to read",
         "a note",
     ]
+
+
+CELLS = """
+import time
+import numpy as np
+from astropy.io import fits
+import masterframe as mf
+from masterframe import console, store
+for number in range(3):
+    fits.writeto(f"bias_{number}.fits", np.full((9, 8), number, np.uint16))
+made = mf.write_master("short.fits", mf.open_stack("bias_*.fits"))
+---
+with store.use_resources() as resources:
+    resources.reporter.begin("long.fits", 4_000_000, 4)
+    resources.reporter.note("never shown")
+    for _ in range(3):
+        time.sleep(0.7)
+        resources.reporter.advance(1_000_000)
+    1 / 0
+---
+with console.open_cell_reporter() as reporter:
+    reporter.begin("ends.fits", 4_000_000, 4)
+    time.sleep(1.1)
+    reporter.advance(1_000_000)
+"""
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_a_line_for_long_work_and_empties_it_at_the_end(tmp_path):
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS.split("---")]
+    )
+    shown = []
+
+    class Client(NotebookClient):
+        def process_message(self, msg, cell, cell_index):
+            if msg["msg_type"] in ("display_data", "update_display_data"):
+                shown.append((cell_index, msg["content"]["data"]["text/plain"]))
+            return super().process_message(msg, cell, cell_index)
+
+    where = {"metadata": {"path": str(tmp_path)}}
+    Client(
+        notebook, timeout=120, kernel_name="python3", allow_errors=True, resources=where
+    ).execute()
+    first, second, third = (cell["outputs"] for cell in notebook.cells)
+    assert first == []
+    assert [index for index, _ in shown] == [1, 1, 2, 2]
+    assert re.fullmatch(r"long\.fits: 50%, 1\.\d+ MB/s, 1 s left", shown[0][1])
+    assert [text for _, text in shown[1::2]] == ["", ""]
+    assert [output["output_type"] for output in second] == ["display_data", "error"]
+    assert second[1]["ename"] == "ZeroDivisionError"
+    assert shown[2][1].startswith("ends.fits: 25%")
+    assert [output["data"]["text/plain"] for output in third] == [""]
+
+
+def test_a_program_that_is_no_notebook_shows_nothing(capfd):
+    with console.open_cell_reporter() as reporter:
+        reporter.begin("a.fits", 2, 1)
+        reporter.advance(2)
+    assert isinstance(reporter, Silent)
+    assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""What a terminal shows while work goes on: a bar with rate and ETA, or plain lines without one."""
+"""What is shown while work goes on: a bar in a terminal, lines elsewhere, a line in a notebook."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from masterframe.progress import Reporter, Silent
 from masterframe.tiling import format_bytes
 
 LINE_SECONDS = 30.0
 """Without a terminal, a line of progress this often."""
+CELL_SECONDS = 1.0
+"""In a notebook, the line changes this often; shorter work shows none."""
 
 
 def clean(text: object) -> str:
@@ -30,6 +33,9 @@ def counted(number: int, what: str) -> str:
 class PlainReporter:
     """Prints a line when something begins, every half minute, and for every note."""
 
+    seconds = LINE_SECONDS
+    """Time between two lines of progress."""
+
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr  # None where it was closed before the start
         self._name, self._total, self._done = "", 0, 0
@@ -37,15 +43,18 @@ class PlainReporter:
 
     def begin(self, name: str, total_bytes: int, steps: int) -> None:
         """Print what begins."""
+        self._start(name, total_bytes)
+        self._print(f"{name}: {format_bytes(total_bytes)} to read")
+
+    def _start(self, name: str, total_bytes: int) -> None:
         self._name, self._total, self._done = name, total_bytes, 0
         self._began = self._last = time.monotonic()
-        self._print(f"{name}: {format_bytes(total_bytes)} to read")
 
     def advance(self, done_bytes: int) -> None:
         """Count, and print a line where the last one is old."""
         self._done += done_bytes
         now = time.monotonic()
-        if now - self._last >= LINE_SECONDS and self._done:
+        if now - self._last >= self.seconds and self._done:
             self._last = now
             rate = self._done / (now - self._began)
             left = max(self._total - self._done, 0) / rate
@@ -65,6 +74,42 @@ class PlainReporter:
         with contextlib.suppress(OSError):  # whoever looked on has gone; the work goes on
             if self._stream is not None:
                 print(clean(text), file=self._stream, flush=True)
+
+
+class CellReporter(PlainReporter):
+    """Keeps one line below the cell of a notebook, which says how far the work has come.
+
+    Parameters
+    ----------
+    display : callable
+        IPython's.
+    """
+
+    seconds = CELL_SECONDS
+
+    def __init__(self, display: Callable[..., Any]) -> None:
+        super().__init__()
+        self._display = display
+        self._line: Any = None
+
+    def begin(self, name: str, total_bytes: int, steps: int) -> None:
+        """Say nothing yet: the work may be short."""
+        self._start(name, total_bytes)
+
+    def note(self, text: str) -> None:
+        """Say nothing: what is worth knowing is in the result."""
+
+    def close(self) -> None:
+        """Empty the line."""
+        if self._line is not None:
+            self._print("")
+
+    def _print(self, text: str) -> None:
+        shown = {"text/plain": clean(text)}
+        if self._line is None:
+            self._line = self._display(shown, raw=True, display_id=True)
+        else:
+            self._line.update(shown, raw=True)
 
 
 class BarReporter:
@@ -137,6 +182,21 @@ def open_reporter() -> Iterator[PlainReporter | BarReporter]:
     """Give a bar where standard error is a terminal that can draw it, plain lines elsewhere."""
     drawing = sys.stderr and sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     reporter = BarReporter() if drawing else PlainReporter()
+    try:
+        yield reporter
+    finally:
+        reporter.close()
+
+
+@contextmanager
+def open_cell_reporter() -> Iterator[Reporter]:
+    """Give a line below the cell where this is a notebook, and else nothing."""
+    ipython: Any = sys.modules.get("IPython")  # a notebook has loaded it
+    display: Any = sys.modules.get("IPython.display")
+    if not (ipython and display and hasattr(ipython.get_ipython(), "kernel")):
+        yield Silent()
+        return
+    reporter = CellReporter(display.display)
     try:
         yield reporter
     finally:

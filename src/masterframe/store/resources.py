@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from masterframe import cluster
+from masterframe import cluster, console
 from masterframe.cluster.performance import check_report, performance_report
 from masterframe.model import ClusterSpec
 from masterframe.progress import Reporter, Silent
@@ -79,14 +79,18 @@ def open_resources(
 
 @contextmanager
 def use_resources(given: Resources | None = None) -> Iterator[Resources]:
-    """Use what is given, else the Dask client that is active, else threads."""
-    runner = None if given else cluster.active_runner()
+    """Use what is given, else the Dask client that is active, else threads.
+
+    A notebook is told how the work goes, below its cell.
+    """
     if given:
         yield given
         return
+    runner = cluster.active_runner()
     more = cluster.default_memory() + cluster.resident_bytes()  # whatever the program holds
-    if runner:
-        yield Resources(runner, more)
-    else:
-        with open_resources(memory=more) as resources:
-            yield resources
+    with console.open_cell_reporter() as reporter:
+        if runner:
+            yield Resources(runner, more, reporter)
+        else:
+            with open_resources(memory=more, reporter=reporter) as resources:
+                yield resources
