@@ -32,7 +32,7 @@ def expand_paths(
                 raise UsageError(f"no file matches {text}")
             found += matches
         else:
-            if Path(text).is_dir():
+            if os.path.isdir(text):  # noqa: PTH112 - Path raises where a name is too long
                 raise UsageError(f"{text} is a folder: give its files, as {Path(text, '*.fits')}")
             found.append(text)
     if not found:
