@@ -85,7 +85,8 @@ def _sample(
             f"(columns x rows)"
         )
     rows = sample_rows(part.shape[0], part.y0)
-    raw = fits.read_rows(frame, trim.y0 + rows.start, trim.y0 + rows.stop, rows.step)
+    first, last = trim.y0 + rows.start, trim.y0 + rows.stop
+    (raw,) = fits.read_stack([frame], first, last, rows.step)
     values = calibrate.apply(raw[np.newaxis], rows.start, calibration, recipe, step=rows.step)
     return values[0, :, part.x0 : part.x1]
 

@@ -113,7 +113,7 @@ def sketch_frame(
     trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
     height, width = calibration.kept_shape(frame.shape)
     step = max(1, height // max(ROWS, -(-PIXELS // width)))
-    raw = fits.read_rows(frame, trim.y0, trim.y1, step)
+    (raw,) = fits.read_stack([frame], trim.y0, trim.y1, step)
     values = calibrate.apply(raw[np.newaxis], 0, calibration, recipe, step=step)[0]
     level, noise, kept = _level(values), _noise(values), _runs(values, runs)
     if math.isfinite(level):
