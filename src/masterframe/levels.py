@@ -1,6 +1,8 @@
 """What one frame measures: level and noise of its calibrated pixels on sampled rows, in one read.
 
-``median`` and ``mean`` are those of the good pixels. ``mode`` is that of IRAF's imcombine
+``median`` and ``mean`` are those of the good pixels; of several amplifiers the mean of each one's,
+by their pixels: between the levels of two there is nothing, and a median there is that of no pixel.
+``mode`` is that of IRAF's imcombine
 (``icstat.gx``): of the middle 70 % of the sorted values, the fullest of bins that are a tenth of
 their range wide and begin every hundredth of it, and in it the value of the middle rank; the median
 of fewer than 10. ``noise`` is that of F. Stoehr et al. (DER_SNR, ST-ECF Newsletter 42, 2007):
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import calibrate, fits
+from masterframe import calibrate, fits, readout
 from masterframe.errors import UsageError
 from masterframe.model import Calibration, Frame, Recipe, Section
 from masterframe.quantiles import MAD_TO_SIGMA
@@ -65,18 +67,6 @@ def measure_frame(
     UsageError
         If the section does not lie in the image.
     """
-    sample = _sample(frame, calibration, recipe, section)
-    good = sample[np.isfinite(sample)]
-    if 2 * good.size < sample.size:
-        return dict.fromkeys(wanted, math.nan)
-    return {name: noise_of(sample) if name == "noise" else LEVELS[name](good) for name in wanted}
-
-
-def _sample(
-    frame: Frame, calibration: Calibration, recipe: Recipe, section: Section | None
-) -> Values:
-    """Return the sampled rows of one frame, calibrated, NaN where a value is not good."""
-    trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
     height, width = calibration.kept_shape(frame.shape)
     part = section or Section(0, height, 0, width)
     if part.y1 > height or part.x1 > width:
@@ -85,10 +75,48 @@ def _sample(
             f"(columns x rows)"
         )
     rows = sample_rows(part.shape[0], part.y0)
+    sample = _sample(frame, calibration, recipe, rows)[:, part.x0 : part.x1]
+    finite = np.isfinite(sample)
+    if 2 * np.count_nonzero(finite) < sample.size:
+        return dict.fromkeys(wanted, math.nan)
+    outputs = [sample[place][finite[place]] for place in _outputs(calibration, rows, part)]
+    good = [values for values in outputs if values.size]
+    return {
+        name: noise_of(sample) if name == "noise" else _level(LEVELS[name], good) for name in wanted
+    }
+
+
+def _level(statistic: Callable[[Values], float], outputs: Sequence[Values]) -> float:
+    """Return the mean of the levels of all outputs, by their pixels."""
+    if len(outputs) == 1:
+        return statistic(outputs[0])
+    sizes = [values.size for values in outputs]
+    return float(np.average([statistic(values) for values in outputs], weights=sizes))
+
+
+def _outputs(
+    calibration: Calibration, rows: range, part: Section
+) -> list[tuple[NDArray[np.bool_], slice]]:
+    """Return which of some sampled rows, and which columns of a part, each amplifier reads."""
+    whole = Section(0, max(rows) + 1, 0, part.x1)
+    places = readout.places(calibration.amplifiers).values() or [whole]
+    row = np.asarray(rows)
+    return [
+        (
+            (place.y0 <= row) & (row < place.y1),
+            slice(max(place.x0 - part.x0, 0), max(place.x1 - part.x0, 0)),
+        )
+        for place in places
+    ]
+
+
+def _sample(frame: Frame, calibration: Calibration, recipe: Recipe, rows: range) -> Values:
+    """Return some rows of one frame, calibrated, NaN where a value is not good."""
+    trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
     first, last = trim.y0 + rows.start, trim.y0 + rows.stop
     (raw,) = fits.read_stack([frame], first, last, rows.step)
     values = calibrate.apply(raw[np.newaxis], rows.start, calibration, recipe, step=rows.step)
-    return values[0, :, part.x0 : part.x1]
+    return np.asarray(values[0])
 
 
 def noise_of(sample: Values, median: Callable[[Values], Any] = np.median) -> float:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from masterframe import (
-    calibrate,
-    cell,
-    finish,
-    tiling,
-)
+from masterframe import calibrate, cell, finish, readout, tiling
 from masterframe.fits import tables
 from masterframe.jobs import ImageJob, MasterJob
 from masterframe.masterfile.totals import Totals
 from masterframe.masterrows import MasterRows, applied
+from masterframe.model import Noise
 from masterframe.quality import acceptance, masters
 from masterframe.quality.verdicts import Check
 from masterframe.variance import shared_variance
@@ -25,7 +25,7 @@ QUALITY = {
     "median": "median of the good pixels on every 16th row",
     "scatter": "1.4826 MAD of the same: structure and noise",
     "noise": "noise of the result, from its even and odd halves",
-    "typical": "noise of a typical pixel, without what its masters bring",
+    "typical": "noise of a typical pixel, without what its masters bring; amplifiers apart",
     "expected": "noise expected of gain and read noise, or of the frames' scatter",
     "rejlow": "fraction of the valid values rejected low",
     "rejhigh": "fraction of the valid values rejected high",
@@ -59,6 +59,8 @@ _OF_AMPLIFIERS = {
     "ampnoise": "noise of a pixel of one frame, amplifier {} (adu)",
     "ampsignal": "mean of the pixels that told it, amplifier {} (adu)",
 }
+LEAST = 64
+"""Pixels of an amplifier that tell its noise."""
 _IN_UNIT = ("median", "scatter", "noise", "typical", "expected", "hotlevel", "mean")
 _ADU = ("norm", "norm00", "norm01", "norm10", "norm11", "framenoise", "oscnoise", "wander")
 
@@ -75,29 +77,76 @@ def quality(
     numbers = {
         **masters.measure(planes, sample, job.kind, quantum),
         "noise": totals.half_noise / norm,
-        "typical": _typical_noise(planes, image, norm),
         "rejlow": low / valid,
         "rejhigh": high / valid,
         **image.extra,
     }
-    known = {**numbers, "norm": norm}
-    numbers["expected"] = acceptance.expected_noise(facts_of_image(image, job, totals), known)
-    return numbers
+    facts = facts_of_image(image, job, totals)
+    return numbers | _typical_noise(planes, image, facts, {**numbers, "norm": norm})
 
 
-def _typical_noise(planes: finish.MasterPlanes, image: ImageJob, norm: float) -> float:
-    """Return the noise of a typical pixel that the frames do not share."""
+def _typical_noise(
+    planes: finish.MasterPlanes,
+    image: ImageJob,
+    facts: acceptance.Facts,
+    numbers: Mapping[str, float],
+) -> dict[str, float]:
+    """Return the noise of a typical pixel that the frames do not share, and that expected of it.
+
+    Amplifiers are told apart, since no pixel is typical of several: both are the root of the mean
+    of their variances.
+    """
     rows = tiling.sample_rows(planes.shape[0])
     rows = rows[:: max(1, len(rows) * planes.shape[1] // masters.NOISE_PIXELS)]
     data, uncert, count, mask = (
         np.concatenate([planes.read(plane, (row, row + 1)) for row in rows])
         for plane in ("data", "uncert", "count", "mask")
     )
-    good, shared = mask == 0, np.zeros(1)
+    good, shared, norm = mask == 0, np.zeros(data.shape), numbers["norm"]
     if applied(image.calibration):
-        variance = shared_variance(data, calibrate.ALL, MasterRows(image.calibration, rows))
-        shared = variance[good] / norm**2
-    return masters.unshared_noise(uncert[good], shared, count[good])
+        held = MasterRows(image.calibration, rows)
+        shared = shared_variance(data, calibrate.ALL, held) / norm**2
+
+    def typical(part: Any) -> float:
+        return masters.unshared_noise(uncert[part], shared[part], count[part])
+
+    parts = [
+        (part & good, noise)
+        for part, noise in _parts(image, np.asarray(rows), data.shape)
+        if np.count_nonzero(part & good) >= LEAST
+    ] or [(good, image.recipe.noise)]
+    expected = [acceptance.expected_noise(facts, numbers)]
+    if len(parts) > 1 and None not in (image.recipe.noise.gain, image.recipe.noise.read_noise):
+        expected = [
+            acceptance.expected_noise(
+                replace(facts, recipe=replace(image.recipe, noise=noise)),
+                {
+                    **numbers,
+                    "median": float(np.median(data[part])),
+                    "mean": float(data[part].mean()),
+                },
+            )
+            for part, noise in parts
+        ]
+    return {
+        "typical": _root_mean_square(typical(part) for part, _ in parts),
+        "expected": _root_mean_square(expected),
+    }
+
+
+def _root_mean_square(values: Iterable[float]) -> float:
+    return math.sqrt(statistics.fmean(value**2 for value in values))
+
+
+def _parts(
+    image: ImageJob, rows: NDArray[Any], shape: tuple[int, int]
+) -> Iterator[tuple[NDArray[np.bool_], Noise]]:
+    """Yield which pixels of some rows each amplifier reads, with its noise."""
+    kept = readout.places(image.calibration.amplifiers)
+    for amplifier in image.calibration.amplifiers:
+        place, part = kept[amplifier.data], np.zeros(shape, np.bool_)
+        part[(place.y0 <= rows) & (rows < place.y1), place.x0 : place.x1] = True
+        yield part, readout.noise_of(amplifier, image.recipe.noise)
 
 
 def facts_of_image(image: ImageJob, job: MasterJob, totals: Totals) -> acceptance.Facts:

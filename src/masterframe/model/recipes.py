@@ -8,7 +8,7 @@ from typing import Literal
 from masterframe.model.frames import Section
 from masterframe.model.instruments import Kind, Selection, Step
 
-ALGORITHM_VERSION = 2
+ALGORITHM_VERSION = 3
 """Raised only when a change alters the bits of a result; part of every product's token."""
 
 Center = Literal["median", "mean", "first-median", "inner-mean"]

@@ -67,17 +67,15 @@ def expected_noise(facts: Facts, numbers: Mapping[str, float]) -> float:
         read += noise.step**2 / 12  # the median of whole numbers is one, too
     elif facts.kind in ("bias", "dark"):
         read += numbers.get("wander", 0.0) ** 2  # nothing tells the level of a row
+    scale = facts.scale or (1.0,) * n
     if facts.kind == "flat" and facts.levels:
-        # levels are medians; of images that share a level, none has a median of 1
-        mean = numbers.get("mean", 1.0) / numbers.get("median", 1.0)
-        signals = [level * mean for level in facts.levels]
+        signals = [numbers["mean"] * norm / factor for factor in scale]
     else:
         above = facts.kind == "dark" and facts.above_bias
         level = max(numbers["median"], 0.0)
         if not facts.overscan:  # the levels of bias and dark wandered, each in its own way
             level += LEVEL_SIGMAS * numbers.get("wander", 0.0) * math.sqrt(2 / n)
         signals = [level if above else 0.0] * n
-    scale = facts.scale or (1.0,) * n
     total = sum(
         s**2 * (max(signal, 0) / noise.gain + read)
         for s, signal in zip(scale, signals, strict=True)
