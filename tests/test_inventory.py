@@ -315,6 +315,21 @@ def test_no_word_can_crash_the_rules(word, other):
 
 
 @pytest.mark.parametrize(
+    ("words", "exptime"),
+    [
+        *(("00:05:00", 300.0), ("1:00:30.25", 3630.25), ("0:00:00,5", 0.5), ("000:01:00", 60.0)),
+        *(("300 s", 300.0), ("2.5sec", 2.5), ("500 ms", 0.5), ("1,5 min", 90.0), ("1e2 S", 100.0)),
+        *((word, None) for word in ("00:99:00", "12:30", "5 m", "-3 s", "1:2:3:4", "s", "e s")),
+    ],
+)
+def test_times_are_told_as_a_clock_or_with_their_unit(tmp_path, words, exptime):
+    card = f"EXPTIME = '{words:8}'"
+    found = scan_one(with_card(tmp_path / "a.fits", card, IMAGETYP="dark"))
+    assert found.exptime == (exptime if exptime is None else pytest.approx(exptime, rel=1e-12))
+    assert any(repr(words) in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
     ("card", "exptime", "noted"),
     [
         ("EXPOSURE=                 1500 / exposure in ms", 1.5, True),

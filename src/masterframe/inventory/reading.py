@@ -39,6 +39,10 @@ _UNITS_OF_TIME = {
 _SECONDS = re.compile(r"\b(?:s|secs?|seconds?)\b", re.IGNORECASE)
 """A comment that names the usual unit, whatever else it says."""
 
+_CLOCK = re.compile(r"(\d{1,3}):([0-5]?\d):([0-5]?\d(?:[.,]\d*)?)")
+"""A time as ``hh:mm:ss``."""
+_WITH_UNIT = re.compile(r"([\d.,eE+-]+)\s*(s|secs?|seconds?|ms|msecs?|min|minutes)", re.IGNORECASE)
+
 _IN_ADU = re.compile(r"\b(?:adu|dn|counts?)\b", re.IGNORECASE)
 _COUNTED = re.compile(r"(?:photo-?)?electrons?|e-?", re.IGNORECASE)
 """BUNIT of pixels that have been multiplied by their gain."""
@@ -58,6 +62,20 @@ class Card(NamedTuple):
     """Its value as the header has it."""
     number: float | None = None
     """Its number in the unit that is wanted; None where it is none."""
+
+
+def _told_seconds(words: str) -> float | None:
+    """Return the seconds of a time as ``hh:mm:ss`` or with its unit; None where it is neither."""
+    clock = _CLOCK.fullmatch(words)
+    if clock:
+        hours, minutes, seconds = (float(part.replace(",", ".")) for part in clock.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    told = _WITH_UNIT.fullmatch(words)
+    amount = number(told[1]) if told else None
+    if not told or amount is None or amount < 0:
+        return None
+    unit = told[2].lower()
+    return amount * (1e-3 if unit.startswith("ms") else 60.0 if unit.startswith("mi") else 1.0)
 
 
 def find_card(header: Header, keywords: Sequence[Keyword]) -> Card:
@@ -154,6 +172,13 @@ class Reading:
     def seconds(self, name: str) -> float | None:
         """Return a time that is not negative, in the unit of its comment; note what is none."""
         card = self.card(name)
+        if (
+            card.key
+            and card.number is None
+            and (told := _told_seconds(text(card.value))) is not None
+        ):
+            self.notes.append(f"{card.key} = {card.value!r} is taken for {told:g} s")
+            return told
         if card.key and (card.number is None or card.number < 0):
             self.notes.append(f"{card.key} = {card.value!r} is not used: not a time in seconds")
             return None
