@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from masterframe import quantiles, tiling
 from masterframe.model import MaskBit
 
+NEAR_PIXELS = 1 << 18
+"""Pixels between the first and the last of some rows up to which one read takes them all."""
 PASS_BYTES = 1 << 20
 """Bytes of a plane that are in memory at a time; with eight times as many each pass takes new pages
 from the system, and two to four times as long."""
@@ -49,6 +51,13 @@ class MasterPlanes:
         """Return some rows of a plane."""
         return self.file.read_rows(self.names[plane], *rows)
 
+    def lines(self, plane: str, rows: range) -> NDArray[Any]:
+        """Return rows of a plane that may lie apart; near ones are cut out of one read."""
+        first, last = rows[0], rows[-1] + 1
+        if (last - first) * self.shape[1] <= NEAR_PIXELS:
+            return self.read(plane, (first, last))[:: rows.step]
+        return np.concatenate([self.read(plane, (row, row + 1)) for row in rows])
+
     def write(self, plane: str, row0: int, values: NDArray[Any]) -> None:
         """Replace some rows of a plane."""
         self.file.write_rows(self.names[plane], row0, values)
@@ -72,11 +81,9 @@ class MasterPlanes:
 
     def sampled(self, plane: str) -> NDArray[Any]:
         """Return a plane on every 16th row, NaN where it is masked."""
-        parts = []
-        for row in tiling.sample_rows(self.shape[0]):
-            values, mask = (self.read(name, (row, row + 1)) for name in (plane, "mask"))
-            parts.append(np.where(mask == 0, values, values.dtype.type(np.nan)))
-        return np.concatenate(parts)
+        rows = tiling.sample_rows(self.shape[0])
+        values, mask = self.lines(plane, rows), self.lines("mask", rows)
+        return np.where(mask == 0, values, values.dtype.type(np.nan))
 
     def sample(self, plane: str) -> NDArray[Any]:
         """Return the unmasked values of a plane on every 16th row, enough for a number."""

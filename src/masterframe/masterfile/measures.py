@@ -99,8 +99,7 @@ def _typical_noise(
     rows = tiling.sample_rows(planes.shape[0])
     rows = rows[:: max(1, len(rows) * planes.shape[1] // masters.NOISE_PIXELS)]
     data, uncert, count, mask = (
-        np.concatenate([planes.read(plane, (row, row + 1)) for row in rows])
-        for plane in ("data", "uncert", "count", "mask")
+        planes.lines(plane, rows) for plane in ("data", "uncert", "count", "mask")
     )
     good, shared, norm = mask == 0, np.zeros(data.shape), numbers["norm"]
     if applied(image.calibration):
