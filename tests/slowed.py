@@ -15,8 +15,8 @@ from support import program
 EVERY_BAND = """
 from masterframe.journal import bands
 bands.SECONDS = bands.SHARE = 0
-from masterframe.cli import main
-main()
+from masterframe.cli import program
+program()
 """
 """The command line with a claim a band, where that is not waited for."""
 

@@ -228,6 +228,33 @@ def test_ctrl_c_ends_a_run_and_the_next_one_goes_on(tmp_path):
     assert "ERROR the run ends early" in (out / ".masterframe" / "run.log").read_text()
 
 
+ENDING = """
+import atexit, sys, time
+from masterframe.cli import program
+
+def end():
+    print("ending", flush=True)
+    time.sleep(1)
+    print("ended", flush=True)
+
+atexit.register(end)
+sys.argv[1:] = ["doctor", "--help"]
+program()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_cleaned_up_at_the_end_is_not_disturbed(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENDING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.stdout.readline() != "ending\n":
+        assert process.poll() is None
+    process.send_signal(number)
+    told, errors = process.communicate(timeout=60)
+    assert (told, errors, process.returncode) == ("ended\n", "", 0)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a shell with pipes")
 def test_a_reader_that_has_enough_leaves_no_noise(folder):
     command = f"{sys.executable} -m masterframe scan {folder / 'night'} | head -n 1"

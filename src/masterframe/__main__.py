@@ -1,6 +1,6 @@
 """``python -m masterframe`` is the command ``masterframe``."""
 
-from masterframe.cli import main
+from masterframe.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -35,6 +35,18 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 
 
+def program() -> None:
+    """Run the command line as a process of its own, whose last steps nothing disturbs.
+
+    While Python ends, Ctrl-C would print a traceback, and leave undone what is cleaned up then.
+    """
+    try:
+        main()
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
+
 def main() -> None:
     """Run the command line; errors become one line and an exit code."""
     for stream in (sys.stdout, sys.stderr):
