@@ -642,7 +642,7 @@ def test_numbers_that_cannot_be_make_no_name_that_cannot_be(card, night, tmp_pat
     assert set(nights.states(outcomes).values()) == {"made"}
 
 
-@pytest.mark.parametrize("value", ["30 s", "NaN", "-30", "", "half a minute", None])
+@pytest.mark.parametrize("value", ["30 x", "NaN", "-30", "", "half a minute", None])
 def test_a_dark_without_a_time_is_left_out_and_named(value, tmp_path):
     night = nights.night(tmp_path / "night", bias=0, dark=3, flat=0, science=0)
     raw(night / "odd.fits", "dark", 30, EXPTIME=value)
