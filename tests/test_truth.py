@@ -108,13 +108,15 @@ def large(tmp_path_factory):
         shutil.rmtree(folder)  # 4 GB
 
 
-SIZES = ["small", pytest.param("large", marks=pytest.mark.slow)]
-night = pytest.mark.parametrize("size", SIZES)
+@pytest.fixture
+def size():
+    """That of the night of each test; all of them look at the large one in one test, too."""
+    return "small"
 
 
 @pytest.fixture
-def reduced(size, request):
-    return request.getfixturevalue(size)
+def reduced(small):
+    return small
 
 
 def mean_and_error(residual, good):
@@ -205,7 +207,6 @@ def assert_pulls(size, what, residual, uncert, good, expected):
     assert found == pytest.approx(expected, rel=0.05)
 
 
-@night
 def test_the_bias_is_recovered(size, reduced, expected_pulls):
     residual, uncert, good = reduced.residual("master_bias", reduced.truth.bias())
     mean, error = mean_and_error(residual, good)
@@ -215,7 +216,6 @@ def test_the_bias_is_recovered(size, reduced, expected_pulls):
     assert_pulls(size, "bias", residual, uncert, good, expected_pulls(size)["bias"])
 
 
-@night
 def test_the_dark_current_is_recovered(size, reduced, expected_pulls):
     current = reduced.truth.dark_current()
     for exptime in reduced.truth.spec.darks:
@@ -227,7 +227,6 @@ def test_the_dark_current_is_recovered(size, reduced, expected_pulls):
         assert_pulls(size, name, residual, uncert, good, expected_pulls(size)[name])
 
 
-@night
 def test_the_flat_is_recovered(size, reduced, expected_pulls):
     for name in reduced.truth.spec.flats:
         sensitivity = reduced.truth.flat(name)
@@ -258,7 +257,6 @@ def assert_even(residual, uncert, good):
     assert np.abs(pulls).max() < 7
 
 
-@night
 def test_hot_pixels_are_found(size, reduced):
     hot, _ = reduced.hits(reduced.truth.hot_pixels())
     for exptime in reduced.truth.spec.darks:
@@ -278,7 +276,6 @@ def names(reduced, kind):
     return [shot.name for shot in reduced.truth.shots if shot.kind == kind and not shot.defect]
 
 
-@night
 def test_cosmic_rays_are_gone(size, reduced):
     truth = reduced.truth
     exptime, n = max(truth.spec.darks.items())
@@ -300,7 +297,6 @@ def test_cosmic_rays_are_gone(size, reduced):
     assert np.mean(np.abs(pulls) > 6) < 0.005
 
 
-@night
 def test_the_trail_is_gone(size, reduced):
     truth = reduced.truth
     name, *others = (shot.name for shot in truth.shots if shot.trail and shot.kind == "flat")
@@ -320,7 +316,6 @@ def test_the_trail_is_gone(size, reduced):
     assert abs(pulls.mean()) < 5 * pulls.std() / len(pulls) ** 0.5
 
 
-@night
 def test_science_frames_show_the_sky(size, reduced):
     """The sky of a calibrated frame is what was planted, and its scatter is what UNCERT claims."""
     truth = reduced.truth
@@ -337,10 +332,18 @@ def test_science_frames_show_the_sky(size, reduced):
 
 
 @pytest.mark.slow
-def test_a_large_night_fits_in_a_gigabyte(large):
+def test_a_large_night_is_recovered_in_a_gigabyte(large, expected_pulls):
+    """One test, so that the night is made once, whatever the number of processes."""
     products = large.report["products"]
     show("large", "run", peak=large.peak_bytes, seconds=large.report["seconds"])
     assert len(products) == 1 + 3 + 3 + 10
     assert {item["state"] for item in products} == {"made"}
     assert large.peak_bytes <= 10**9
     assert os.path.getsize(products[0]["output"]) > 4096**2 * 11  # noqa: PTH202
+    test_the_bias_is_recovered("large", large, expected_pulls)
+    test_the_dark_current_is_recovered("large", large, expected_pulls)
+    test_the_flat_is_recovered("large", large, expected_pulls)
+    test_hot_pixels_are_found("large", large)
+    test_cosmic_rays_are_gone("large", large)
+    test_the_trail_is_gone("large", large)
+    test_science_frames_show_the_sky("large", large)

@@ -274,7 +274,7 @@ def _taken(
     elif master.night != group.first.night:
         words += f"; from {master.night}, the nearest night that has one"
     words += _unknown(master, group)
-    part = part_of(master.group, group)
+    part = part_of(master.group.window, group.window)
     if part is not None:
         words += f"; cut to the window, {part.to_fits()} of it"
     path = master.name if master.library else ""
@@ -285,7 +285,7 @@ def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:
     """Return in words what makes a master unfit; '' where nothing does."""
     mine, wanted = master.group.first, group.first
     setup = dict(mine.setup)
-    cut = part_of(master.group, group) is not None
+    cut = part_of(master.group.window, group.window) is not None
     if cut:
         setup = {name: value for name, value in setup.items() if name not in PLACE}
     elif master.stored:  # trimmed already, so that its layout is not that of raw frames
@@ -316,7 +316,10 @@ def _optics(exposure: Exposure) -> dict[str, Scalar]:
 def _other_layout(master: Master, group: Group) -> str:
     """Return what is wrong with the images of a master, in words; '' where nothing is."""
     if master.stored is None:
-        alike = master.group.trims == group.trims or part_of(master.group, group) is not None
+        alike = (
+            master.group.trims == group.trims
+            or part_of(master.group.window, group.window) is not None
+        )
         return "" if alike else "other sections"
     if master.stored.unfit:
         return master.stored.unfit
@@ -324,7 +327,7 @@ def _other_layout(master: Master, group: Group) -> str:
         [image.frame.shape for image in master.group.first.images],
         [_kept(image, group) for image in group.first.images],
     )
-    if mine != wanted and part_of(master.group, group) is None:
+    if mine != wanted and part_of(master.group.window, group.window) is None:
         return f"{_shapes(mine)} pixels, wanted {_shapes(wanted)}"
     return ""
 

@@ -18,6 +18,7 @@ from masterframe.model import (
     Section,
     Tolerances,
 )
+from masterframe.plan.windows import Window, window_of
 
 MADE = ("bias", "dark", "flat", "science")
 """Kinds of which products are made, each after those that it may need."""
@@ -60,6 +61,11 @@ class Group:
         """The part of each image that is kept."""
         trimmed = self.recipe.subtract_overscan
         return tuple(image.trim if trimmed else None for image in self.first.images)
+
+    @cached_property
+    def window(self) -> Window | None:
+        """Where they lie on the detector, as far as anything tells it."""
+        return window_of(self.first, self.trims)
 
 
 def sort_out(

@@ -93,13 +93,15 @@ def nearest(masters: Sequence[Master], group: Group) -> Master:
     own = [
         one
         for one in masters
-        if one.night == first.night and not one.library and part_of(one.group, group) is None
+        if one.night == first.night
+        and not one.library
+        and part_of(one.group.window, group.window) is None
     ]
 
     def rank(master: Master) -> tuple[bool, bool, bool, bool, int, float, str]:
         return (
             master.library,
-            part_of(master.group, group) is not None,
+            part_of(master.group.window, group.window) is not None,
             master.night != first.night,
             master.few,
             master.light_rank,

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from masterframe.assembly import place_of
 from masterframe.matching import card
 from masterframe.model import Exposure, Image, Section
-from masterframe.plan.groups import Group
 
 PLACE = ("layout", "window", "window_x", "window_y")
 """What tells the window of an exposure in its set-up."""
@@ -25,17 +24,23 @@ class Window(NamedTuple):
     tells the window, which may count from elsewhere than the sections of a header do."""
 
 
-def window_of(group: Group) -> Window | None:
+def window_of(exposure: Exposure, trims: tuple[Section | None, ...]) -> Window | None:
     """Return where the only image of an exposure lies on the detector; None: nothing tells it.
 
     Told by DETSEC or CCDSEC with DATASEC; else by the origin of the window, counted in binned
     pixels (XORGSUBF), or in those of a detector that is not binned. An origin tells nothing where
     something was read before the first pixel that is kept.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Its images say where they lie.
+    trims : tuple of Section or None
+        The part of each image that is kept.
     """
-    exposure = group.first
     if len(exposure.images) != 1:
         return None
-    ((image,), (trim,)) = exposure.images, group.trims
+    ((image,), (trim,)) = exposure.images, trims
     if image.trim and not trim:
         return None
     place = place_of(image, exposure.binning)
@@ -59,9 +64,8 @@ def _by_origin(exposure: Exposure, image: Image) -> Window | None:
     return Window(Section(int(y), int(y) + rows, int(x), int(x) + columns))
 
 
-def part_of(master: Group, wanted: Group) -> Section | None:
+def part_of(whole: Window | None, window: Window | None) -> Section | None:
     """Return the part of a master's image that covers a smaller window; None: it does not."""
-    whole, window = window_of(master), window_of(wanted)
     if whole is None or window is None or whole.section == window.section:
         return None
     if (whole.flips, whole.phase) != (window.flips, window.phase):
