@@ -246,7 +246,8 @@ def _mask(
     raw: NDArray[Any], data: NDArray[Any], masters: MasterRows, recipe: Recipe
 ) -> NDArray[np.uint8]:
     mask = masters.mask()
-    mask = mask.copy() if mask.size else np.zeros(data.shape, np.uint8)
+    if not mask.size:
+        mask = np.zeros(data.shape, np.uint8)
     mask[~np.isfinite(data)] |= np.uint8(MaskBit.NO_VALUE)
     if recipe.saturation is not None:
         full = trim_columns(raw, masters.calibration)[0] >= recipe.saturation

@@ -35,6 +35,7 @@ class MasterRows:
         self.calibration = calibration
         self.rows = range(rows.start, rows[-1] + 1, rows.step)  # a step may lead beyond the last
         self._known: dict[tuple[str, str], Array] = {}
+        self._flats: dict[np.dtype[Any], Array] = {}
         self._whole: MasterRows | None = None
 
     def lines(self, rows: range) -> MasterRows:
@@ -64,6 +65,11 @@ class MasterRows:
 
     def flat(self, work: np.dtype[Any]) -> Array:
         """Return the flat with 1 where it must not be divided by: masked, or not positive."""
+        if work not in self._flats:
+            self._flats[work] = self._usable_flat(work)
+        return self._flats[work]
+
+    def _usable_flat(self, work: np.dtype[Any]) -> Array:
         flat = self._data("flat", work)
         if not flat.size:
             return flat

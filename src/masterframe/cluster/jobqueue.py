@@ -65,6 +65,7 @@ def open_jobs(
 
     kind = _cluster_class(spec)
     security.check_exposure(spec, insecure)
+    _sweep_unlocked()
     with scratchfolder.open_folder(_private_folder()) as folder:
         certificate = security.security_of(spec, folder / "tls.pem")
         options = _options(spec, kind, folder, insecure) | {"security": certificate}
@@ -309,7 +310,6 @@ def _private_folder() -> Path:
     What killed ones have left in it (logs, a key) is removed by the next: a lock tells which, but
     not on every file system what those of other hosts do.
     """
-    _sweep_unlocked()
     return _cache() / "jobs" / socket.gethostname()
 
 

@@ -60,7 +60,7 @@ _OF_AMPLIFIERS = {
     "ampsignal": "mean of the pixels that told it, amplifier {} (adu)",
 }
 LEAST = 64
-"""Pixels of an amplifier that tell its noise."""
+"""Pixels of an amplifier that tell its noise; of one with fewer nothing is told apart."""
 _IN_UNIT = ("median", "scatter", "noise", "typical", "expected", "hotlevel", "mean")
 _ADU = ("norm", "norm00", "norm01", "norm10", "norm11", "framenoise", "oscnoise", "wander")
 
@@ -82,10 +82,10 @@ def quality(
         **image.extra,
     }
     facts = facts_of_image(image, job, totals)
-    return numbers | _typical_noise(planes, image, facts, {**numbers, "norm": norm})
+    return numbers | _noises(planes, image, facts, {**numbers, "norm": norm})
 
 
-def _typical_noise(
+def _noises(
     planes: finish.MasterPlanes,
     image: ImageJob,
     facts: acceptance.Facts,
