@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masterframe.errors import FrameError
-from masterframe.fits import source
-from masterframe.fits.cards import CARD, parse_value, read_cards, read_comments, read_history
+from masterframe.fits import legal, source
+from masterframe.fits.cards import (
+    CARD,
+    Card,
+    parse_value,
+    read_all_cards,
+    read_cards,
+    read_comments,
+    read_history,
+)
+from masterframe.fits.cardtext import header_bytes, header_text
 from masterframe.fits.layout import walk
 from support import shared
 
@@ -282,3 +291,142 @@ def test_comments_and_history_are_those_of_astropy():
 def test_comment_of_a_card(card, comment):
     cards = header("SIMPLE  =                    T", card, "END")
     assert read_comments(cards, ["GAIN"]) == ({} if comment is None else {"GAIN": comment})
+
+
+# All cards, in their order.
+
+
+def firsts(cards):
+    """First value of each keyword."""
+    found = {}
+    for card in cards:
+        if card.keyword not in COMMENTARY:
+            found.setdefault(card.keyword, card.value)
+    return found
+
+
+def test_all_cards_have_the_values_of_the_dictionary():
+    for path in sorted(shared("headers").glob("*.hdr")):
+        lines = path.read_bytes().split(b"\n")
+        cards = b"".join(line[:CARD].ljust(CARD) for line in lines if line)
+        assert firsts(read_all_cards(cards)) == read_cards(cards), path.name
+
+
+@given(st.lists(st.text(st.characters(max_codepoint=255), max_size=CARD), max_size=8))
+def test_all_cards_of_any_text_have_the_values_of_the_dictionary(cards):
+    raw = header(*cards)
+    assert firsts(read_all_cards(raw)) == read_cards(raw)
+
+
+def test_order_comments_and_commentary_are_kept():
+    cards = header(
+        "SIMPLE  =                    T / it is",
+        "COMMENT  two blanks",
+        "",
+        "TWICE   = 1 / first",
+        "TWICE   = 2 / second",
+        "LONG    = 'one &'",
+        "CONTINUE  'two &' / the comment",
+        "CONTINUE  'three'",
+        "HISTORY = 'not a value'",
+        "DATE-OBS= 12/05/94 / as text",
+        "EXPTIME = 3,2E-05 / decimal comma",
+        "CONTINUE  'of nothing'",
+        "END",
+        "BEHIND  = 1",
+    )
+    assert read_all_cards(cards) == [
+        Card("SIMPLE", True, "it is"),
+        Card("COMMENT", " two blanks"),
+        Card("", ""),
+        Card("TWICE", 1, "first"),
+        Card("TWICE", 2, "second"),
+        Card("LONG", "one two three", "the comment"),
+        Card("HISTORY", "= 'not a value'"),
+        Card("DATE-OBS", 12, "05/94 / as text"),  # by the standard a number and a comment
+        Card("EXPTIME", "3,2E-05", "decimal comma"),
+        Card("CONTINUE", "  'of nothing'"),
+    ]
+
+
+# Cards that are written.
+
+
+def safe(key, value, comment=""):
+    return legal.safe_card(key, value, comment, limit=legal.LONG_STRING)
+
+
+everything = st.one_of(
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=300).map(str.rstrip),
+    st.text("'& x", max_size=300).map(str.rstrip),
+    st.integers(-(2**63) + 1, 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.booleans(),
+)
+names = keywords | st.just("ESO DET OUT1 GAIN") | st.just("A VERY LONG KEYWORD INDEED")
+
+
+@given(st.lists(st.tuples(names, everything, words), max_size=12, unique_by=lambda item: item[0]))
+def test_what_is_written_is_read_as_it_was_meant(items):
+    made = [card for item in items if (card := safe(*item)) is not None]
+    written = header_bytes(made)
+    assert len(written) % 2880 == 0
+    found = {card.keyword: card for card in read_all_cards(written)}
+    for keyword, value, comment in made:
+        back = found[keyword].value
+        assert (type(back), back) == (type(value), value)
+        if isinstance(value, str) and len(value) > 50:
+            continue  # its comment has been cut
+        assert comment.startswith(found[keyword].comment)
+
+
+@given(st.lists(st.tuples(names, everything), max_size=12, unique_by=lambda item: item[0]))
+def test_what_is_written_is_read_by_astropy_as_it_was_meant(items):
+    made = [card for item in items if (card := safe(*item)) is not None]
+    found = fits.Header.fromstring(header_bytes(made))
+    for keyword, value, _ in made:
+        if isinstance(value, str) and ("''" in value or value.endswith("&")):
+            continue  # astropy cuts at doubled quotes of a string that goes on
+        assert (type(found[keyword]), found[keyword]) == (type(value), value)
+    assert [key.upper() for key in found] == [card.keyword for card in made]
+
+
+def test_cards_stand_in_the_columns_of_fixed_format():
+    cards = [
+        Card("SIMPLE", True, "conforms to FITS"),
+        Card("NAXIS", 2),
+        Card("CRVAL1", -1e-7),
+        Card("BIG", 1e22),
+        Card("EXACT", -1.2345678901234567e-100),
+        Card("OBJECT", "M 31", "target"),
+        Card("EMPTY", ""),
+        Card("QUOTE", "it's"),
+        Card("ESO DET ID", "x", "short"),
+        Card("HISTORY", "made"),
+        Card("FULL", "x" * 68, "no room"),
+        Card("OVER", "'" * 35),
+    ]
+    text = header_text(cards)
+    assert [text[n : n + CARD].rstrip() for n in range(0, len(text), CARD)] == [
+        "SIMPLE  =                    T / conforms to FITS",
+        "NAXIS   =                    2",
+        "CRVAL1  =             -1.0E-07",
+        "BIG     =              1.0E+22",
+        "EXACT   = -1.2345678901234567E-100",
+        "OBJECT  = 'M 31    '           / target",
+        "EMPTY   = ''",
+        "QUOTE   = 'it''s   '",
+        "HIERARCH ESO DET ID = 'x       ' / short",
+        "HISTORY made",
+        "FULL    = '" + "x" * 68 + "'",
+        "OVER    = '" + "'" * 66 + "&'",
+        "CONTINUE  '" + "''" * 2 + "'",
+    ]
+
+
+def test_a_header_that_is_too_long_is_refused():
+    cards = [Card("A", 1)] * 36
+    with pytest.raises(ValueError, match="lacks 1 spare cards"):
+        header_bytes(cards, 2880)
+    assert len(header_bytes(cards)) == 2 * 2880
+    assert header_bytes(cards[1:]).endswith(b"END".ljust(80))

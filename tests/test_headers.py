@@ -1,6 +1,5 @@
 import math
 import subprocess
-import warnings
 from dataclasses import replace
 from typing import get_args
 
@@ -12,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from masterframe.fits import headers, legal, masters
-from masterframe.fits.cards import read_cards
+from masterframe.fits.cards import read_all_cards, read_cards
+from masterframe.fits.cardtext import header_text
 from masterframe.fits.headers import InputFacts, MasterFacts
 from masterframe.fits.write import ImageFile, PlaneSpec
 from masterframe.kernels import RULES, resolve_rejection
 from masterframe.model import Estimator, Frame, Image, Noise, Recipe, Rejection, Scaling, Section
 from support import program, shared
+from writing import shown
 
 TRIM = Section(3, 63, 5, 53)
 SHAPE = (70, 61)
@@ -29,27 +30,28 @@ def raw_header(*cards):
     return text.encode("latin-1")
 
 
-def read(raw):
-    """A header as astropy and as the scan see it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # astropy's own on cards that are no cards
-        return fits.Header.fromstring(raw), read_cards(raw)
-
-
 def image(scanned, trim=TRIM):
     frame = Frame("a.fits", 0, "", 0, 16, SHAPE, Scaling(), "int16", 1, 1)
     return Image(frame, scanned, trim=trim)
 
 
 def calibrated(*cards, trim=TRIM, unit="adu"):
-    header, scanned = read(raw_header(*cards))
-    return headers.calibrated_header(header, image(scanned, trim), unit)
+    return shown(calibrated_cards(*cards, trim=trim, unit=unit))
+
+
+def calibrated_cards(*cards, trim=TRIM, unit="adu"):
+    raw = raw_header(*cards)
+    return headers.calibrated_header(read_all_cards(raw), image(read_cards(raw), trim), unit)
 
 
 def master(*inputs, trim=None):
     """Header of a master of inputs, each a sequence of cards."""
-    pairs = [read(raw_header(*cards)) for cards in inputs]
-    return headers.master_header(pairs[0][0], [scanned for _, scanned in pairs], trim)
+    return shown(master_cards(*inputs, trim=trim))
+
+
+def master_cards(*inputs, trim=None):
+    raw = [raw_header(*cards) for cards in inputs]
+    return headers.master_header(read_all_cards(raw[0]), list(map(read_cards, raw)), trim)
 
 
 def check_legal(path, made):
@@ -120,8 +122,8 @@ HOSTILE = [
 @pytest.mark.system
 @pytest.mark.parametrize("trim", [TRIM, None])
 def test_hostile_headers_become_legal(tmp_path, trim):
-    made = {"": calibrated(*HOSTILE, trim=trim), "EXT": calibrated(*HOSTILE, trim=trim)}
-    made["MASTER"] = master(HOSTILE, HOSTILE)
+    made = dict.fromkeys(("", "EXT"), calibrated_cards(*HOSTILE, trim=trim))
+    made["MASTER"] = master_cards(HOSTILE, HOSTILE)
     check_legal(tmp_path / "a.fits", made)
 
 
@@ -129,7 +131,8 @@ def test_hostile_headers_become_legal(tmp_path, trim):
 def test_headers_of_all_instruments_become_legal(tmp_path):
     made = {}
     for path in sorted(shared("headers").glob("*.hdr")):
-        header, scanned = read(raw_header(*path.read_text("latin-1").splitlines()))
+        raw = raw_header(*path.read_text("latin-1").splitlines())
+        header, scanned = read_all_cards(raw), read_cards(raw)
         name = path.stem.upper()
         made[f"{name}_C"] = headers.calibrated_header(header, image(scanned), "adu")
         made[f"{name}_M"] = headers.master_header(header, [scanned] * 3)
@@ -452,11 +455,10 @@ def test_unknown_exposure_is_not_guessed():
 def test_nothing_kept():
     cards = values(headers.master_cards(FACTS, kept=[0, 0, 0]))
     assert cards["NCOMBINE"] == 0
-    header = fits.Header()
-    legal.set_cards(header, headers.master_cards(FACTS))
-    assert header["EXPTIME"] == pytest.approx(70 / 3)
-    legal.set_cards(header, headers.master_cards(FACTS, kept=[0, 0, 0]))
-    assert not {"EXPTIME", "DATE-OBS"} & set(header)
+    header = legal.with_cards([], headers.master_cards(FACTS))
+    assert shown(header)["EXPTIME"] == 70 / 3
+    header = legal.with_cards(header, headers.master_cards(FACTS, kept=[0, 0, 0]))
+    assert not {"EXPTIME", "DATE-OBS"} & set(shown(header))
     assert cards["EXPTIME"] is None
 
 
@@ -507,19 +509,18 @@ def test_every_rule_and_estimator_has_legal_cards_that_no_master_hands_on(tmp_pa
     made = {}
     for number, rule in enumerate(RULES):
         recipe = Recipe(resolve_rejection(Rejection(rule)), estimator="trimmed")
-        header = fits.Header()
-        legal.set_cards(header, headers.master_cards(replace(FACTS, recipe=recipe)))
+        header = legal.with_cards([], headers.master_cards(replace(FACTS, recipe=recipe)))
         made[f"RULE{number}" if number else ""] = header
-        raw = [str(card).rstrip() for card in header.cards if card.keyword != "HISTORY"]
-        assert {*header} >= {"REJTYPE", "TRIMFRAC", "COMBTYPE"}
+        raw = [header_text([card]).rstrip() for card in header if card.keyword != "HISTORY"]
+        assert {card.keyword for card in header} >= {"REJTYPE", "TRIMFRAC", "COMBTYPE"}
         assert {*master(raw, raw)} <= {"EXPTIME"}
     check_legal(tmp_path / "a.fits", made)
 
 
 def test_planes_have_units_and_names_that_tell_them():
     for plane, unit in (("uncert", "adu"), ("propagated", "adu"), ("exposure", "s")):
-        assert headers.plane_header(plane, "adu")["BUNIT"] == unit
-    assert headers.plane_header("propagated", "adu")["UTYPE"] == "StdDevUncertainty"
+        assert shown(headers.plane_header(plane, "adu"))["BUNIT"] == unit
+    assert shown(headers.plane_header("propagated", "adu"))["UTYPE"] == "StdDevUncertainty"
     names = masters.hdu_names("AMP1", ("data", "rejlow", "rejhigh", "exposure", "propagated"))
     assert list(names.values()) == [
         "AMP1",
@@ -534,12 +535,11 @@ def test_planes_have_units_and_names_that_tell_them():
 def test_cards_of_a_thousand_inputs_are_legal(tmp_path):
     inputs = tuple(InputFacts(f"raw_{n}.fits", 1.0, "2026-11-23") for n in range(1203))
     facts = replace(FACTS, inputs=inputs)
-    header = fits.Header()
-    legal.set_cards(header, headers.master_cards(facts))
-    legal.set_cards(header, headers.master_cards(facts, kept=[1] * 1203))
-    assert header["IMCMB999"] == "raw_998.fits"
-    assert header["NCOMBINE"] == 1203
-    assert len(header["HISTORY"]) == 2
+    header = legal.with_cards([], headers.master_cards(facts))
+    header = legal.with_cards(header, headers.master_cards(facts, kept=[1] * 1203))
+    assert shown(header)["IMCMB999"] == "raw_998.fits"
+    assert shown(header)["NCOMBINE"] == 1203
+    assert len(shown(header)["HISTORY"]) == 2
     made = {"": header}
     for plane in ("uncert", "propagated", "mask", "count", "rejlow", "rejhigh", "exposure"):
         made[plane.upper()] = headers.plane_header(plane, "adu")
@@ -549,10 +549,11 @@ def test_cards_of_a_thousand_inputs_are_legal(tmp_path):
 @given(st.text(max_size=100), st.integers(1, 90))
 def test_strings_fit_into_one_card(text, width):
     card = legal.safe_card("KEY", text, text)
-    assert len(card.image) == 80
-    assert fits.Card.fromstring(card.image).value == card.value
+    written = header_text([card])
+    assert len(written) == 80
+    assert fits.Card.fromstring(written).value == card.value
     long = legal.safe_card("ESO " + "K" * width, text, text)
-    assert long is None or len(long.image) == 80
+    assert long is None or len(header_text([long])) == 80
     assert (long is None) is (width > 80 - len("HIERARCH ESO  = ''") - 20)
 
 
@@ -563,8 +564,9 @@ def test_any_value(value):
         if card is None:
             assert value is None or not np.isfinite(value)
             continue
-        assert len(card.image) == 80
-        back = fits.Card.fromstring(card.image).value
+        written = header_text([card])
+        assert len(written) == 80
+        back = fits.Card.fromstring(written).value
         if isinstance(value, bool | float | int):
-            assert back == pytest.approx(value)
+            assert back == value if abs(value) < 2**63 else float(value)
             assert isinstance(back, bool) is isinstance(value, bool)

@@ -75,6 +75,7 @@ LAZY |= {"doctor"}  # says what is missing, so that nothing may be missing to st
 LAZY |= {"xarray_api.engine"}  # xarray starts it whenever a user opens any file
 
 LIGHT = ("errors", "model", "tiling", "kernels.registry", "kernels.small", "config", "cli")
+LIGHT += ("direct", "night", "run", "listing", "status", "report")
 HEAVY = ("astropy", "dask", "distributed", "matplotlib", "numba", "xarray")
 
 

@@ -20,7 +20,7 @@ from matplotlib.image import imread
 import faulty
 from cleannights import CAMERA
 from masterframe import report, simulate
-from masterframe.fits import tables
+from masterframe.fits import records, tables
 from masterframe.report import charts, pictures
 from masterframe.report.charts import Axis, Series, draw
 from nights import call, make_plan, night, reduce_night, reduce_plan
@@ -252,15 +252,11 @@ def many_frames(folder, count=5000):
             )
             for index in range(count)
         ]
-        with fits.open(path, mode="update") as hdus:
-            header = hdus["INPUTS"].header
-            old = json.loads(header["MFREC001"])["frames"]
-            table = tables.inputs_table(rows)
-            for key in ("LONGSTRN", "MFREC001"):
-                table.header[key] = header[key].replace(
-                    f'"frames":{old}', f'"frames":{count - 400}'
-                )
-            hdus["INPUTS"] = table
+        with fits.open(path) as hdus:
+            begin = hdus["INPUTS"].fileinfo()["hdrLoc"]
+        (record,) = records.read_records(path).values()
+        table = tables.inputs_table(rows, [replace(record, frames=count - 400)])
+        path.write_bytes(path.read_bytes()[:begin] + table)
     return folder / "out"
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from masterframe.errors import StorageError
 from masterframe.fits import headers
+from masterframe.fits.cards import Card
 from masterframe.fits.tables import InputRow, QualityRow, inputs_table, quality_table
 from masterframe.fits.write import ImageFile, PlaneSpec
 from support import program, unavailable
@@ -31,7 +32,7 @@ def master_planes(image, dtype, shape, unit):
     types = {"data": dtype, "uncert": dtype, "mask": "uint8", "count": "int16"}
     made = []
     for plane, name in names.items():
-        header = fits.Header([("BUNIT", unit)])
+        header = [Card("BUNIT", unit)]
         if plane != "data":
             header = headers.plane_header(plane, unit)
         made.append(PlaneSpec(name, types[plane], shape, header))

@@ -5,13 +5,20 @@ import os
 import numpy as np
 from astropy.io import fits
 
+from masterframe.fits.cards import Card
+from masterframe.fits.cardtext import header_bytes
 from masterframe.fits.write import ImageFile, PlaneSpec
 
 SHAPE = (37, 53)
 
 
 def spec(name="", dtype="float32", shape=SHAPE, **cards):
-    return PlaneSpec(name, dtype, shape, fits.Header(list(cards.items())))
+    return PlaneSpec(name, dtype, shape, [Card(*item) for item in cards.items()])
+
+
+def shown(cards):
+    """Cards as astropy reads them, once they are written."""
+    return fits.Header.fromstring(header_bytes(cards))
 
 
 def filled(dtype, shape=SHAPE, seed=7):

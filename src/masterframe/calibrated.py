@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from masterframe import __version__, calibrate, fits, journal, offsets
 from masterframe.assembly import Assembly, Piece
 from masterframe.fits import headers, legal, masters, mosaics, tables, write
+from masterframe.fits.cards import Card
 from masterframe.fits.stamps import Stamp
 from masterframe.masterrows import MasterRows
 from masterframe.model import Calibration, Image, MaskBit, Noise, Recipe, Section
@@ -278,11 +279,11 @@ def _specs(job: CalibratedJob, token: str) -> list[write.PlaneSpec]:
             raw = image.image
             own = fits.read_header(raw.frame.path, raw.frame.hdu)
             specs += _image_specs(image, headers.calibrated_header(own, raw, raw.unit))
-    legal.set_cards(specs[0].header, _cards(job, token))
-    return specs
+    header = legal.with_cards(specs[0].header, _cards(job, token))
+    return [replace(specs[0], header=header), *specs[1:]]
 
 
-def _image_specs(image: CalibratedImage, header: Any) -> list[write.PlaneSpec]:
+def _image_specs(image: CalibratedImage, header: Sequence[Card]) -> list[write.PlaneSpec]:
     """Lay out the planes of one image."""
     frame, unit = image.image.frame, image.image.unit
     names = masters.hdu_names(image.name, image.planes)
@@ -299,7 +300,9 @@ def _image_specs(image: CalibratedImage, header: Any) -> list[write.PlaneSpec]:
     ]
 
 
-def _assembled_specs(job: CalibratedJob, common: Any, assembly: Assembly) -> list[write.PlaneSpec]:
+def _assembled_specs(
+    job: CalibratedJob, common: Sequence[Card], assembly: Assembly
+) -> list[write.PlaneSpec]:
     """Lay out the planes of one image made of several."""
     frames = [job.images[piece.image].image.frame for piece in assembly.pieces]
     raw = [fits.read_header(frame.path, frame.hdu) for frame in frames]

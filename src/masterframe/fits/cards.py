@@ -1,4 +1,4 @@
-"""Header cards: 80 bytes each, read into a plain dictionary.
+"""Header cards: 80 bytes each, read into a plain dictionary, or one by one with their comments.
 
 Values follow the FITS standard 4.0, section 4.2, and astropy where that is more forgiving. A card
 that fits neither is kept as its text: an odd card must not cost the frame.
@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from masterframe.model import Scalar
 
 CARD = 80
 """Bytes of a card."""
 
-_COMMENTARY = frozenset({"", "COMMENT", "HISTORY", "END", "CONTINUE"})
+COMMENTARY = ("COMMENT", "HISTORY", "")
+"""Keywords whose cards hold text alone."""
+_NO_VALUE = frozenset({*COMMENTARY, "END", "CONTINUE"})
 
 _REST = r" *(?:/.*)?$"
 _VALUE = re.compile(
@@ -35,6 +38,29 @@ _USUAL = re.compile(
     r"(?:'([ -&(-~]*)'|([+-]?\d+)|([+-]?\d+\.\d*(?:E[+-]?\d+)?)|([TF])) *(?:/|$)",
     re.ASCII,
 )
+
+_OF_TABLE = re.compile(
+    r"XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|THEAP|T[A-Z]{3,4}\d+|CHECKSUM|DATASUM|"
+    r"Z(IMAGE|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|TILE\d+|NAME\d+|VAL\d+)"
+)
+"""Cards of the table that holds a tile-compressed image (FITS standard 4.0, section 10.1)."""
+_OF_IMAGE = re.compile(
+    r"Z(SIMPLE|TENSION|BITPIX|NAXIS\d*|EXTEND|BLOCKED|[PG]COUNT|HECKSUM|DATASUM)"
+)
+"""Cards that keep those of the image itself, ..."""
+_PLAIN_NAMES = {"ZTENSION": "XTENSION", "ZHECKSUM": "CHECKSUM"}
+"""... where the name is not just the rest."""
+
+
+class Card(NamedTuple):
+    """One card, apart from how it is written."""
+
+    keyword: str
+    """Upper case; ``HIERARCH ESO X`` is ``ESO X``."""
+    value: Any
+    """Its value; text for commentary cards."""
+    comment: str = ""
+    """What follows the slash."""
 
 
 def read_cards(header: bytes) -> dict[str, Scalar]:
@@ -63,15 +89,15 @@ def read_cards(header: bytes) -> dict[str, Scalar]:
             name = card[:8].rstrip()
             if name == "END":
                 break
-            if name == "CONTINUE":
-                _continue(values, last, card[8:])
-            if name in _COMMENTARY:
+            if name == "CONTINUE" and last:
+                values[last] = _continued(values[last], card[8:])
+            if name in _NO_VALUE:
                 continue
             key, value = _read_unusual(card)
         else:
             key, value = _read_usual(match)
         last = ""
-        if key not in values and key not in _COMMENTARY:
+        if key not in values and key not in _NO_VALUE:
             values[sys.intern(key)] = value  # thousands of headers have the same keywords
             last = key
     return values
@@ -90,24 +116,91 @@ def _read_usual(match: re.Match[str]) -> tuple[str, Scalar]:
 
 
 def _read_unusual(card: str) -> tuple[str, Scalar]:
+    key, field = _split(card)
+    return key, _clean(card[8:].strip()) if field is None else parse_value(field)
+
+
+def _split(card: str) -> tuple[str, str | None]:
+    """Return the keyword of a card and its value field; None where nothing says that it has one."""
     name = card[:8].strip().upper()
     if card[8:10] == "= ":
-        return name, parse_value(card[10:])
+        return name, card[10:]
     if name == "HIERARCH" and card[8:9] == " " and "=" in card:
         key, _, field = card[9:].partition("=")
-        return key.strip().upper(), parse_value(field)
+        return key.strip().upper(), field
     early = card.find("= ", 0, 10)  # the indicator stands too far to the left
     if early >= 0:
-        return card[:early].strip().upper(), parse_value(card[early + 2 :])
-    return name, _clean(card[8:].strip())
+        return card[:early].strip().upper(), card[early + 2 :]
+    return name, None
 
 
-def _continue(values: dict[str, Scalar], key: str, field: str) -> None:
-    """Append a CONTINUE card to the string before it, if that ends in ``&``."""
-    value = values.get(key)
-    if isinstance(value, str) and value.endswith("&"):
-        more = parse_value(field)
-        values[key] = value[:-1] + (more if isinstance(more, str) else "")
+def read_all_cards(header: bytes) -> list[Card]:
+    """Return all cards of a header in their order, commentary and blank ones among them.
+
+    Parameters
+    ----------
+    header : bytes
+        Whole cards; whatever follows the END card is not looked at.
+
+    Returns
+    -------
+    list of Card
+        Values as `read_cards` has them; a string with the CONTINUE cards that follow it is one.
+    """
+    text = header.decode("latin-1")
+    cards: list[Card] = []
+    for start in range(0, len(text), CARD):
+        card = text[start : start + CARD]
+        name = card[:8].rstrip()
+        if name == "END":
+            break
+        if name == "CONTINUE" and cards and _goes_on(cards[-1]):
+            cards[-1] = _with_more(cards[-1], card[8:])
+        elif name in _NO_VALUE:
+            cards.append(Card(name, _clean(card[8:])))
+        else:
+            key, field = _split(card)
+            if field is None:
+                cards.append(Card(key, _clean(card[8:].strip())))
+            else:
+                cards.append(Card(key, parse_value(field), _comment(field)))
+    return cards
+
+
+def _continued(value: Scalar, field: str) -> Scalar:
+    """Return a string with that of a CONTINUE card behind it, if it ends in ``&``."""
+    if not (isinstance(value, str) and value.endswith("&")):
+        return value
+    more = parse_value(field)
+    return value[:-1] + (more if isinstance(more, str) else "")
+
+
+def _goes_on(card: Card) -> bool:
+    """Return whether a CONTINUE card may follow."""
+    return card.keyword not in _NO_VALUE and str(card.value).endswith("&")
+
+
+def _with_more(card: Card, field: str) -> Card:
+    return Card(card.keyword, _continued(card.value, field), card.comment or _comment(field))
+
+
+def _comment(field: str) -> str:
+    """Return what follows the value in its field."""
+    match = _COMMENT.match(field) if _VALUE.match(field) else None
+    return _clean(match[1] if match else field.partition(" /")[2]).strip()
+
+
+def image_keyword(keyword: str) -> str | None:
+    """Return what a card of the table of a tile-compressed image is called in that image.
+
+    Returns
+    -------
+    str or None
+        None for cards of the table itself.
+    """
+    if _OF_IMAGE.fullmatch(keyword):
+        return _PLAIN_NAMES.get(keyword, keyword[1:])
+    return None if _OF_TABLE.fullmatch(keyword) else keyword
 
 
 def read_comments(header: bytes, keys: Iterable[str]) -> dict[str, str]:

@@ -14,18 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from astropy.io import fits
-
 from masterframe import readout
-from masterframe.fits.legal import (
-    COMMENTARY,
-    Entry,
-    entries,
-    lawful,
-    quoted,
-    set_cards,
-    to_header,
-)
+from masterframe.fits.cards import COMMENTARY, Card
+from masterframe.fits.legal import lawful, quoted, safe_cards, with_cards
 from masterframe.kernels.registry import RULES, resolve_rejection
 from masterframe.model import Amplifier, Header, Image, MaskBit, Recipe, Rejection, Scalar, Section
 
@@ -144,16 +135,16 @@ class MasterFacts:
 
 
 def master_header(
-    base: fits.Header,
+    base: Sequence[Card],
     headers: Sequence[Header],
     trim: Section | None = None,
     amplifiers: Sequence[Amplifier] = (),
-) -> fits.Header:
+) -> list[Card]:
     """Return the cards that all inputs of a master share and that can be true of it.
 
     Parameters
     ----------
-    base : astropy.io.fits.Header
+    base : sequence of Card
         Header of the first input: gives order and comments.
     headers : sequence of mapping
         Scanned headers of all inputs, the first included.
@@ -164,7 +155,7 @@ def master_header(
 
     Returns
     -------
-    astropy.io.fits.Header
+    list of Card
         Without structure, scaling, checksums, compression, coordinates, airmass, HISTORY and
         COMMENT, and without what `master_cards` sets; lawful whatever the inputs hold. Sections
         stay as they are, or are moved by the trim as in `calibrated_header`.
@@ -176,7 +167,7 @@ def master_header(
     dropped = (_STRUCTURE, _WCS, _POINTING, _OURS)
     kept = [
         entry
-        for entry in entries(base, first)
+        for entry in base
         if entry.keyword in common
         and entry.keyword not in COMMENTARY
         and not any(pattern.fullmatch(entry.keyword) for pattern in dropped)
@@ -186,7 +177,7 @@ def master_header(
             entry for entry in _trimmed(kept, trim, amplifiers) if not _WCS.fullmatch(entry.keyword)
         ]
     good, _ = lawful(kept)
-    return to_header(good)
+    return safe_cards(good)
 
 
 def extension_cards(unit: str) -> dict[str, Any]:
@@ -203,62 +194,59 @@ def extension_cards(unit: str) -> dict[str, Any]:
     }
 
 
-def calibrated_header(header: fits.Header, image: Image, unit: str) -> fits.Header:
+def calibrated_header(header: Sequence[Card], image: Image, unit: str) -> list[Card]:
     """Return the header of a calibrated frame: all that the raw one says, made true again.
 
     Parameters
     ----------
-    header : astropy.io.fits.Header
+    header : sequence of Card
         Header of the raw image.
     image : Image
-        The raw image: its scanned header and its trim.
+        The raw image: its trim and its amplifiers.
     unit : str
         BUNIT.
 
     Returns
     -------
-    astropy.io.fits.Header
+    list of Card
         Structure, scaling and checksum cards are left out. A trim moves CRPIXn (of every WCS),
         LTVn and DATASEC; overscan sections go, and with them sections on the detector unless
         exactly DATASEC was kept. Cards that FITS does not allow are quoted in COMMENT.
     """
     given = [
         entry
-        for entry in entries(header, image.header)
+        for entry in header
         if not _STRUCTURE.fullmatch(entry.keyword) and (entry.keyword, entry.value) != ("", "")
     ]
     good, bad = lawful(_trimmed(given, image.trim, image.amplifiers) if image.trim else given)
     notes = [entry for entry in good if entry.keyword in COMMENTARY]
     cards = [entry for entry in good if entry.keyword not in COMMENTARY]
-    return to_header([*cards, Entry("BUNIT", unit, "unit of the values"), *notes, *quoted(bad)])
+    return safe_cards([*cards, Card("BUNIT", unit, "unit of the values"), *notes, *quoted(bad)])
 
 
-def assembled_header(header: fits.Header, wcs: dict[str, Any], detector: Section) -> fits.Header:
+def assembled_header(header: Sequence[Card], wcs: dict[str, Any], detector: Section) -> list[Card]:
     """Return the header of an image that was assembled of several.
 
     Parameters
     ----------
-    header : astropy.io.fits.Header
+    header : sequence of Card
         What holds for all of them, from `calibrated_header`.
     wcs : dict
         Its coordinates; those of the header go.
     detector : Section
         Its place on the detector, which DETSEC tells.
     """
-    kept = fits.Header(
-        [
-            card
-            for card in header.cards
-            if not any(one.fullmatch(card.keyword) for one in (_WCS, _SECTION, _ENDING))
-            and card.keyword not in ("NEXTEND", "CCDNAME", "AMPNAME")
-        ]
-    )
-    set_cards(kept, {key: (value, "") for key, value in wcs.items()})
-    kept["DETSEC"] = (detector.to_fits(), "pixels of the detector, binned as the image is")
-    return kept
+    kept = [
+        card
+        for card in header
+        if not any(one.fullmatch(card.keyword) for one in (_WCS, _SECTION, _ENDING))
+        and card.keyword not in ("NEXTEND", "CCDNAME", "AMPNAME")
+    ]
+    place = (detector.to_fits(), "pixels of the detector, binned as the image is")
+    return with_cards(kept, {key: (value, "") for key, value in wcs.items()} | {"DETSEC": place})
 
 
-def plane_header(plane: str, unit: str) -> fits.Header:
+def plane_header(plane: str, unit: str) -> list[Card]:
     """Return the cards of a plane that goes with the data: uncert, mask, count and the others.
 
     Parameters
@@ -268,26 +256,26 @@ def plane_header(plane: str, unit: str) -> fits.Header:
     unit : str
         Unit of the data.
     """
-    cards: dict[str, list[Entry]] = {
+    cards: dict[str, list[Card]] = {
         "uncert": [
-            Entry("BUNIT", unit, "unit of the values"),
-            Entry("UTYPE", "StdDevUncertainty", "one standard deviation"),
+            Card("BUNIT", unit, "unit of the values"),
+            Card("UTYPE", "StdDevUncertainty", "one standard deviation"),
         ],
         "propagated": [
-            Entry("BUNIT", unit, "unit of the values"),
-            Entry("UTYPE", "StdDevUncertainty", "one standard deviation"),
-            Entry("COMMENT", "Standard deviation from gain, read noise and the masters'."),
+            Card("BUNIT", unit, "unit of the values"),
+            Card("UTYPE", "StdDevUncertainty", "one standard deviation"),
+            Card("COMMENT", "Standard deviation from gain, read noise and the masters'."),
         ],
         "mask": [
-            Entry("COMMENT", "Non-zero: do not use the pixel. The bits:"),
-            *(Entry("COMMENT", f"{bit.value:3d} {text}") for bit, text in _MASK_BITS.items()),
+            Card("COMMENT", "Non-zero: do not use the pixel. The bits:"),
+            *(Card("COMMENT", f"{bit.value:3d} {text}") for bit, text in _MASK_BITS.items()),
         ],
-        "count": [Entry("COMMENT", "Values that went into the pixel.")],
-        "rejlow": [Entry("COMMENT", "Values rejected below the centre.")],
-        "rejhigh": [Entry("COMMENT", "Values rejected above the centre.")],
-        "exposure": [Entry("BUNIT", "s", "exposure that went into the pixel")],
+        "count": [Card("COMMENT", "Values that went into the pixel.")],
+        "rejlow": [Card("COMMENT", "Values rejected below the centre.")],
+        "rejhigh": [Card("COMMENT", "Values rejected above the centre.")],
+        "exposure": [Card("BUNIT", "s", "exposure that went into the pixel")],
     }
-    return to_header(cards[plane])
+    return safe_cards(cards[plane])
 
 
 def master_cards(facts: MasterFacts, kept: Sequence[int] | None = None) -> dict[str, Any]:
@@ -304,8 +292,8 @@ def master_cards(facts: MasterFacts, kept: Sequence[int] | None = None) -> dict[
     Returns
     -------
     dict
-        Value and comment by keyword, for `legal.set_cards` and `ImageFile.update_cards`; a value of
-        None removes the card. The keywords do not depend on `kept`, but for the HISTORY lines,
+        Value and comment by keyword, for `legal.with_cards` and `ImageFile.update_cards`; a value
+        of None removes the card. The keywords do not depend on `kept`, but for the HISTORY lines,
         which are there only where it is None.
     """
     used = [i for i in range(len(facts.inputs)) if kept is None or kept[i] > 0]
@@ -345,8 +333,8 @@ def _same(value: Scalar, other: Header, key: str) -> bool:
 
 
 def _trimmed(
-    cards: Sequence[Entry], trim: Section, amplifiers: Sequence[Amplifier]
-) -> Iterator[Entry]:
+    cards: Sequence[Card], trim: Section, amplifiers: Sequence[Amplifier]
+) -> Iterator[Card]:
     """Yield cards as they hold for the part that is kept, and for the part of each amplifier."""
     places = readout.places(amplifiers)
     shift = {"1": trim.x0, "2": trim.y0}
@@ -370,8 +358,8 @@ def _trimmed(
             yield entry
     for axis, offset in shift.items():
         if offset and f"LTV{axis}" not in present:
-            yield Entry(f"LTV{axis}", -float(offset), "pixel = raw pixel + LTV")
-            yield Entry(f"LTM{axis}_{axis}", 1.0, "pixels per raw pixel")
+            yield Card(f"LTV{axis}", -float(offset), "pixel = raw pixel + LTV")
+            yield Card(f"LTM{axis}_{axis}", 1.0, "pixels per raw pixel")
 
 
 def _inside(section: Section | None, trim: Section) -> Section | None:

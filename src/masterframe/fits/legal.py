@@ -18,29 +18,23 @@ import numbers
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from astropy.io import fits
-from astropy.io.fits.card import Undefined
-
-from masterframe.model import Scalar
+from masterframe.fits.cards import CARD, COMMENTARY, Card
+from masterframe.fits.cardtext import ONE_CARD, hierarch, length, value_text
 
 Cards = Mapping[str, tuple[Any, str]]
 """Value and comment by keyword; ``HISTORY`` and ``COMMENT`` hold lines."""
 
-COMMENTARY = ("COMMENT", "HISTORY", "")
-CARD = 80
-ONE_CARD = 68
-"""Characters of a string that fit into one card, quotes within it counted twice."""
 LONG_STRING = 1000
 """Characters of a string of an input header that are kept, over several cards."""
+LONG_STRINGS = Card("LONGSTRN", "OGIP 1.0", "long strings go on in CONTINUE cards")
+"""The card that headers with such strings have."""
 
 _KEYWORD = re.compile(r"[A-Z0-9_-]{1,8}")
 _HIERARCH = re.compile(r"[A-Z0-9_-]+( [A-Z0-9_-]+)*")
-_FILLED = 20
-"""Columns to which astropy fills up the value of a keyword of up to 8 characters."""
-_WIDEST_NUMBER = 20
-"""Columns that astropy keeps numbers within."""
+_FEWEST = 20
+"""Characters of a string that a HIERARCH keyword must leave room for."""
 _NEVER = {"END", "CONTINUE", "HIERARCH"}
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
@@ -71,24 +65,13 @@ _FRAMES = {
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d*)?)?")
 
 
-class Entry(NamedTuple):
-    """One card, apart from how it is written."""
-
-    keyword: str
-    """Upper case; ``HIERARCH ESO X`` is ``ESO X``."""
-    value: Any
-    """Its value; text for commentary cards."""
-    comment: str = ""
-    """What follows the slash."""
-
-
 def ascii_text(text: str) -> str:
     r"""Return text as printable ASCII: controls become blanks, the rest ``\xe4`` or ``\u03b1``."""
     plain = _CONTROLS.sub(" ", text)
     return plain.encode("ascii", "backslashreplace").decode("ascii")
 
 
-def safe_card(keyword: str, value: Any, comment: str = "", limit: int = ONE_CARD) -> Any:
+def safe_card(keyword: str, value: Any, comment: str = "", limit: int = ONE_CARD) -> Card | None:
     """Return a card that FITS allows, or None where nothing of it can be saved.
 
     Parameters
@@ -104,69 +87,46 @@ def safe_card(keyword: str, value: Any, comment: str = "", limit: int = ONE_CARD
 
     Returns
     -------
-    astropy.io.fits.Card or None
+    Card or None
         None for NaN, infinity, no value at all, and keywords that FITS cannot hold.
     """
     keyword = keyword.strip().upper()
     if keyword in COMMENTARY:
-        return fits.Card(keyword, ascii_text(str(value))[: CARD - 8].rstrip())
+        return Card(keyword, ascii_text(str(value))[: CARD - 8].rstrip())
     plain = _plain(value)
     if plain is None or not _can_be_keyword(keyword):
         return None
-    name, room = keyword.ljust(8), limit
+    room = limit
     if not _KEYWORD.fullmatch(keyword):
-        name = f"HIERARCH {keyword} "
-        room = min(limit, CARD - len(f"{name}= ''"))
-        if room < _WIDEST_NUMBER:
+        room = min(limit, CARD - len(hierarch(keyword)) - len("''"))
+        if room < (_FEWEST if isinstance(plain, str) else len(value_text(plain))):
             return None
     if isinstance(plain, str):
         plain = _cut(plain, room)
-    filled = _FILLED if len(keyword) <= 8 else 0
-    used = len(f"{name}= ") + max(filled, _width(plain))
-    left = max(0, CARD - used - len(" / "))
-    return fits.Card(name.strip(), plain, ascii_text(comment)[:left].strip() or None)
+    return Card(keyword, plain, ascii_text(comment).strip())
 
 
-def set_cards(header: fits.Header, cards: Cards, limit: int = ONE_CARD) -> None:
-    """Set cards of a header, each made safe; one that cannot be saved is removed from it.
+def with_cards(header: Sequence[Card], cards: Cards, limit: int = ONE_CARD) -> list[Card]:
+    """Return a header with cards set, each made safe; one that cannot be saved is not in it.
 
-    The lines of ``HISTORY`` and ``COMMENT`` are added to those that are there.
+    New cards stand before the commentary at the end. The lines of ``HISTORY`` and ``COMMENT`` are
+    added to those that are there.
     """
+    changed: dict[str, Card | None] = {}
+    lines: list[Card] = []
     for keyword, (value, comment) in cards.items():
         if keyword in COMMENTARY:
-            for line in _lines(str(value)):
-                header.append(safe_card(keyword, line), end=True)
-            continue
-        card = safe_card(keyword, value, comment, limit)
-        name = keyword.strip().upper()
-        if name in header:
-            if card is None:
-                header.remove(name)
-            else:
-                header[name] = (card.value, card.comment)
-        elif card is not None:
-            header.append(card)
+            lines += [Card(keyword, line) for line in _lines(str(value))]
+        else:
+            changed[keyword.strip().upper()] = safe_card(keyword, value, comment, limit)
+    present = {card.keyword for card in header}
+    end = max((n for n, card in enumerate(header, 1) if card.keyword not in COMMENTARY), default=0)
+    kept = [changed.get(card.keyword, card) for card in header]
+    new = [card for keyword, card in changed.items() if keyword not in present]
+    return [card for card in (*kept[:end], *new, *kept[end:], *lines) if card is not None]
 
 
-def entries(header: fits.Header, scanned: Mapping[str, Scalar]) -> Iterator[Entry]:
-    """Yield the cards of a header; what astropy cannot parse has its scanned value.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-        A header that may hold anything.
-    scanned : mapping
-        The same header as the scan read it: an unparsable value is text there.
-    """
-    for card in header.cards:
-        keyword = card.rawkeyword.strip().upper()
-        try:
-            yield Entry(keyword, card.rawvalue, card.comment)
-        except (fits.VerifyError, ValueError):
-            yield Entry(keyword, scanned.get(keyword))
-
-
-def lawful(cards: Iterable[Entry], naxis: int = 2) -> tuple[list[Entry], list[Entry]]:
+def lawful(cards: Iterable[Card], naxis: int = 2) -> tuple[list[Card], list[Card]]:
     """Sort the cards of a foreign header by whether the standard allows them in an image.
 
     Numbers in quotes are unquoted, and quoted, where a reserved keyword asks for it; an incomplete
@@ -175,59 +135,59 @@ def lawful(cards: Iterable[Entry], naxis: int = 2) -> tuple[list[Entry], list[En
 
     Parameters
     ----------
-    cards : iterable of Entry
+    cards : iterable of Card
         Without structural cards.
     naxis : int
         Axes of the image.
 
     Returns
     -------
-    (list of Entry, list of Entry)
+    (list of Card, list of Card)
         Cards that may stand, commentary included; and those that may not: no value, a date that is
         none, a second card of a keyword, axes that the image does not have.
     """
-    good: dict[str, Entry] = {}
-    notes: list[Entry] = []
-    bad: list[Entry] = []
+    good: dict[str, Card] = {}
+    notes: list[Card] = []
+    bad: list[Card] = []
     given = list(cards)
-    names = {entry.keyword for entry in given}
-    for entry in given:
-        if entry.keyword in COMMENTARY:
-            notes.append(entry)
+    names = {card.keyword for card in given}
+    for card in given:
+        if card.keyword in COMMENTARY:
+            notes.append(card)
             continue
-        if entry.keyword == "EPOCH" and "EQUINOX" not in names:
-            entry = entry._replace(keyword="EQUINOX")  # noqa: PLW2901
-        fixed = _reserved(entry)
+        if card.keyword == "EPOCH" and "EQUINOX" not in names:
+            card = card._replace(keyword="EQUINOX")  # noqa: PLW2901
+        fixed = _reserved(card)
         if fixed is None or _plain(fixed.value) is None or not _can_be_keyword(fixed.keyword):
-            bad.append(entry)
-        elif entry.keyword not in good:
-            good[entry.keyword] = fixed
-        elif good[entry.keyword].value != fixed.value:
-            bad.append(entry)
+            bad.append(card)
+        elif card.keyword not in good:
+            good[card.keyword] = fixed
+        elif good[card.keyword].value != fixed.value:
+            bad.append(card)
     return [*_consistent_wcs(good, bad, naxis), *notes], bad
 
 
-def quoted(cards: Sequence[Entry]) -> Iterator[Entry]:
+def quoted(cards: Sequence[Card]) -> Iterator[Card]:
     """Yield cards that FITS does not allow as comments that quote them."""
     for keyword, value, comment in cards:
-        text = "" if value is None or isinstance(value, Undefined) else str(value)
+        text = "" if value is None else str(value)
         note = f" / {comment}" if comment else ""
         for line in _lines(f"{keyword} = {text}{note}"):
-            yield Entry("COMMENT", line)
+            yield Card("COMMENT", line)
 
 
-def to_header(cards: Iterable[Entry]) -> fits.Header:
-    """Return a header of safe cards; strings longer than a card go on in the next."""
-    made = [safe_card(*entry, limit=LONG_STRING) for entry in cards]
-    header = fits.Header([card for card in made if card is not None])
-    if any(isinstance(card.value, str) and _length(card.value) > ONE_CARD for card in made if card):
-        header.insert(0, safe_card("LONGSTRN", "OGIP 1.0", "long strings go on in CONTINUE cards"))
-    return header
+def safe_cards(cards: Iterable[Card]) -> list[Card]:
+    """Return cards made safe; strings longer than a card are kept, and go on in the next."""
+    made = [safe_card(*card, limit=LONG_STRING) for card in cards]
+    safe = [card for card in made if card is not None]
+    values = {card.keyword: card.value for card in safe if card.keyword not in COMMENTARY}
+    long = any(isinstance(one, str) and length(one) > ONE_CARD for one in values.values())
+    return [LONG_STRINGS, *safe] if long and LONG_STRINGS.keyword not in values else safe
 
 
 def _plain(value: Any) -> bool | int | float | str | None:
     """Return a value as Python's own type; None where FITS has no way to write it."""
-    if value is None or isinstance(value, Undefined):
+    if value is None:
         return None
     if isinstance(value, bool) or type(value).__name__ in {"bool", "bool_"}:
         return bool(value)
@@ -243,21 +203,10 @@ def _can_be_keyword(keyword: str) -> bool:
     return _HIERARCH.fullmatch(keyword) is not None and keyword not in _NEVER
 
 
-def _width(value: bool | int | float | str) -> int:
-    """Return how many columns astropy writes a value in, or a few more."""
-    if isinstance(value, str):
-        return len("''") + max(8, _length(value))
-    return min(_WIDEST_NUMBER, len(repr(value)) + len(".0"))
-
-
-def _length(text: str) -> int:
-    return len(text) + text.count("'")
-
-
 def _cut(text: str, room: int) -> str:
     """Shorten a string until it and the doubles of its quotes fit."""
-    while text and _length(text) > room:
-        text = text[: len(text) - max(1, (_length(text) - room) // 2)]
+    while text and length(text) > room:
+        text = text[: len(text) - max(1, (length(text) - room) // 2)]
     return text
 
 
@@ -268,12 +217,12 @@ def _lines(text: str) -> Iterator[str]:
             yield safe[start : start + CARD - 8]
 
 
-def _reserved(entry: Entry) -> Entry | None:
+def _reserved(card: Card) -> Card | None:
     """Return the card as its reserved keyword asks for it; None where it cannot be."""
-    keyword, value, _ = entry
+    keyword, value, _ = card
     if keyword == "EPOCH" or keyword.startswith("DATE"):
         date = _date(value) if keyword != "EPOCH" else None
-        return entry._replace(value=date) if date else None
+        return card._replace(value=date) if date else None
     rule: Callable[[Any], Any] | None = None
     if _FLOAT.match(keyword):
         rule = _number
@@ -285,12 +234,12 @@ def _reserved(entry: Entry) -> Entry | None:
         fixed = rule(value) if value is not None else None
         zero = keyword.startswith("CDELT") and fixed == 0
         below = keyword.startswith(("CRDER", "CSYER")) and fixed is not None and fixed < 0
-        return None if fixed is None or zero or below else entry._replace(value=fixed)
+        return None if fixed is None or zero or below else card._replace(value=fixed)
     for prefix, frames in _FRAMES.items():
         if keyword.startswith(prefix):
             name = str(value).strip().upper()
-            return entry._replace(value=name) if name in frames else None
-    return entry
+            return card._replace(value=name) if name in frames else None
+    return card
 
 
 def _number(value: Any) -> float | int | None:
@@ -330,30 +279,30 @@ def _date(value: Any) -> str | None:
     return text
 
 
-def _consistent_wcs(good: dict[str, Entry], bad: list[Entry], naxis: int) -> list[Entry]:
+def _consistent_wcs(good: dict[str, Card], bad: list[Card], naxis: int) -> list[Card]:
     """Drop axes that are not there and one of two rival matrices; complete what is left."""
-    counts = {key: entry for key, entry in good.items() if key.startswith("WCSAXES")}
-    axes = max((entry.value for entry in counts.values()), default=naxis)
+    counts = {key: card for key, card in good.items() if key.startswith("WCSAXES")}
+    axes = max((card.value for card in counts.values()), default=naxis)
     matrix = any(re.fullmatch(r"CD\d+_\d+", key) for key in good)
     rotated = any(re.fullmatch(r"PC\d+_\d+", key) for key in good) and not matrix
     cards = list(counts.values())
-    for key, entry in good.items():
+    for key, card in good.items():
         match = _INDEX.match(key)
         far = match is not None and not all(1 <= int(n) <= axes for n in match.groups() if n)
         rival = (matrix and re.fullmatch(r"PC\d+_\d+", key)) or (rotated and key == "CROTA2")
         if far or rival:
-            bad.append(entry)
+            bad.append(card)
         elif key not in counts:
-            cards.append(entry)
+            cards.append(card)
     return cards + list(_missing_axes(cards, naxis))
 
 
-def _missing_axes(cards: Sequence[Entry], naxis: int) -> Iterator[Entry]:
+def _missing_axes(cards: Sequence[Card], naxis: int) -> Iterator[Card]:
     """Yield the default values of an incomplete WCS (FITS 4.0, section 8.2)."""
-    present = {entry.keyword: entry.value for entry in cards}
+    present = {card.keyword: card.value for card in cards}
     known = [int(m[2]) for key in present if (m := _PRIMARY_AXIS.match(key))]
     axes = present.get("WCSAXES") or min(naxis, max(known, default=0))
     for axis in range(1, axes + 1):
         for name, default in (("CTYPE", ""), ("CRPIX", 0.0), ("CRVAL", 0.0)):
             if f"{name}{axis}" not in present:
-                yield Entry(f"{name}{axis}", default, "default, not given")
+                yield Card(f"{name}{axis}", default, "default, not given")

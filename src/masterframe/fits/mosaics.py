@@ -7,8 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from astropy.io import fits
-
+from masterframe.fits.cards import Card
 from masterframe.model import Section
 
 _WCS = re.compile(
@@ -35,12 +34,12 @@ class Placed(Protocol):
         """Whether its rows, and columns, run backwards there."""
 
 
-def mosaic_wcs(headers: Sequence[fits.Header], pieces: Sequence[Placed]) -> dict[str, Any]:
+def mosaic_wcs(headers: Sequence[Sequence[Card]], pieces: Sequence[Placed]) -> dict[str, Any]:
     """Return the coordinates of an assembled image; none where its pieces have not all the same.
 
     Parameters
     ----------
-    headers : sequence of Header
+    headers : sequence of sequence of Card
         The raw header of each piece.
     pieces : sequence of Placed
         Where they went.
@@ -55,9 +54,9 @@ def mosaic_wcs(headers: Sequence[fits.Header], pieces: Sequence[Placed]) -> dict
     return first if all(_alike(first, other) for other in others) else {}
 
 
-def _moved(header: fits.Header, piece: Placed) -> dict[str, Any]:
+def _moved(header: Sequence[Card], piece: Placed) -> dict[str, Any]:
     """Return the WCS of a raw image as it is in the assembled one; none where it cannot be told."""
-    cards = {key: header[key] for key in header if _WCS.fullmatch(key)}
+    cards = {key: value for key, value, _ in reversed(header) if _WCS.fullmatch(key)}
     if not all(f"{name}{axis}" in cards for name in ("CTYPE", "CRPIX", "CRVAL") for axis in "12"):
         return {}
     # a rotation and the terms of SIP have signs of their own

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
-from masterframe.fits import legal
-
-BLOCK = 2880
-"""Bytes in which FITS counts."""
+from masterframe.fits import cardtext, legal
+from masterframe.fits.cards import CARD, Card
+from masterframe.fits.layout import padded
 
 _BITPIX = {"u1": 8, "i2": 16, "i4": 32, "f4": -32, "f8": -64}
 _STORED_AS = {"i1": ("u1", -(2**7)), "u2": ("i2", 2**15), "u4": ("i4", 2**31)}
@@ -43,7 +41,7 @@ class PlaneSpec:
     """numpy type of its values: (u)int8, (u)int16, (u)int32, float32 or float64."""
     shape: tuple[int, ...]
     """Rows and columns; () for a primary HDU without pixels."""
-    header: fits.Header
+    header: Sequence[Card]
     """Its cards besides the structural ones, which are ignored where they are there."""
     label: Label | None = None
     """EXTNAME and EXTVER; None: EXTNAME is the name."""
@@ -53,7 +51,7 @@ class PlaneSpec:
 class Plane:
     """An image HDU and its place in the file."""
 
-    header: fits.Header
+    header: list[Card]
     """All of its cards; grows with updates."""
     offset: int
     """Byte at which the header begins."""
@@ -80,7 +78,7 @@ class Plane:
     def end(self) -> int:
         """Byte after the last block of the data."""
         size = self.shape[0] * self.row_bytes if self.shape else 0
-        return self.data_offset + whole_blocks(size)
+        return self.data_offset + padded(size)
 
     @property
     def shifted(self) -> bool:
@@ -95,12 +93,15 @@ class Plane:
         ValueError
             If it has outgrown its room.
         """
-        text = _text(self.header)
-        lack = len(text) + legal.CARD - self.room
-        if lack > 0:
-            raise ValueError(f"a header lacks {lack // legal.CARD} spare cards")
-        end = max(len(text), self.room - BLOCK)  # in the last block, where readers end a header
-        return (text.ljust(end) + "END").ljust(self.room).encode("ascii")
+        return cardtext.header_bytes(self.header, self.room)
+
+    def update(self, cards: legal.Cards) -> None:
+        """Set cards, each made safe."""
+        self.header[:] = legal.with_cards(self.header, cards)
+
+    def seal(self, total: int) -> None:
+        """Set the checksums of the HDU, whose data add up to a total."""
+        self.header[:] = cardtext.sealed(self.header, total, self.room)
 
     def encode(self, values: NDArray[Any]) -> memoryview:
         """Return the bytes of values, of any shape, as they are stored."""
@@ -141,56 +142,37 @@ def place(specs: Sequence[PlaneSpec], spare_cards: int) -> dict[str, Plane]:
         dtype = np.dtype(spec.dtype)
         stored, bzero = _STORED_AS.get(dtype.str[1:], (dtype.str[1:], 0))
         header = _header(spec, _BITPIX[stored], bzero, primary=not placed)
-        cards = len(_text(header)) // legal.CARD + spare_cards + 1
-        room = whole_blocks(cards * legal.CARD)
+        room = padded(len(cardtext.header_text(header)) + (spare_cards + 1) * CARD)
         plane = Plane(header, offset, room, spec.shape, dtype, np.dtype(f">{stored}"))
         placed[spec.name] = plane
         offset = plane.end
     return placed
 
 
-def whole_blocks(size: int) -> int:
-    """Return a number of bytes rounded up to FITS blocks."""
-    return -(-size // BLOCK) * BLOCK
-
-
-def _header(spec: PlaneSpec, bitpix: int, bzero: int, *, primary: bool) -> fits.Header:
+def _header(spec: PlaneSpec, bitpix: int, bzero: int, *, primary: bool) -> list[Card]:
     """Return a header with its structural cards, and with the checksums' places."""
-    header = fits.Header()
-    if primary:
-        header["SIMPLE"] = (True, "conforms to FITS")
-    else:
-        header["XTENSION"] = ("IMAGE", "image extension")
-    header["BITPIX"] = (bitpix, "bits of a value, negative for floating point")
-    header["NAXIS"] = len(spec.shape)
-    for axis, length in enumerate(reversed(spec.shape), start=1):
-        header[f"NAXIS{axis}"] = length
-    if primary:
-        header["EXTEND"] = True
-    else:
-        header["PCOUNT"] = 0
-        header["GCOUNT"] = 1
+    cards = [
+        Card("SIMPLE", True, "conforms to FITS")
+        if primary
+        else Card("XTENSION", "IMAGE", "image extension"),
+        Card("BITPIX", bitpix, "bits of a value, negative for floating point"),
+        Card("NAXIS", len(spec.shape)),
+    ]
+    cards += [Card(f"NAXIS{axis}", size) for axis, size in enumerate(reversed(spec.shape), 1)]
+    cards += [Card("EXTEND", True)] if primary else [Card("PCOUNT", 0), Card("GCOUNT", 1)]
     if bzero:
-        header["BSCALE"] = 1
-        header["BZERO"] = (bzero, "value = BZERO + stored value")
+        cards += [Card("BSCALE", 1), Card("BZERO", bzero, "value = BZERO + stored value")]
     if not (primary and spec.name in {"", "PRIMARY"}):
         label = spec.label or Label(spec.name, 0)
-        legal.set_cards(header, {"EXTNAME": (label.extname, "name of this HDU")})
+        cards += legal.safe_cards([Card("EXTNAME", label.extname, "name of this HDU")])
         if label.extver:
-            header["EXTVER"] = (label.extver, "tells apart what has this name")
-    header["CHECKSUM"] = ("0" * 16, "checksum of this HDU")
-    header["DATASUM"] = ("0", "checksum of its data")
+            cards.append(Card("EXTVER", label.extver, "tells apart what has this name"))
+    cards += cardtext.sum_cards()
     if primary:
-        header["MFSEAL"] = ("0", "sum of the DATASUM of all images")
-    for entry in legal.entries(spec.header, {}):
-        card = legal.safe_card(*entry, limit=legal.LONG_STRING)
-        if card is not None and card.keyword not in _STRUCTURE:
-            header.append(card, end=True)
-    return header
-
-
-def _text(header: fits.Header) -> str:
-    return str(header.tostring(endcard=False, padding=False))
+        cards.append(Card("MFSEAL", "0", "sum of the DATASUM of all images"))
+    return cards + [
+        card for card in legal.safe_cards(spec.header) if card.keyword not in _STRUCTURE
+    ]
 
 
 def _flip_sign(values: NDArray[Any]) -> NDArray[Any]:

@@ -7,24 +7,21 @@ the array that it returns (and the stored rows of one frame, where those are sma
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from masterframe import kernels, portable
 from masterframe.errors import FrameError
+from masterframe.fits.cards import COMMENTARY, Card, image_keyword, read_all_cards
 from masterframe.fits.checksums import WORD, add_words
 from masterframe.fits.layout import RawHdu, stored_sum, walk
 from masterframe.fits.scratch import open_pixels
 from masterframe.fits.source import PlainSource, Source, open_source, open_unchanged, patiently
 from masterframe.fits.tiles import STORED, read_tiles
-from masterframe.model import Frame, Header, Scaling
-
-if TYPE_CHECKING:
-    from astropy.io import fits
+from masterframe.model import Frame, Scaling
 
 Array = NDArray[Any]
 
@@ -143,7 +140,7 @@ def _plane_sum(frame: Frame) -> int:
     return total
 
 
-def read_header(path: str, hdu: int) -> fits.Header:
+def read_header(path: str, hdu: int) -> list[Card]:
     """Return the whole header of an HDU, comments and order included.
 
     Parameters
@@ -155,26 +152,25 @@ def read_header(path: str, hdu: int) -> fits.Header:
 
     Returns
     -------
-    astropy.io.fits.Header
-        Of a tile-compressed image the header of the image. A value that breaks the rules of FITS
-        is the text of its card.
+    list of Card
+        Of a tile-compressed image those of the image. A value that breaks the rules of FITS is the
+        text of its card.
 
     Raises
     ------
     FrameError
         If the file cannot be read or has no such HDU.
     """
-    from astropy.io import fits
-
     with open_source(path) as (source, _):
         raw = _find_hdu(path, hdu, source)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of cards that break the rules
-        header = fits.getheader(path, hdu) if raw.tiled else fits.Header.fromstring(raw.header)
-        return fits.Header([_readable(card, raw.cards) for card in header.cards])
+    cards = read_all_cards(raw.header)
+    if not raw.tiled:
+        return cards
+    named = ((image_keyword(card.keyword), card) for card in cards)
+    return [card._replace(keyword=keyword) for keyword, card in named if keyword is not None]
 
 
-def read_whole_header(frame: Frame) -> fits.Header:
+def read_whole_header(frame: Frame) -> list[Card]:
     """Return what the header of an image says, and what it leaves to that of the primary HDU.
 
     Raises
@@ -182,28 +178,11 @@ def read_whole_header(frame: Frame) -> fits.Header:
     FrameError
         If the file cannot be read or has no such HDU.
     """
-    from astropy.io import fits
-
     own = read_header(frame.path, frame.hdu)
     if frame.hdu == 0:
         return own
-    said = {card.keyword.upper() for card in own.cards} - {"COMMENT", "HISTORY", ""}
-    shared = [card for card in read_header(frame.path, 0).cards if card.keyword.upper() not in said]
-    return fits.Header([*shared, *own.cards])
-
-
-def _readable(card: fits.Card, scanned: Header) -> fits.Card:
-    """Return a card whose value can be asked for: its text, in ASCII, where it breaks the rules."""
-    from astropy.io import fits
-
-    try:
-        card.value  # noqa: B018  astropy parses it now
-    except fits.VerifyError:
-        texts = (str(scanned.get(card.keyword.upper(), "")), card.comment)
-        shown = ["".join(c if c.isprintable() else " " for c in text) for text in texts]
-        plain = [text.encode("ascii", "backslashreplace").decode() for text in shown]
-        return fits.Card(card.keyword, *plain)
-    return card
+    said = {card.keyword for card in own} - set(COMMENTARY)
+    return [*(card for card in read_header(frame.path, 0) if card.keyword not in said), *own]
 
 
 def check_rows(frame: Frame, y0: int, y1: int) -> None:

@@ -16,9 +16,11 @@ from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from astropy.io import fits
-
 from masterframe.errors import FrameError
+from masterframe.fits.cards import Card
+from masterframe.fits.layout import walk
+from masterframe.fits.legal import LONG_STRINGS
+from masterframe.fits.source import open_source
 from masterframe.model import (
     ALGORITHM_VERSION,
     Amplifier,
@@ -107,12 +109,10 @@ class ImageRecord:
         return serves_columns(self.overscan, self.trim)
 
 
-def write_records(header: fits.Header, records: Sequence[ImageRecord]) -> None:
-    """Put a card (with those that continue it) for each image into a header."""
-    if records:
-        header["LONGSTRN"] = ("OGIP 1.0", "long strings go on in CONTINUE cards")
-    for number, record in enumerate(records, start=1):
-        header[f"{KEYWORD}{number:03d}"] = encode(record)
+def record_cards(records: Sequence[ImageRecord]) -> list[Card]:
+    """Return a card for each image, and the one that announces such long strings."""
+    cards = [Card(f"{KEYWORD}{n:03d}", encode(record)) for n, record in enumerate(records, start=1)]
+    return [LONG_STRINGS, *cards] if cards else []
 
 
 def read_records(path: str | os.PathLike[str]) -> dict[str, ImageRecord]:
@@ -124,15 +124,12 @@ def read_records(path: str | os.PathLike[str]) -> dict[str, ImageRecord]:
         If the file cannot be read, has no record, or one that does not hold what it must.
     """
     name = os.fspath(path)
-    try:
-        with fits.open(name, memmap=False) as hdus:
-            header, primary = hdus["INPUTS"].header, hdus[0].header
-            texts = {key: str(header[key]) for key in header if str(key).startswith(KEYWORD)}
-    except KeyError:
-        raise FrameError(name, "it has no table INPUTS: masterframe did not make it") from None
-    except (OSError, fits.VerifyError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise FrameError(name, f"cannot be read ({why})") from None
+    with open_source(name) as (source, _):
+        primary, *others = (raw.cards for raw in walk(name, source))
+    header = next((cards for cards in others if cards.get("EXTNAME") == "INPUTS"), None)
+    if header is None:
+        raise FrameError(name, "it has no table INPUTS: masterframe did not make it")
+    texts = {key: str(text) for key, text in header.items() if key.startswith(KEYWORD)}
     if primary.get("MFKIND") == "calibrated":
         taken = [str(primary[key]) for key in ("MFBIAS", "MFDARK", "MFFLAT") if key in primary]
         reason = "a calibrated frame, of one exposure: only masters have a history"

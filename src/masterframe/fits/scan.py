@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from masterframe.errors import FrameError
-from masterframe.fits.cards import read_comments, read_history
+from masterframe.fits.cards import image_keyword, read_comments, read_history
 from masterframe.fits.checksums import ALL_ONES
 from masterframe.fits.layout import (
     RawHdu,
@@ -62,19 +62,6 @@ _COMMENTED = {
     ),
 }
 """Cards whose unit only their comment tells."""
-
-_OF_TABLE = re.compile(
-    r"XTENSION|BITPIX|NAXIS\d*|[PG]COUNT|TFIELDS|THEAP|T[A-Z]{3,4}\d+|CHECKSUM|DATASUM|"
-    r"Z(IMAGE|CMPTYPE|MASKCMP|QUANTIZ|DITHER0|BLANK|SCALE|ZERO|TILE\d+|NAME\d+|VAL\d+)"
-)
-"""Cards of the table that holds a tile-compressed image (FITS standard 4.0, section 10.1)."""
-_OF_IMAGE = re.compile(
-    r"Z(SIMPLE|TENSION|BITPIX|NAXIS\d*|EXTEND|BLOCKED|[PG]COUNT|HECKSUM|DATASUM)"
-)
-"""Cards that keep those of the image itself, ..."""
-_PLAIN_NAMES = {"ZTENSION": "XTENSION", "ZHECKSUM": "CHECKSUM"}
-"""... where the name is not just the rest."""
-
 
 _NOT_TIME = re.compile(
     r"(WAVE|AWAV|FREQ|ENER|WAVN|V(RAD|OPT|ELO)|ZOPT|BETA|FELO|STOKES|CUBEFACE|RGB|COLOU?R|LAMBDA)\b.*",
@@ -416,12 +403,8 @@ def _check_tiles(raw: RawHdu) -> None:
 
 def _image_cards(cards: Header) -> dict[str, Scalar]:
     """Return the cards of a tile-compressed image, without those of the table that it is in."""
-    header: dict[str, Scalar] = {}
-    for key, value in cards.items():
-        if _OF_IMAGE.fullmatch(key):
-            header[_PLAIN_NAMES.get(key, key[1:])] = value
-        elif not _OF_TABLE.fullmatch(key):
-            header[key] = value
+    renamed = ((image_keyword(key), value) for key, value in cards.items())
+    header = {key: value for key, value in renamed if key is not None}
     if header.get("EXTNAME") == "COMPRESSED_IMAGE":  # the name that stands for none
         del header["EXTNAME"]
     return header

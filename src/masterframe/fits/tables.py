@@ -12,19 +12,21 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, astuple, dataclass, fields
+from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from masterframe.errors import FrameError
-from masterframe.fits.layout import walk
+from masterframe.fits import cardtext, checksums
+from masterframe.fits.cards import Card
+from masterframe.fits.layout import padded, walk
 from masterframe.fits.legal import ascii_text
-from masterframe.fits.records import ImageRecord, write_records
+from masterframe.fits.records import ImageRecord, record_cards
 from masterframe.fits.source import open_source
 
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -108,12 +110,14 @@ LATER = ("pixelnoise", "pixelsignal", "unlike")
 _UNITS = {"size": "byte", "mtime_ns": "ns", "exptime": "s"}
 _UNITS |= dict.fromkeys(("level", "pixelnoise", "pixelsignal"), "adu")
 _KINDS = {"str": "A", "int": "K", "int | None": "K", "float": "D", "float | None": "D"}
+_TYPES = {"K": ">i8", "D": ">f8"}
+"""numpy's types of the formats of numbers (FITS standard 4.0, table 18)."""
 
 Row = TypeVar("Row", InputRow, QualityRow)
 
 
-def inputs_table(rows: Sequence[InputRow], records: Sequence[ImageRecord] = ()) -> fits.BinTableHDU:
-    """Return the table INPUTS; unknown numbers are NaN, an unknown DATASUM is null.
+def inputs_table(rows: Sequence[InputRow], records: Sequence[ImageRecord] = ()) -> bytes:
+    """Return the HDU of the table INPUTS; unknown numbers are NaN, an unknown DATASUM is null.
 
     Parameters
     ----------
@@ -122,14 +126,12 @@ def inputs_table(rows: Sequence[InputRow], records: Sequence[ImageRecord] = ()) 
     records : sequence of ImageRecord
         How each image of the master was made, for the header of the table.
     """
-    table = _table("INPUTS", InputRow, rows)
-    table.header["COMMENT"] = "path: bytes beyond ASCII, % and a blank at the end stand as %XX."
-    write_records(table.header, records)
-    return table
+    note = Card("COMMENT", "path: bytes beyond ASCII, % and a blank at the end stand as %XX.")
+    return _table("INPUTS", InputRow, rows, [*record_cards(records), note])
 
 
-def quality_table(rows: Sequence[QualityRow]) -> fits.BinTableHDU:
-    """Return the table QUALITY; unknown numbers are NaN."""
+def quality_table(rows: Sequence[QualityRow]) -> bytes:
+    """Return the HDU of the table QUALITY; unknown numbers are NaN."""
     return _table("QUALITY", QualityRow, rows)
 
 
@@ -166,25 +168,47 @@ def decode_path(text: str) -> str:
     return os.fsdecode(unquote_to_bytes(text))
 
 
-def _table(name: str, kind: type[Row], rows: Sequence[Row]) -> fits.BinTableHDU:
-    columns = []
+def _table(name: str, kind: type[Row], rows: Sequence[Row], more: Sequence[Card] = ()) -> bytes:
+    """Return a binary table as it stands in a file, with its checksums (FITS standard 4.0, 7.3)."""
     values = zip(*map(astuple, rows), strict=True) if rows else [()] * len(fields(kind))
-    for field, column in zip(fields(kind), values, strict=True):
-        array = _encode(field.name, str(field.type), column)
-        width = array.dtype.itemsize if array.dtype.kind == "S" else ""
-        columns.append(
-            fits.Column(
-                name=field.name,
-                format=f"{width}{_KINDS[str(field.type)]}",
-                unit=_UNITS.get(field.name),
-                null=_NO_DATASUM if field.name == "datasum" else None,
-                array=array,
-            )
-        )
-    table = fits.BinTableHDU(name=name)
-    table.data = fits.FITS_rec.from_columns(fits.ColDefs(columns))  # given at once, astropy.table
-    table.update_header()  # would be imported to see whether it is one of its tables
-    return table
+    columns = {
+        field.name: _encode(field.name, str(field.type), column)
+        for field, column in zip(fields(kind), values, strict=True)
+    }
+    stored: np.dtype[Any] = np.dtype([(key, column.dtype) for key, column in columns.items()])
+    table: NDArray[Any] = np.empty(len(rows), stored)
+    for key, column in columns.items():
+        table[key] = column
+    data = table.tobytes()
+    data = data.ljust(padded(len(data)), b"\0")
+    cards = [
+        Card("XTENSION", "BINTABLE", "binary table extension"),
+        Card("BITPIX", 8),
+        Card("NAXIS", 2),
+        Card("NAXIS1", stored.itemsize, "bytes of a row"),
+        Card("NAXIS2", len(rows), "rows"),
+        Card("PCOUNT", 0),
+        Card("GCOUNT", 1),
+        Card("TFIELDS", len(columns), "columns"),
+        Card("EXTNAME", name, "name of this HDU"),
+        *cardtext.sum_cards(),
+        *chain.from_iterable(
+            _column_cards(number, field, stored[field.name])
+            for number, field in enumerate(fields(kind), start=1)
+        ),
+        *more,
+    ]
+    return cardtext.header_bytes(cardtext.sealed(cards, checksums.add_words(data))) + data
+
+
+def _column_cards(number: int, field: Field[Any], stored: np.dtype[Any]) -> Iterator[Card]:
+    kind = _KINDS[str(field.type)]
+    yield Card(f"TTYPE{number}", field.name)
+    yield Card(f"TFORM{number}", f"{stored.itemsize}A" if kind == "A" else kind)
+    if field.name in _UNITS:
+        yield Card(f"TUNIT{number}", _UNITS[field.name])
+    if field.name == "datasum":
+        yield Card(f"TNULL{number}", _NO_DATASUM)
 
 
 def _encode(name: str, kind: str, values: Sequence[Any]) -> Any:
@@ -193,8 +217,8 @@ def _encode(name: str, kind: str, values: Sequence[Any]) -> Any:
         width = max((len(value) for value in text), default=0)
         return np.array([value.encode("ascii") for value in text], f"S{max(1, width)}")
     if kind.startswith("int"):
-        return np.array([_NO_DATASUM if value is None else value for value in values], np.int64)
-    return np.array([math.nan if value is None else value for value in values], np.float64)
+        return np.array([_NO_DATASUM if value is None else value for value in values], _TYPES["K"])
+    return np.array([math.nan if value is None else value for value in values], _TYPES["D"])
 
 
 def _rows(path: str | os.PathLike[str], name: str, kind: type[Row]) -> list[Row]:
@@ -239,7 +263,7 @@ def _stored(form: str) -> str:
     found = re.fullmatch(r"(\d*)([AKD])", form.strip())
     if found is None or (found[2] != "A" and found[1] not in ("", "1")):
         raise ValueError(f"a column of format {form}")
-    return {"A": f"S{found[1] or 1}", "K": ">i8", "D": ">f8"}[found[2]]
+    return f"S{found[1] or 1}" if found[2] == "A" else _TYPES[found[2]]
 
 
 def _column(data: NDArray[Any], field: Field[Any]) -> list[Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import shutil
 from collections.abc import Sequence
@@ -19,13 +18,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from masterframe import portable
 from masterframe.errors import StorageError
 from masterframe.fits import checksums, legal, partfile
-from masterframe.fits.planes import BLOCK, Plane, PlaneSpec, place
+from masterframe.fits.planes import Plane, PlaneSpec, place
 from masterframe.fits.stamps import Stamp, stamp_of
 from masterframe.tiling import format_bytes
 
@@ -244,7 +242,7 @@ class ImageFile:
             If the spare cards do not suffice.
         """
         of = self._planes[plane]
-        legal.set_cards(of.header, cards)
+        of.update(cards)
         with partfile.storage_errors(self.path):
             self._write(of.offset, of.header_bytes())
 
@@ -252,7 +250,7 @@ class ImageFile:
         """Begin to bring to the disk what was written, while the caller goes on."""
         self._settled.append(self._behind.submit(os.fsync, self._descriptor))
 
-    def publish(self, tables: Sequence[fits.BinTableHDU] = ()) -> Stamp:
+    def publish(self, tables: Sequence[bytes] = ()) -> Stamp:
         """Add tables, compute all checksums, and give the file its name.
 
         Everything is on the disk before the name is; a file that exists by then is replaced only
@@ -260,8 +258,8 @@ class ImageFile:
 
         Parameters
         ----------
-        tables : sequence of astropy.io.fits.BinTableHDU
-            HDUs that follow the images, with their EXTNAME.
+        tables : sequence of bytes
+            Whole HDUs that follow the images.
 
         Returns
         -------
@@ -276,13 +274,15 @@ class ImageFile:
         with partfile.storage_errors(self.path):
             end = self._size
             for table in tables:
-                end += self._write(end, _table_bytes(table))
+                end += self._write(end, table)
             with ThreadPoolExecutor(SUMMING) as pool:
                 sums = list(pool.map(self._datasum, self._planes.values()))
             first, *_ = self._planes.values()
-            first.header["MFSEAL"] = str(sum(sums))  # who alters pixels rarely thinks of this card
+            seal = str(sum(sums))  # who alters pixels rarely thinks of this card
+            first.update({"MFSEAL": (seal, "sum of the DATASUM of all images")})
             for plane, total in zip(self._planes.values(), sums, strict=True):
-                self._seal(plane, total)
+                plane.seal(total)
+                self._write(plane.offset, plane.header_bytes())
             for settled in self._settled:
                 settled.result()  # the system tells of a failure once, to the first who asks
             os.fsync(self._descriptor)
@@ -357,14 +357,6 @@ class ImageFile:
             total = checksums.add_words(block, total)
         return total
 
-    def _seal(self, plane: Plane, total: int) -> None:
-        """Write the checksums of an HDU whose data add up to a total."""
-        plane.header["DATASUM"] = str(total)
-        plane.header["CHECKSUM"] = "0" * 16
-        whole = checksums.add_words(plane.header_bytes(), total)
-        plane.header["CHECKSUM"] = checksums.encode(whole)
-        self._write(plane.offset, plane.header_bytes())
-
     def _rename(self) -> None:
         if self._overwrite:
             partfile.check_target(self.path, overwrite=True)
@@ -387,10 +379,3 @@ class ImageFile:
         self._behind.shutdown()
         os.close(self._descriptor)
         self._descriptor = -1
-
-
-def _table_bytes(table: fits.BinTableHDU) -> bytes:
-    """Return a table HDU with its checksums as it stands in a file."""
-    buffer = io.BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), table]).writeto(buffer, checksum=True)
-    return buffer.getvalue()[BLOCK:]  # an empty primary is one block

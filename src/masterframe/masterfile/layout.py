@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from masterframe import (
     scaling,
 )
 from masterframe.fits import headers, legal, write
+from masterframe.fits.cards import Card
 from masterframe.fits.masters import hdu_labels, hdu_names
 from masterframe.jobs import ImageJob, MasterJob
 
@@ -51,27 +53,27 @@ def plane_specs(job: MasterJob, facts: headers.MasterFacts) -> list[write.PlaneS
     if len(job.images) == 1:
         (image,) = job.images
         header = _image_header(image, fits.read_whole_header(image.images[0].frame))
-        legal.set_cards(header, headers.master_cards(facts))
-        return _image_specs(image, job.unit, header)
+        made = legal.with_cards(header, headers.master_cards(facts))
+        return _image_specs(image, job.unit, made)
     base = fits.read_header(job.inputs[0].path, 0)
     common = headers.master_header(base, [item.header for item in job.inputs])
-    legal.set_cards(common, headers.master_cards(facts))
-    specs = [write.PlaneSpec("", "uint8", (), common)]
+    made = legal.with_cards(common, headers.master_cards(facts))
+    specs = [write.PlaneSpec("", "uint8", (), made)]
     for image in job.images:
         frame = image.images[0].frame
         header = _image_header(image, fits.read_header(frame.path, frame.hdu))
-        legal.set_cards(header, headers.extension_cards(job.unit))
-        specs += _image_specs(image, job.unit, header)
+        made = legal.with_cards(header, headers.extension_cards(job.unit))
+        specs += _image_specs(image, job.unit, made)
     return specs
 
 
-def _image_header(image: ImageJob, base: Any) -> Any:
+def _image_header(image: ImageJob, base: Sequence[Card]) -> list[Card]:
     cards = [item.header for item in image.images]
     calibration = image.calibration
     return headers.master_header(base, cards, calibration.trim, calibration.amplifiers)
 
 
-def _image_specs(image: ImageJob, unit: str, header: Any) -> list[write.PlaneSpec]:
+def _image_specs(image: ImageJob, unit: str, header: Sequence[Card]) -> list[write.PlaneSpec]:
     planes = cell.plane_names(image.recipe)
     frame = image.images[0].frame
     names = hdu_names(image.name, planes)
