@@ -90,9 +90,9 @@ class FrameStack:
         columns = range(self.shape[2])[part]
         if not chosen or not rows.size or not columns:
             return np.empty((len(chosen), rows.size, len(columns)), self.dtype)
-        steps = np.unique(np.diff(rows))
-        if steps.size < 2 and (steps > 0).all():  # a slice: each file is opened once
-            step = int(steps[0]) if steps.size else 1
+        steps = set(np.diff(rows).tolist())
+        if len(steps) < 2 and min(steps, default=1) > 0:  # a slice: each file is opened once
+            step = min(steps, default=1)
             block = fits.read_stack(chosen, int(rows[0]), int(rows[-1]) + 1, step, columns)
             return block.astype(self.dtype, copy=False)
         runs = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -200,7 +200,7 @@ def _record(plan: Plan, config: Config, resources: store.Resources, made: Report
         "version": __version__,
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv[1:] if Path(sys.argv[0]).name == "masterframe" else [],
-        "config": asdict(config),
+        "config": config,
         "plan": plan.as_dict(),
         "products": [outcome.as_dict() for outcome in made.outcomes],
         "seconds": made.seconds,

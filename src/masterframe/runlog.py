@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ RECORD_NAME = "run.json"
 
 
 def write_record(out: Path, document: Mapping[str, Any]) -> None:
-    """Keep what the last run in an output folder did, in the types of JSON.
+    """Keep what the last run in an output folder did, in types of JSON or dataclasses of them.
 
     Raises
     ------
@@ -32,7 +33,8 @@ def write_record(out: Path, document: Mapping[str, Any]) -> None:
     path = journal.state_folder(out) / RECORD_NAME
     part = path.with_suffix(".part")
     try:
-        part.write_text(json.dumps(document), encoding="utf-8", errors="backslashreplace")
+        text = json.dumps(document, default=_fields)
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
         part.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
@@ -87,3 +89,8 @@ class _LogFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return console.clean(super().format(record))
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """Return what a dataclass holds as it is: `asdict` copies all of it, which takes far longer."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -24,6 +24,7 @@ _FILLED = 20
 _SHORTEST = 8
 """Characters that a string has at least, but for the one of none."""
 _UNKNOWN_SUM = "0" * 16
+_OPEN_SUM = f"CHECKSUM= '{_UNKNOWN_SUM}".encode("ascii")
 
 
 def header_text(cards: Iterable[Card]) -> str:
@@ -63,29 +64,22 @@ def header_bytes(cards: Iterable[Card], room: int = 0) -> bytes:
     return (text.ljust(end) + "END").ljust(room).encode("ascii")
 
 
-def sealed(cards: Iterable[Card], total: int, room: int = 0) -> list[Card]:
-    """Return cards whose DATASUM and CHECKSUM, which are there already, hold.
+def sealed_bytes(cards: Iterable[Card], total: int, room: int = 0) -> bytes:
+    """Return a whole header in which DATASUM and CHECKSUM, of `sum_cards`, hold.
 
     Parameters
     ----------
-    cards : iterable of Card
-        All of an HDU.
-    total : int
-        What its data add up to (`checksums.add_words`).
-    room : int
+    cards, room
         As for `header_bytes`.
+    total : int
+        What the data of the HDU add up to (`checksums.add_words`).
     """
-    open_cards = [
-        card._replace(value={"DATASUM": str(total), "CHECKSUM": _UNKNOWN_SUM}[card.keyword])
-        if card.keyword in {"DATASUM", "CHECKSUM"}
-        else card
-        for card in cards
+    summed = [
+        card._replace(value=str(total)) if card.keyword == "DATASUM" else card for card in cards
     ]
-    whole = checksums.add_words(header_bytes(open_cards, room), total)
-    return [
-        card._replace(value=checksums.encode(whole)) if card.keyword == "CHECKSUM" else card
-        for card in open_cards
-    ]
+    header = header_bytes(summed, room)
+    letters = checksums.encode(checksums.add_words(header, total))
+    return header.replace(_OPEN_SUM, b"CHECKSUM= '" + letters.encode("ascii"), 1)
 
 
 def sum_cards() -> list[Card]:

@@ -99,9 +99,9 @@ class Plane:
         """Set cards, each made safe."""
         self.header[:] = legal.with_cards(self.header, cards)
 
-    def seal(self, total: int) -> None:
-        """Set the checksums of the HDU, whose data add up to a total."""
-        self.header[:] = cardtext.sealed(self.header, total, self.room)
+    def sealed_bytes(self, total: int) -> bytes:
+        """Return the header with the checksums of the HDU, whose data add up to a total."""
+        return cardtext.sealed_bytes(self.header, total, self.room)
 
     def encode(self, values: NDArray[Any]) -> memoryview:
         """Return the bytes of values, of any shape, as they are stored."""

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import Field, astuple, dataclass, fields
+from dataclasses import Field, dataclass, fields
 from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote_to_bytes
@@ -170,10 +170,9 @@ def decode_path(text: str) -> str:
 
 def _table(name: str, kind: type[Row], rows: Sequence[Row], more: Sequence[Card] = ()) -> bytes:
     """Return a binary table as it stands in a file, with its checksums (FITS standard 4.0, 7.3)."""
-    values = zip(*map(astuple, rows), strict=True) if rows else [()] * len(fields(kind))
     columns = {
-        field.name: _encode(field.name, str(field.type), column)
-        for field, column in zip(fields(kind), values, strict=True)
+        field.name: _encode(field.name, str(field.type), [getattr(row, field.name) for row in rows])
+        for field in fields(kind)
     }
     stored: np.dtype[Any] = np.dtype([(key, column.dtype) for key, column in columns.items()])
     table: NDArray[Any] = np.empty(len(rows), stored)
@@ -198,7 +197,7 @@ def _table(name: str, kind: type[Row], rows: Sequence[Row], more: Sequence[Card]
         ),
         *more,
     ]
-    return cardtext.header_bytes(cardtext.sealed(cards, checksums.add_words(data))) + data
+    return cardtext.sealed_bytes(cards, checksums.add_words(data)) + data
 
 
 def _column_cards(number: int, field: Field[Any], stored: np.dtype[Any]) -> Iterator[Card]:

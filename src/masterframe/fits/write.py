@@ -281,8 +281,7 @@ class ImageFile:
             seal = str(sum(sums))  # who alters pixels rarely thinks of this card
             first.update({"MFSEAL": (seal, "sum of the DATASUM of all images")})
             for plane, total in zip(self._planes.values(), sums, strict=True):
-                plane.seal(total)
-                self._write(plane.offset, plane.header_bytes())
+                self._write(plane.offset, plane.sealed_bytes(total))
             for settled in self._settled:
                 settled.result()  # the system tells of a failure once, to the first who asks
             os.fsync(self._descriptor)
