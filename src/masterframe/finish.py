@@ -23,8 +23,8 @@ from the system, and two to four times as long."""
 class PlaneFile(Protocol):
     """A file whose planes can be read and written by rows."""
 
-    def read_rows(self, plane: str, y0: int, y1: int) -> NDArray[Any]:
-        """Return rows y0 to y1 (half-open) of a plane."""
+    def read_rows(self, plane: str, rows: range) -> NDArray[Any]:
+        """Return rows of a plane, which may lie apart."""
 
     def write_rows(self, plane: str, row0: int, values: NDArray[Any]) -> None:
         """Write rows from row0 on."""
@@ -49,14 +49,14 @@ class MasterPlanes:
 
     def read(self, plane: str, rows: tuple[int, int]) -> NDArray[Any]:
         """Return some rows of a plane."""
-        return self.file.read_rows(self.names[plane], *rows)
+        return self.file.read_rows(self.names[plane], range(*rows))
 
     def lines(self, plane: str, rows: range) -> NDArray[Any]:
         """Return rows of a plane that may lie apart; near ones are cut out of one read."""
         first, last = rows[0], rows[-1] + 1
         if (last - first) * self.shape[1] <= NEAR_PIXELS:
             return self.read(plane, (first, last))[:: rows.step]
-        return np.concatenate([self.read(plane, (row, row + 1)) for row in rows])
+        return self.file.read_rows(self.names[plane], range(first, last, rows.step))
 
     def write(self, plane: str, row0: int, values: NDArray[Any]) -> None:
         """Replace some rows of a plane."""

@@ -151,7 +151,6 @@ def applied(calibration: Calibration) -> dict[str, MasterImage]:
 def _read(master: MasterImage, plane: Frame, rows: range) -> Array:
     """Read rows of the used part of one plane of a master."""
     part = master.part
-    if part is None:
-        return fits.read_rows(plane, rows.start, rows.stop, rows.step)
-    whole = fits.read_rows(plane, rows.start + part.y0, rows.stop + part.y0, rows.step)
-    return np.ascontiguousarray(whole[:, part.x0 : part.x1])
+    top = part.y0 if part else 0
+    (whole,) = fits.read_stack([plane], rows.start + top, rows.stop + top, rows.step)
+    return np.ascontiguousarray(whole[:, part.x0 : part.x1]) if part else whole

@@ -206,12 +206,19 @@ class ImageFile:
         with partfile.storage_errors(self.path):
             self._write(into.data_offset + first, into.encode(values))
 
-    def read_rows(self, plane: str, y0: int, y1: int) -> NDArray[Any]:
-        """Return rows y0 to y1 (half-open) of a plane as they were written; 0 where they were not.
+    def read_rows(self, plane: str, rows: range) -> NDArray[Any]:
+        """Return rows of a plane as they were written; 0 where they were not.
+
+        Parameters
+        ----------
+        plane : str
+            Name of the plane.
+        rows : range
+            Rising.
 
         Returns
         -------
-        ndarray, shape (y1 - y0, columns)
+        ndarray, shape (len(rows), columns)
             In the plane's type, native byte order; the caller may change it.
 
         Raises
@@ -222,10 +229,16 @@ class ImageFile:
             If the plane has no such rows.
         """
         of = self._planes[plane]
-        if not of.shape or not 0 <= y0 <= y1 <= of.shape[0]:
-            raise ValueError(f"{plane}: no rows {y0} to {y1} in {of.shape}")
+        if not of.shape or not 0 <= rows.start <= rows.stop <= of.shape[0]:
+            raise ValueError(f"{plane}: no rows {rows.start} to {rows.stop} in {of.shape}")
+        raw = bytearray(len(rows) * of.row_bytes)
+        runs = [rows] if rows.step == 1 else [range(row, row + 1) for row in rows]
+        view = memoryview(raw)
         with partfile.storage_errors(self.path):
-            raw = self._read(of.data_offset + y0 * of.row_bytes, (y1 - y0) * of.row_bytes)
+            for run in runs:
+                size = len(run) * of.row_bytes
+                self._read_into(view[:size], of.data_offset + run.start * of.row_bytes)
+                view = view[size:]
         return of.decode(raw)
 
     def update_cards(self, plane: str, cards: legal.Cards) -> None:
@@ -337,11 +350,6 @@ class ImageFile:
         while done < len(view):
             done += os.pwrite(self._descriptor, view[done:], offset + done)
         return done
-
-    def _read(self, offset: int, size: int) -> bytearray:
-        buffer = bytearray(size)
-        self._read_into(memoryview(buffer), offset)
-        return buffer
 
     def _read_into(self, view: memoryview, offset: int) -> None:
         if portable.read_into(self._descriptor, view, offset) < len(view):
