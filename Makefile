@@ -48,6 +48,7 @@ docs: $(STAMP) ## build the documentation into site/; a warning is an error
 bench: $(STAMP) ## compare with the other programs that are installed; takes hours, AXES=base minutes
 	$(PY) benchmarks/suite.py $(AXES)
 ifndef AXES
+	$(PY) benchmarks/growth.py
 	$(PY) benchmarks/products.py
 	$(PY) benchmarks/workers.py
 endif

@@ -205,6 +205,18 @@ def test_the_benchmark_of_quality_runs():
         assert found["together"][clock] == pytest.approx(sum(parts))
 
 
+@pytest.mark.slow
+def test_the_benchmark_of_growth_runs():
+    lines = printed("growth.py", "--shrink=64", "--rounds=1")
+    cases = [tuple(map(int, line.split()[:2])) for line in lines[2:]]
+    assert cases == [*((n, 64) for n in (10, 60, 300, 1000)), (60, 16), (60, 32), (60, 128)]
+    for line in lines[2:]:
+        whole, bands, wall, *_, memory = map(float, line.split()[2:])
+        assert 0 < bands < whole
+        assert wall > 0
+        assert memory > 50
+
+
 def printed(name, *options):
     """Run a benchmark on something small; return the lines that it prints."""
     command = [sys.executable, ROOT / "benchmarks" / name, *options]
