@@ -44,8 +44,8 @@ began = time.perf_counter()
 import numpy
 from masterframe import masterfile, run, screening
 from masterframe.config import load_config
-from masterframe.kernels import combine, swap16, terms  # which the first task loads, whichever
-swap16(numpy.zeros(1, numpy.uint16))  # ... and this code, which the writing of a master needs
+from masterframe.kernels import combine, make_native, terms  # which the first task loads, whichever
+make_native(numpy.zeros(1, numpy.uint16))  # ... and this code, which the writing of a master needs
 for name in ("_sketches", "_judged"):
     watched(screening, name, "frames")
 watched(screening.Screened, "with_numbers", "frames")

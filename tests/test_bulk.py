@@ -40,8 +40,17 @@ def test_runs_of_every_file_become_native(tmp_path_factory, data, size, seed):
     flip = data.draw(st.sampled_from([0, 1 << (8 * size - 1)]))
     out = np.zeros(part.shape, part.dtype)
     runs = kernels.Runs(first=(y0 * 5 + x0) * size, stride=step * 5 * size)
-    assert kernels.read_runs(source, runs, out, flip).all()
+    begin = data.draw(st.integers(0, part[0].size))
+    summed = range(begin, data.draw(st.integers(begin, part[0].size)))
+    done, sums = kernels.read_runs(source, runs, out, flip, summed)
+    assert done.all()
     assert np.array_equal(out, part ^ part.dtype.type(flip))
+    stored = part.reshape(3, -1)[:, begin : summed.stop].astype(f">u{size}")
+    assert sums.tolist() == [words_of(one.tobytes()) for one in stored]
+
+
+def words_of(data):
+    return sum(int.from_bytes(data[k : k + 4].ljust(4, b"\0")) for k in range(0, len(data), 4))
 
 
 def cut(path):
@@ -71,8 +80,9 @@ def test_a_file_that_is_not_as_it_was_is_left_to_the_caller(tmp_path, harm):
     paths, source = files_of(tmp_path, images)
     harm(paths[2])
     out = np.zeros((4, 1, 6), np.uint16)
-    done = kernels.read_runs(source, kernels.Runs(0, 0), out, 0)
+    done, sums = kernels.read_runs(source, kernels.Runs(0, 0), out, 0, range(6))
     assert done.tolist() == [True, True, False, True]
+    assert sums[2] == 0
     assert np.array_equal(out[[0, 1, 3], 0], images.reshape(4, 6)[[0, 1, 3]])
 
 
@@ -80,7 +90,9 @@ def test_a_file_that_ends_too_early_is_left_to_the_caller(tmp_path):
     images = np.arange(24, dtype=np.uint16).reshape(4, 2, 3)
     _, source = files_of(tmp_path, images)
     out = np.zeros((4, 1, 7), np.uint16)
-    assert not kernels.read_runs(source, kernels.Runs(0, 0), out, 0).any()
+    done, sums = kernels.read_runs(source, kernels.Runs(0, 0), out, 0, range(6))
+    assert not done.any()
+    assert not sums.any()
 
 
 def test_no_descriptor_stays_open(tmp_path):

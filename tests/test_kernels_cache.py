@@ -20,12 +20,12 @@ from masterframe.kernels import cache, resolve_rejection
 from masterframe.kernels.native import kernel
 from masterframe.model import Rejection
 
-SWAP = """
+NATIVE = """
 import sys
 import numpy as np
-from masterframe.kernels import cache, swap16
+from masterframe.kernels import cache, make_native
 a = np.array([1, 256, 0x1234], np.uint16)
-swap16(a)
+make_native(a)
 assert a.tolist() == [256, 1, 0x3412]
 print(cache.folder(), "numba" in sys.modules)
 """
@@ -60,8 +60,8 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_second_process_compiles_nothing(tmp_path: Path) -> None:
-    first = run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
-    second = run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
+    first = run(NATIVE, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
+    second = run(NATIVE, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
     folder = Path(first[0])
     assert folder == Path(second[0]) == tmp_path / cache.stamp()
     assert first[1:] == ["True"]
@@ -86,7 +86,7 @@ import numpy as np
 from astropy.io import fits
 import masterframe as mf
 from masterframe.cli import main
-from masterframe.kernels import swap16, swap_unsigned16, word_sums
+from masterframe.kernels import make_native
 
 def call(*words):
     sys.argv = ["masterframe", *words]
@@ -105,15 +105,13 @@ for kind in ("uint16", "float32"):
         out = f"{kind}_{label}.fits"
         call("combine", *names, "-o", out, "--overwrite", *options)
         call("explain", out, "3", "4")
-swap16(np.arange(4, dtype=np.uint16))
-swap_unsigned16(np.arange(4, dtype=np.int16))
-word_sums(np.ones((1, 1, 4), np.uint16))
+make_native(np.arange(4, dtype=np.uint16))
 print("NUMBA", "numba" in sys.modules)
 """
 
 
 def test_a_warm_start_compiles_nothing_on_any_path(tmp_path: Path) -> None:
-    """Not a function, not a part of one, not a rule: combine, explain, marks, checksum, swap."""
+    """Not a function, not a part of one, not a rule: combine, explain, marks, native values."""
     code = f"import os; os.chdir({str(tmp_path)!r})\n{ALL_PATHS}"
     environment = {"MASTERFRAME_CACHE": str(cache.folder().parent)}
     run(code, **environment)
@@ -124,22 +122,22 @@ def test_a_warm_start_compiles_nothing_on_any_path(tmp_path: Path) -> None:
     "harm", [lambda code: code[:-1], lambda code: b"", lambda code: b"\0" + code]
 )
 def test_a_damaged_file_is_compiled_again(tmp_path: Path, harm: Any) -> None:
-    first = run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
-    (path,) = Path(first[0]).glob("swap.*")
+    first = run(NATIVE, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()
+    (path,) = Path(first[0]).glob("stored.*")
     whole = path.read_bytes()
     path.write_bytes(harm(whole))
-    assert run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()[1:] == ["True"]
+    assert run(NATIVE, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()[1:] == ["True"]
     assert path.read_bytes().partition(b"\n")[2] != b""
-    assert run(SWAP, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()[1:] == ["False"]
+    assert run(NATIVE, MASTERFRAME_CACHE=str(tmp_path)).stdout.split()[1:] == ["False"]
 
 
 def test_that_something_is_compiled_is_said_once(tmp_path: Path) -> None:
     code = """
 import numpy as np
-from masterframe.kernels import announced, swap16, word_sums
+from masterframe.kernels import announced, make_native
 with announced(print):
-    swap16(np.ones(2, np.uint16))
-    word_sums(np.ones((1, 1, 4), np.uint16))
+    make_native(np.ones(2, np.uint16))
+    make_native(np.ones(2, np.uint32))
 """
     (line,) = run(code, MASTERFRAME_CACHE=str(tmp_path)).stdout.splitlines()
     assert line.startswith("compiling: ")
@@ -202,11 +200,11 @@ def test_processes_that_compile_at_once(tmp_path: Path) -> None:
     code = """
 import sys
 import numpy as np
-from masterframe.kernels import word_sums
+from masterframe.kernels import make_native
 kind = np.dtype(sys.argv[1])
-print(int(word_sums(np.ones((1, 1, 4), kind))[0]))
+print(make_native(np.ones(4, kind), 0, range(4)))
 """
-    expected = {"u1": 0x01010101, "u2": 2 * 0x00010001}
+    expected = {"u1": 0x01010101, "u2": 2 * 0x01000100}
 
     def start(kind: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -235,7 +233,7 @@ def test_folder_that_cannot_be_used(tmp_path: Path) -> None:
         {"MASTERFRAME_CACHE": str(shared)},
         {"HOME": "/dev/null"},
     ):
-        done = run(SWAP, **environment)
+        done = run(NATIVE, **environment)
         assert done.stderr.count("compiled kernels cannot be kept in") == 1
         assert "masterframe-kernels-" in done.stdout
         assert not Path(done.stdout.split()[0]).exists()  # removed with the process

@@ -279,8 +279,10 @@ def test_packed_files(tmp_path, suffix):
     assert np.array_equal(read_rows(second, 0, 7), image[:7] / 3)
     assert np.array_equal(read_rows(first, 2, 27, 7), image[2:27:7])
     assert [datasum(first), datasum(second)] == [first.datasum, second.datasum]
-    words = StackReader([first]).words(image[None], 0)
-    assert [fold(int(total)) for total in words] == [first.datasum]
+    rows = range(30)
+    values, sums = StackReader([first]).read_summed(rows, rows)
+    assert np.array_equal(values, image[None])
+    assert [fold(int(total)) for total in sums] == [first.datasum]
 
 
 @pytest.mark.parametrize(
@@ -345,7 +347,8 @@ def test_damaged_tiles_are_named(tmp_path):
         ("float64", (7, 4)),
     ],
 )
-def test_datasum_from_bytes_and_from_bands(tmp_path, dtype, shape):
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz"])  # read by one call; one by one
+def test_datasum_from_bytes_and_from_bands(tmp_path, dtype, shape, suffix):
     rng = np.random.default_rng(8)
     frames, images = [], []
     for n in range(3):
@@ -355,8 +358,8 @@ def test_datasum_from_bytes_and_from_bands(tmp_path, dtype, shape):
             image = np.nan_to_num(image)
         hdu = fits.PrimaryHDU(image)
         hdu.add_datasum()
-        hdu.writeto(tmp_path / f"{n}.fits")
-        frames.append(frame_of(tmp_path / f"{n}.fits"))
+        hdu.writeto(tmp_path / f"{n}.{suffix}")
+        frames.append(frame_of(tmp_path / f"{n}.{suffix}"))
         images.append(image)
     expected = [frame.datasum for frame in frames]
     assert [datasum(frame) for frame in frames] == expected
@@ -364,9 +367,31 @@ def test_datasum_from_bytes_and_from_bands(tmp_path, dtype, shape):
     edges = [0, *sorted(rng.choice(np.arange(1, shape[0]), 2, replace=False)), shape[0]]
     total = np.zeros(3, np.uint64)
     reader = StackReader(frames)
+    margin = int(rng.integers(0, 3))
     for y0, y1 in itertools.pairwise(map(int, edges)):
-        total += reader.words(reader.read(range(y0, y1)), y0)
+        rows = range(max(y0 - margin, 0), min(y1 + margin, shape[0]))
+        values, sums = reader.read_summed(rows, range(y0, y1))
+        assert bits(values) == bits(reader.read(rows))
+        total += sums
     assert [fold(int(one)) for one in total] == expected
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float64"])
+@pytest.mark.parametrize("suffix", ["fits", "fits.gz"])
+def test_datasum_from_parts_of_rows(tmp_path, dtype, suffix):
+    image = np.random.default_rng(3).integers(0, 256, (5, 7, 8), np.uint8)
+    image = image[..., : np.dtype(dtype).itemsize].copy().view(dtype)[..., 0]
+    image = np.nan_to_num(image)
+    fits.PrimaryHDU(image).writeto(tmp_path / f"a.{suffix}", checksum=True)
+    frame = frame_of(tmp_path / f"a.{suffix}")
+    reader, total = StackReader([frame, frame]), 0
+    for y, (x0, x1) in itertools.product(range(5), [(0, 3), (3, 4), (4, 7)]):
+        rows = range(max(y - 1, 0), min(y + 2, 5))
+        _, sums = reader.read_summed(rows, range(y, y + 1), range(x0, x1))
+        total += int(sums[1])
+    assert fold(total) == frame.datasum
+    assert reader.read_summed(range(3), range(1, 3), range(4))[1].size == 0
+    assert reader.read_summed(range(0, 4, 2), range(4), range(7))[1].size == 0
 
 
 def test_no_sum_where_the_stored_bytes_cannot_be_known(tmp_path):
@@ -375,8 +400,7 @@ def test_no_sum_where_the_stored_bytes_cannot_be_known(tmp_path):
     scaled = frame_of(write(tmp_path / "s.fits", image, BSCALE=0.5))
     floats = frame_of(write(tmp_path / "f.fits", image.astype(np.float32), BZERO=1.0))
     for frames in ([scaled], [floats], [plain, scaled]):
-        reader = StackReader(frames)
-        assert reader.words(reader.read(range(2)), 0).size == 0
+        assert StackReader(frames).read_summed(range(2), range(2))[1].size == 0
 
 
 def test_nonzero_padding_counts_in_the_sum_of_the_file(tmp_path):

@@ -105,21 +105,27 @@ class FrameStack:
             done += run.size
         return block
 
-    def read_band(self, rows: range, columns: range, buffer: NDArray[Any]) -> NDArray[Any]:
+    def read_band(
+        self, rows: range, own: range, columns: range, buffer: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.uint64]]:
         """Return rows and columns of all frames, in a buffer of bytes that is large enough.
 
         Parameters
         ----------
         rows, columns : range
             Neighbouring ones.
+        own : range
+            Those of the rows that are summed.
         buffer : ndarray of uint8
             Memory that the values take: they are good as long as it is used for nothing else.
-        """
-        return self._reader.read(rows, columns, buffer)
 
-    def words(self, block: NDArray[Any], y0: int, x0: int = 0) -> NDArray[np.uint64]:
-        """Return each frame's part of its DATASUM, as `masterframe.fits.StackReader.words` does."""
-        return self._reader.words(block, y0, x0)
+        Returns
+        -------
+        values : ndarray, shape (N, len(rows), len(columns))
+        sums : ndarray of uint64, shape (N,), or (0,)
+            Each frame's part of its DATASUM, as of `masterframe.fits.StackReader.read_summed`.
+        """
+        return self._reader.read_summed(rows, own, columns, buffer)
 
     @cached_property
     def _reader(self) -> fits.StackReader:

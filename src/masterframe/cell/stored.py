@@ -134,7 +134,8 @@ def combine_cell(
     band, part = place
     span, trim = job.spans[band], job.calibration.trim
     first = span.row0 + (trim.y0 if trim else 0)
-    rows = range(first - span.above, first + span.rows + span.below)
+    own = range(first, first + span.rows)
+    rows = range(own.start - span.above, own.stop + span.below)
     columns = range(*job.columns[part : part + 2])
     if trim:  # the overscan is beside it
         columns = range(values.shape[2])
@@ -143,10 +144,9 @@ def combine_cell(
         sigma = uncertainties[:, rows.start : rows.stop, columns.start : columns.stop]
     size = len(values.frames) * len(rows) * len(columns) * values.dtype.itemsize
     with _spare.taken(size) as buffer:
-        block = values.read_band(rows, columns, buffer)
+        block, sums = values.read_band(rows, own, columns, buffer)
         result = combine_band(block, None, sigma, job, job.recipe.noise.step or 0.0, place)
-        own = block[:, span.above : span.above + span.rows]
-        return replace(result, datasum=values.words(own, first, columns.start))
+        return replace(result, datasum=sums)
 
 
 class _SpareMemory:

@@ -134,7 +134,7 @@ def _plane_sum(frame: Frame) -> int:
     for y0 in range(0, height, step):
         rows = range(y0, min(y0 + step, height))
         values = np.empty((len(rows), width), STORED[frame.bitpix])
-        _read_stored(frame, rows, range(width), values, flip=False)
+        _read_stored(frame, rows, range(width), values)
         data = values.astype(values.dtype.newbyteorder(">")).tobytes()
         total = add_words(data.ljust(-(-len(data) // WORD) * WORD, b"\0"), total)
     return total
@@ -197,8 +197,13 @@ def check_rows(frame: Frame, y0: int, y1: int) -> None:
         raise ValueError(f"{frame.path} has rows 0 to {frame.shape[0]}, not {y0} to {y1}")
 
 
-def read_into(frame: Frame, rows: range, columns: range, out: Array) -> None:
+def read_into(
+    frame: Frame, rows: range, columns: range, out: Array, summed: range = range(0)
+) -> int:
     """Fill a contiguous array of the type of a frame with rows and columns of it.
+
+    Return the sum of those values that are to be summed, as `masterframe.kernels.make_native` does;
+    0 for one that is compressed in tiles.
 
     Raises
     ------
@@ -207,22 +212,26 @@ def read_into(frame: Frame, rows: range, columns: range, out: Array) -> None:
     """
     in_place = holds_stored(frame)
     stored = out if in_place else np.empty(out.shape, STORED[frame.bitpix])
-    flip = in_place and flips_sign(frame)
-    counter.add(patiently(lambda: _read_stored(frame, rows, columns, stored, flip=flip)))
+    flip = 1 << (frame.bitpix - 1) if in_place and flips_sign(frame) else 0
+    count, total = patiently(lambda: _read_stored(frame, rows, columns, stored, flip, summed))
+    counter.add(count)
     if not in_place:
         _scale_integers(frame.scaling, stored, out)
     elif frame.bitpix < 0:
         _scale(frame.scaling, out)
+    return total
 
 
-def _read_stored(frame: Frame, rows: range, columns: range, out: Array, *, flip: bool) -> int:
-    """Fill an array with stored values, in native order; return how many bytes were unpacked."""
+def _read_stored(
+    frame: Frame, rows: range, columns: range, out: Array, flip: int = 0, summed: range = range(0)
+) -> tuple[int, int]:
+    """Fill an array with stored values, in native order; return bytes unpacked, and the sum."""
     if frame.tiles and not _is_untiled(frame):
         count = _read_tiled(frame, rows, columns, out.view(STORED[frame.bitpix]))
         if flip:
             words = out.view(f"u{out.itemsize}")
-            words ^= words.dtype.type(1 << (8 * out.itemsize - 1))
-        return count
+            words ^= words.dtype.type(flip)
+        return count, 0
     view = memoryview(out.reshape(-1).view(np.uint8).data)
     runs = list(_runs(frame, rows, columns))
     if frame.packing and not frame.packing.copy:
@@ -231,8 +240,7 @@ def _read_stored(frame: Frame, rows: range, columns: range, out: Array, *, flip:
         done = _read_plain(frame, runs, view)
     if done < len(view):
         raise FrameError(frame.path, f"truncated: {done:,} of {len(view):,} bytes of rows")
-    _make_native(out, flip=flip)
-    return done
+    return done, kernels.make_native(out, flip, summed)
 
 
 def _is_untiled(frame: Frame) -> bool:
@@ -289,21 +297,6 @@ def holds_stored(frame: Frame) -> bool:
 def flips_sign(frame: Frame) -> bool:
     """Return whether BZERO makes integers of the other sign: all that changes is their top bit."""
     return frame.bitpix > 0 and frame.scaling.bzero != 0
-
-
-def _make_native(values: Array, *, flip: bool) -> None:
-    """Turn big-endian values into native ones in place; as integers, so that no NaN is touched."""
-    size = values.itemsize
-    if size == 2 and flip:
-        kernels.swap_unsigned16(values)
-    elif size == 2:
-        kernels.swap16(values)
-    else:
-        words = values.view(f"u{size}")
-        if size > 1:
-            words.byteswap(inplace=True)
-        if flip:
-            words ^= words.dtype.type(1 << (8 * size - 1))
 
 
 def _scale_integers(scaling: Scaling, stored: Array, out: Array) -> None:

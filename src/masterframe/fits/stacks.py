@@ -48,7 +48,7 @@ class StackReader:
         self._dtype = np.result_type(*{frame.dtype for frame in frames})
         self._lowest = min(frames, key=lambda frame: frame.shape[0])
         alike = all(frame.dtype == self._dtype for frame in frames)
-        self._tells = alike and all(map(_is_recoverable, frames))
+        self._sums = alike and all(map(_is_summed, frames))
         self._files = _files(frames) if alike else None
 
     def read(self, rows: range, columns: range | None = None, buffer: Array | None = None) -> Array:
@@ -77,6 +77,39 @@ class StackReader:
         ValueError
             If a frame has no such rows.
         """
+        return self.read_summed(rows, range(0), columns, buffer)[0]
+
+    def read_summed(
+        self,
+        rows: range,
+        own: range,
+        columns: range | None = None,
+        buffer: Array | None = None,
+    ) -> tuple[Array, NDArray[np.uint64]]:
+        """Read the same rows of all frames, and sum what is stored for some while they are read.
+
+        Parameters
+        ----------
+        rows, columns, buffer
+            As for `read`.
+        own : range
+            Neighbouring ones of the rows: those that are summed.
+
+        Returns
+        -------
+        values : ndarray, shape (N, len(rows), len(columns))
+            As of `read`.
+        sums : ndarray of uint64, shape (N,), or (0,)
+            Each frame's part of its DATASUM (`masterframe.kernels.datasum_parts`): added over all
+            rows and folded to 32 bits they are `masterframe.fits.datasum`. Of size 0 where the
+            values are not summed as they are stored (scaled or tile-compressed frames, frames of
+            several types), or do not lie side by side in the files.
+
+        Raises
+        ------
+        FrameError, ValueError
+            As by `read`.
+        """
         check_rows(self._lowest, rows.start, rows.stop)
         columns = range(self._frames[0].shape[1]) if columns is None else columns
         shape = len(self._frames), len(rows), len(columns)
@@ -84,23 +117,37 @@ class StackReader:
             out = np.empty(shape, self._dtype)
         else:
             out = buffer[: math.prod(shape) * self._dtype.itemsize].view(self._dtype).reshape(shape)
+        summed = range((own.start - rows.start) * shape[2], (own.stop - rows.start) * shape[2])
+        sums = self._fill(rows, columns, out, summed if len(own) else range(0))
+        side_by_side = len(own) < 2 or (shape[2] == self._frames[0].shape[1] and rows.step == 1)
+        if not (self._sums and side_by_side):
+            return out, np.zeros(0, np.uint64)
+        first = own.start * self._frames[0].row_bytes + columns.start * out.itemsize
+        return out, kernels.datasum_parts(sums, first)
+
+    def _fill(
+        self, rows: range, columns: range, out: Array, summed: range
+    ) -> NDArray[np.uint64]:  # fmt: skip
+        """Read into an array; return sums of neighbouring values, counted from each frame's."""
         if not out.size:
-            return out
-        done = self._read_at_once(rows, columns, out)
+            return np.zeros(len(out), np.uint64)
+        done, sums = self._read_at_once(rows, columns, out, summed)
         for index in np.flatnonzero(~done).tolist():
             frame, place = self._frames[index], out[index]
             if frame.dtype == self._dtype:
-                read_into(frame, rows, columns, place)
+                sums[index] = read_into(frame, rows, columns, place, summed)
             else:
                 own = np.empty(place.shape, frame.dtype)
                 read_into(frame, rows, columns, own)
                 place[...] = own
-        return out
+        return sums
 
-    def _read_at_once(self, rows: range, columns: range, out: Array) -> NDArray[np.bool_]:
-        """Read what can be by one call; return which frames are done."""
+    def _read_at_once(
+        self, rows: range, columns: range, out: Array, summed: range
+    ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        """Read what can be by one call; return which frames are done, and the sums of those."""
         if self._files is None:
-            return np.zeros(len(out), np.bool_)
+            return np.zeros(len(out), np.bool_), np.zeros(len(out), np.uint64)
         first, size = self._frames[0], out.itemsize
         whole = len(columns) == first.shape[1] and rows.step == 1
         runs = kernels.Runs(
@@ -109,33 +156,9 @@ class StackReader:
         )
         parts = out.view(f"u{size}").reshape(len(out), 1 if whole else len(rows), -1)
         flip = 1 << (8 * size - 1) if flips_sign(first) else 0
-        done = kernels.read_runs(self._files, runs, parts, flip)
+        done, sums = kernels.read_runs(self._files, runs, parts, flip, summed)
         counter.add(out[0].nbytes * int(done.sum()))
-        return done
-
-    def words(self, block: Array, y0: int, x0: int = 0) -> NDArray[np.uint64]:
-        """Return each frame's part of its DATASUM, from rows that have been read already.
-
-        Parameters
-        ----------
-        block : ndarray, shape (N, rows, nx)
-            Of what `read` returned, unchanged, neighbouring rows.
-        y0, x0 : int
-            Row and column of the frames at which the block begins.
-
-        Returns
-        -------
-        ndarray of uint64, shape (N,), or (0,)
-            Ones'-complement sums (`masterframe.kernels.word_sums`): added over all rows and folded
-            to 32 bits they are `masterframe.fits.datasum`. Of size 0 where the values do not tell
-            the stored bytes (scaled or tile-compressed frames, frames of several types), or do not
-            lie side by side in the files.
-        """
-        first = self._frames[0]
-        if not self._tells or (block.shape[1] > 1 and block.shape[2] < first.shape[1]):
-            return np.zeros(0, np.uint64)
-        xor = 1 << (first.bitpix - 1) if flips_sign(first) else 0
-        return kernels.word_sums(block, parity=y0 * first.shape[1] + x0, xor=xor)
+        return done, sums
 
 
 def read_stack(
@@ -199,7 +222,7 @@ def _is_plain(frame: Frame) -> bool:
     return unscaled and holds_stored(frame) and not packed and "\0" not in frame.path
 
 
-def _is_recoverable(frame: Frame) -> bool:
-    """Return whether each value tells the bytes that were stored for it."""
+def _is_summed(frame: Frame) -> bool:
+    """Return whether the stored bytes of each value are those of the data unit, and summed."""
     unscaled = frame.bitpix > 0 or frame.scaling == Scaling()
     return unscaled and holds_stored(frame) and frame.tiles is None

@@ -20,7 +20,6 @@ from masterframe.kernels.registry import (
 
 if TYPE_CHECKING:
     from masterframe.kernels.bulk import Files, Runs, files, read_runs, reads_files
-    from masterframe.kernels.checksum import word_sums
     from masterframe.kernels.combine import KernelResult, combine_block, warm_up
     from masterframe.kernels.dither import restore_floats
     from masterframe.kernels.history import ColumnHistory, pixel_history, row_statistic
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from masterframe.kernels.ratios import efficiencies
     from masterframe.kernels.rice import decode_rice
     from masterframe.kernels.rules import Floor
-    from masterframe.kernels.swap import swap16, swap_unsigned16
+    from masterframe.kernels.stored import datasum_parts, make_native
     from masterframe.kernels.terms import FrameTerms, LoadTerms, work_type
 
 __all__ = [
@@ -45,21 +44,20 @@ __all__ = [
     "announced",
     "calibrate_block",
     "combine_block",
+    "datasum_parts",
     "decode_rice",
     "efficiencies",
     "files",
     "least_values",
+    "make_native",
     "pixel_history",
     "read_runs",
     "reads_files",
     "resolve_rejection",
     "restore_floats",
     "row_statistic",
-    "swap16",
-    "swap_unsigned16",
     "too_few",
     "warm_up",
-    "word_sums",
     "work_type",
 ]
 
@@ -74,18 +72,17 @@ _HOMES = {
     "announced": "native",
     "calibrate_block": "load",
     "combine_block": "combine",
+    "datasum_parts": "stored",
     "decode_rice": "rice",
     "efficiencies": "ratios",
     "files": "bulk",
+    "make_native": "stored",
     "pixel_history": "history",
     "read_runs": "bulk",
     "reads_files": "bulk",
     "restore_floats": "dither",
     "row_statistic": "history",
-    "swap16": "swap",
-    "swap_unsigned16": "swap",
     "warm_up": "combine",
-    "word_sums": "checksum",
     "work_type": "terms",
 }
 

@@ -24,7 +24,7 @@ def datasums_of(image: ImageJob, totals: Totals) -> list[int]:
         return [fits.datasum(frame) for frame in frames]
     reader = fits.StackReader(frames)
     for row in trimmed:
-        more = reader.words(reader.read(range(row, row + 1)), row)
+        _, more = reader.read_summed(range(row, row + 1), range(row, row + 1))
         if not more.size:
             return [fits.datasum(frame) for frame in frames]
         sums = [total + int(words) for total, words in zip(sums, more, strict=True)]
