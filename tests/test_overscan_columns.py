@@ -215,3 +215,35 @@ def test_the_load_step_takes_rows_and_columns_off():
     terms = kernels.LoadTerms(overscan=rows, overscan_columns=columns)
     found = kernels.calibrate_block(raw, terms, np.float64)
     np.testing.assert_array_equal(found, raw - rows[:, :, None] - columns[:, None] + 0.0)
+
+
+def both_ways(folder, section):
+    """A night whose frames have an overscan of 6 columns and of 4 rows; a level for each row."""
+    sections = {"BIASSEC": section, "TRIMSEC": "[1:30,1:20]"}
+    for index in range(5):
+        nights.raw(folder / f"bias_{index}.fits", "bias", index, shape=(24, 36), **sections)
+    path = nights.raw(folder / "science_0.fits", "science", 99, shape=(24, 36), **sections)
+    with fits.open(path, mode="update") as hdus:
+        hdus[0].data = hdus[0].data + 9 * np.arange(24, dtype=np.uint16)[:, None]
+    return path
+
+
+@pytest.mark.parametrize(
+    ("section", "axis", "strip", "words"),
+    [
+        ("[31:36,1:24]", 1, np.s_[:20, 30:], "4 rows above or below the data of"),
+        ("[1:36,21:24]", 0, np.s_[20:, :30], "6 columns beside the data of"),
+    ],
+    ids=["columns", "rows"],
+)
+def test_of_overscans_both_ways_the_named_one_is_used(section, axis, strip, words, tmp_path):
+    path = both_ways(tmp_path / "n", section)
+    made = nights.reduce_night(tmp_path / "n", tmp_path / "out", "report=false")
+    raw = fits.getdata(path).astype(float)
+    level = np.median(raw[strip], axis=axis, keepdims=True)
+    bias = fits.getdata(made["master_bias_bin1x1"].output)
+    found = fits.getdata(made["science_0"].output)
+    np.testing.assert_allclose(found, raw[:20, :30] - level - bias, atol=1e-3)
+    _, plan = nights.make_plan(tmp_path / "n")
+    (note,) = (note for note in plan.notes if "second overscan" in note)
+    assert note.startswith(f"{words} 5 bias and 1 science frames are trimmed, and serve as no")

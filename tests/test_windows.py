@@ -127,7 +127,7 @@ def test_windows_that_do_not_lie_on_the_pixels_of_the_masters_take_none(tmp_path
         assert any("no bias: none fits" in note for note in plan.products[-1].notes)
     fits.setval(path, "DETSEC", value="[15:42,11:30]")
     _, plan = nights.make_plan(tmp_path)
-    assert plan.products[-1].using("bias").part == window
+    assert plan.products[-1].using("bias").parts[0].section == window
 
 
 def test_windows_of_two_amplifiers(tmp_path):
@@ -170,7 +170,7 @@ def test_a_master_of_the_same_window_goes_first_and_one_beside_it_is_none():
     same = windowed("bias", 3, "same", (7, 5), WINDOW)
     beside = windowed("bias", 3, "beside", (30, 5), WINDOW)
     product = plan_of(full, same, beside, science).products[-1]
-    assert product.using("bias").part is None
+    assert product.using("bias").parts == ()
     product = plan_of(full, science).products[-1]
     use = product.using("bias")
     assert use.reason == "same set-up; cut to the window, [8:21,6:15] of it"
@@ -186,4 +186,4 @@ def test_binned_windows_need_a_card_that_tells_their_pixels():
     known = {"XORGSUBF": 7, "YORGSUBF": 5}
     science = windowed("science", 1, "s", (7, 5), WINDOW, binning=(2, 2), header=known)
     full = windowed("bias", 3, "full", (0, 0), FULL, binning=(2, 2), header=WHOLE)
-    assert plan_of(full, science).products[-1].using("bias").part.shape == WINDOW
+    assert plan_of(full, science).products[-1].using("bias").parts[0].section.shape == WINDOW

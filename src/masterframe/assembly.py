@@ -126,12 +126,7 @@ def _assembled(images: Sequence[Image]) -> Assembly:
                 "be assembled",
             )
     targets = [piece.target for piece in pieces]
-    whole = Section(
-        min(one.y0 for one in targets),
-        max(one.y1 for one in targets),
-        min(one.x0 for one in targets),
-        max(one.x1 for one in targets),
-    )
+    whole = Section.spanning(targets)
     rows, columns = whole.shape
     if rows * columns > SPREAD * sum(one.shape[0] * one.shape[1] for one in targets):
         raise FrameError(

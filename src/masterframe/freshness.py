@@ -225,7 +225,7 @@ def product_token(
         "recipe": _deciding(product.recipe),
         "detectors": str(detectors),
         "uses": [
-            (use.role, use.ratio, use.holds_bias, *([str(use.part)] if use.part else ()))
+            (use.role, use.ratio, use.holds_bias, *([str(use.parts)] if use.parts else ()))
             for use in product.uses
         ],
         "bad_pixels": bad,

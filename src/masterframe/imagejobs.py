@@ -17,6 +17,7 @@ from masterframe.model import (
     Exposure,
     Image,
     MasterImage,
+    MasterPart,
     Product,
     ProductRecipe,
     Recipe,
@@ -94,7 +95,7 @@ def image_job(
     """
     ratios = ratios_of(product, exposures)
     return jobs.ImageJob(
-        name=name_of(exposures[0], index),
+        name=exposures[0].image_name(index),
         images=tuple(exposure.images[index] for exposure in exposures),
         recipe=recipe,
         calibration=offsets.with_overscan(
@@ -105,13 +106,6 @@ def image_job(
         cell=exposures[0].cell,
         hot_sigma=product.recipe.hot_sigma,
     )
-
-
-def name_of(exposure: Exposure, index: int) -> str:
-    """Return the name of an image of an exposure; '' of the only one."""
-    if len(exposure.images) == 1:
-        return ""
-    return exposure.images[index].frame.name
 
 
 def ratios_of(product: Product, exposures: Sequence[Exposure]) -> tuple[float, ...]:
@@ -134,8 +128,11 @@ def calibration_of(
         If a master cannot be read or does not fit.
     """
     image = product.exposures[0].images[index]
-    name = name_of(product.exposures[0], index)
-    found = {use.role: _master(use, out, name, image) for use in product.uses}
+    name = product.exposures[0].image_name(index)
+    found = {
+        use.role: _master(use, out, use.parts[index] if use.parts else MasterPart(name), image)
+        for use in product.uses
+    }
     dark = product.using("dark")
     overscan = product.recipe.subtract_overscan
     return Calibration(
@@ -165,12 +162,13 @@ def _bad_pixels(path: str, name: str, image: Image, *, trimmed: bool) -> MasterI
     if not path:
         return None
     images = masters.open_master(path)
-    if (name not in images and len(images) > 1) or (name and len(images) == 1):
+    called = name or image.frame.name
+    if (called not in images and len(images) > 1) or (name and len(images) == 1):
         raise PlanError(
             f"{path} holds {', '.join(images) or 'one image'}: none is called "
-            f"{name or image.frame.name} as that of {image.frame.path}"
+            f"{called} as that of {image.frame.path}"
         )
-    found = images.get(name) or next(iter(images.values()))
+    found = images.get(called) or next(iter(images.values()))
     frame = found.data
     fitting = {image.frame.shape, image.shape if trimmed else image.frame.shape}
     if frame.shape not in fitting:
@@ -182,12 +180,13 @@ def _bad_pixels(path: str, name: str, image: Image, *, trimmed: bool) -> MasterI
     return MasterImage(frame)
 
 
-def _master(use: Association, out: Path, name: str, image: Image) -> MasterImage:
+def _master(use: Association, out: Path, part: MasterPart, image: Image) -> MasterImage:
     path = use.file(out)
     images = masters.open_master(path)
-    if name not in images:
-        raise PlanError(f"{path}: no image {name or 'in the primary HDU'} to serve as {use.role}")
-    found = replace(images[name], part=use.part)
+    if part.image not in images:
+        where = part.image or "in the primary HDU"
+        raise PlanError(f"{path}: no image {where} to serve as {use.role}")
+    found = replace(images[part.image], part=part.section)
     if found.shape != image.shape:
         raise PlanError(
             f"{path}: {found.shape[0]} x {found.shape[1]} (rows x columns) do not fit "

@@ -15,7 +15,6 @@ from masterframe.imagejobs import (
     image_job,
     input_of,
     is_together,
-    name_of,
     ratios_of,
     resolve_recipes,
 )
@@ -94,7 +93,7 @@ def calibrated_job(product: Product, config: Config, out: Path) -> frames.Calibr
     ratios = ratios_of(product, product.exposures)
     images = tuple(
         frames.CalibratedImage(
-            name_of(exposure, index),
+            exposure.image_name(index),
             image,
             calibration_of(product, config, out, index, ratios),
             recipe,

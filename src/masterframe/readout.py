@@ -103,13 +103,7 @@ def why_not(amplifiers: Sequence[Amplifier]) -> str:
 
 def span(amplifiers: Sequence[Amplifier]) -> Section:
     """Return the smallest section that holds what all amplifiers keep."""
-    parts = [one.data for one in amplifiers]
-    return Section(
-        min(part.y0 for part in parts),
-        max(part.y1 for part in parts),
-        min(part.x0 for part in parts),
-        max(part.x1 for part in parts),
-    )
+    return Section.spanning([one.data for one in amplifiers])
 
 
 def row_parts(strip: Strip, rows: range, noise: Noise) -> list[tuple[slice, Noise]]:

@@ -15,7 +15,7 @@ from masterframe.inventory.dates import start_utc
 from masterframe.inventory.images import read_image
 from masterframe.inventory.reading import Names, Reading
 from masterframe.matching import exposure_lookup, selects, text
-from masterframe.model import Config, Exposure, Header, Image, Instrument, Scalar
+from masterframe.model import Config, Exposure, Header, Image, Instrument, Scalar, Section
 
 
 class Described(NamedTuple):
@@ -73,7 +73,10 @@ class Describer:
         comments = {**chosen[0].comments, **scan.hdus[0].comments}
         readings = [Reading({**primary, **hdu.header}, comments, instrument) for hdu in chosen]
         images = tuple(
-            read_image(hdu.frame, reading, self._config)
+            replace(
+                read_image(hdu.frame, reading, self._config),
+                setup=reading.values(instrument.setup) if len(chosen) > 1 else (),
+            )
             for hdu, reading in zip(chosen, readings, strict=True)
             if hdu.frame is not None
         )
@@ -238,11 +241,12 @@ def _settled(
 
 
 def _window(exposure: Exposure) -> list[tuple[str, Scalar]]:
-    """Return the part of the detector that the only image of an exposure holds, if it is told."""
-    if len(exposure.images) != 1:
+    """Return the part of the detector that spans all images of an exposure, if it is told."""
+    places = [place_of(image, exposure.binning) for image in exposure.images]
+    told = [place.target for place in places if place]
+    if not told or len(told) < len(places):
         return []
-    place = place_of(exposure.images[0], exposure.binning)
-    return [("window", place.target.to_fits())] if place else []
+    return [("window", Section.spanning(told).to_fits())]
 
 
 def _layout(images: Sequence[Image]) -> str:

@@ -42,7 +42,7 @@ from masterframe.model.instruments import (
     TypeRule,
 )
 from masterframe.model.limits import FrameLimits, MasterLimits, Quality, Tolerances
-from masterframe.model.plans import Association, Candidate, Plan, Product
+from masterframe.model.plans import Association, Candidate, MasterPart, Plan, Product
 from masterframe.model.recipes import (
     ALGORITHM_VERSION,
     Adjustment,
@@ -90,6 +90,7 @@ __all__ = [
     "MaskBit",
     "MasterImage",
     "MasterLimits",
+    "MasterPart",
     "MasterRole",
     "Noise",
     "OverscanModel",

@@ -65,6 +65,10 @@ class Exposure:
     notes: tuple[str, ...] = ()
     """What was odd about its header and was not obeyed."""
 
+    def image_name(self, index: int) -> str:
+        """Return the name of an image in products that are made of it; '' of the only one."""
+        return "" if len(self.images) == 1 else self.images[index].frame.name
+
     @property
     def cell(self) -> int:
         """Rows and columns of the cell of filters before its pixels: 2 of a Bayer sensor, else 1.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -67,6 +67,16 @@ class Section:
             return None
         x0, x1, y0, y1 = (int(group) for group in found.groups())
         return cls(y0 - 1, y1, x0 - 1, x1) if 0 < x0 <= x1 and 0 < y0 <= y1 else None
+
+    @classmethod
+    def spanning(cls, parts: Sequence[Section]) -> Section:
+        """Return the smallest section that holds all of some."""
+        return cls(
+            min(part.y0 for part in parts),
+            max(part.y1 for part in parts),
+            min(part.x0 for part in parts),
+            max(part.x1 for part in parts),
+        )
 
     def within(self, other: Section) -> Section:
         """Return the part of it that lies in another one, counted from there; it may be empty."""
@@ -244,6 +254,8 @@ class Image:
     """Parts whose pixels are always bad."""
     unit: str = "adu"
     """Unit of its pixels: adu, or electron where their gain has been applied."""
+    setup: tuple[tuple[str, Scalar], ...] = ()
+    """What its own cards tell of the set-up, where it is one of several images."""
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -13,6 +13,16 @@ from masterframe.model.recipes import ProductRecipe
 
 
 @dataclass(frozen=True, slots=True)
+class MasterPart:
+    """What one image of an exposure takes of a master of more."""
+
+    image: str
+    """Name of the image in the master; '' of the only one."""
+    section: Section | None = None
+    """The part of that image; None takes all of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Association:
     """A master that a product takes, and why this one; fields as in `Calibration`."""
 
@@ -28,8 +38,8 @@ class Association:
     """True for a dark from which no bias was taken: it is subtracted instead of a bias."""
     library: str = ""
     """Path of its file where it is from a library; '' where it is a product of the plan."""
-    part: Section | None = None
-    """The part of it that is taken, where the exposures are of a smaller window."""
+    parts: tuple[MasterPart, ...] = ()
+    """What each image takes of it, where the exposures have smaller windows or fewer images."""
 
     def file(self, out: Path) -> Path:
         """Return where the master is, or will be below an output folder."""

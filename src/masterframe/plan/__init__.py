@@ -16,7 +16,7 @@ from masterframe.matching import text
 from masterframe.model import Config, Exposure, Plan, Problem, Product, StoredMaster
 from masterframe.plan import lacking, names
 from masterframe.plan.associate import Choice, Shelf
-from masterframe.plan.groups import MADE, Group, groups_of, sort_out
+from masterframe.plan.groups import MADE, Group, groups_of, read_out, sort_out
 
 __all__ = ["make_plan"]
 
@@ -76,6 +76,7 @@ def make_plan(
             *lacking.without(products),
             *lacking.untold(used),
             *lacking.unsigned(used),
+            *lacking.second_overscan(used),
             *lacking.set_apart(products),
             *lacking.possible(products),
         ),
@@ -226,10 +227,9 @@ def _key(group: Group) -> str:
     """Return what tells a product from all others, in the same words in every run."""
     if group.recipe.kind == "science":
         return group.first.path
-    images = tuple((image.trim, image.overscans) for image in group.first.images)
     return repr(
         (
-            *(group.recipe.name, group.shared, group.first.applied, images),
+            *(group.recipe.name, group.shared, group.first.applied, read_out(group.first)),
             *(group.dark_time, group.temperature),
         )
     )

@@ -11,6 +11,7 @@ from masterframe.model import (
     Candidate,
     Exposure,
     Image,
+    MasterPart,
     Scalar,
     StoredMaster,
     Tolerances,
@@ -26,7 +27,10 @@ from masterframe.plan.masters import (
     mean_time,
     nearest,
 )
-from masterframe.plan.windows import PLACE, part_of
+from masterframe.plan.windows import PLACE, Cut, cut_to
+
+SHOWN_PARTS = 3
+"""Parts of a master that a reason names."""
 
 
 @dataclass
@@ -175,7 +179,7 @@ class Shelf:
 
     def _fit(self, role: Role, group: Group) -> tuple[list[Master], str]:
         """Return the masters of a role that fit a group, or why each of its camera does not."""
-        key = (role, group.shared, group.temperature, group.trims, group.overscan)
+        key = (role, group.shared, group.temperature, group.trims, group.views, group.overscan)
         if key not in self._fitting:
             fitting, reasons = [], []
             camera = group.first.instrument
@@ -196,7 +200,7 @@ class Shelf:
         """Return the nearest masters of a camera that a group does not take, and why not."""
         taken = next((use for use in choice.uses if use.role == role), None)
         times = tuple(sorted({item.dark_time or 0.0 for item in group.exposures}))
-        shared = (group.shared, group.temperature, group.trims, group.overscan, times)
+        shared = (group.shared, group.temperature, group.trims, group.views, group.overscan, times)
         key = (role, shared, taken and taken.product, with_bias)
         if key not in self._explained:
 
@@ -274,25 +278,43 @@ def _taken(
     elif master.night != group.first.night:
         words += f"; from {master.night}, the nearest night that has one"
     words += _unknown(master, group)
-    part = part_of(master.group.window, group.window)
-    if part is not None:
-        words += f"; cut to the window, {part.to_fits()} of it"
+    parts = _cut(master, group).parts
+    words += _cut_words(parts)
     path = master.name if master.library else ""
-    return Association(role, master.name, words, ratio, master.holds_bias, path, part)
+    return Association(role, master.name, words, ratio, master.holds_bias, path, parts)
+
+
+def _cut(master: Master, group: Group) -> Cut:
+    return cut_to(master.group.views, group.views)
+
+
+def _cut_words(parts: Sequence[MasterPart]) -> str:
+    """Return in words what exposures take of a master; the first parts stand for many."""
+    shown = [
+        f"{one.section.to_fits() if one.section else 'all'} of {one.image or 'it'}"
+        for one in parts[:SHOWN_PARTS]
+    ]
+    more = f" and {len(parts) - SHOWN_PARTS} more" if len(parts) > SHOWN_PARTS else ""
+    return f"; cut to the window, {', '.join(shown)}{more}" if parts else ""
 
 
 def _why_not(master: Master, group: Group, tolerances: Tolerances) -> str:
     """Return in words what makes a master unfit; '' where nothing does."""
     mine, wanted = master.group.first, group.first
     setup = dict(mine.setup)
-    cut = part_of(master.group.window, group.window) is not None
-    if cut:
+    cut = _cut(master, group)
+    if cut.parts:
+        image = cut.parts[0].image
+        setup |= next((one.setup for one in mine.images if one.frame.name == image), ())
         setup = {name: value for name, value in setup.items() if name not in PLACE}
     elif master.stored:  # trimmed already, so that its layout is not that of raw frames
         del setup["layout"]
     found = _difference(setup, dict(wanted.setup)) or _other_layout(master, group)
     if found:
-        return found
+        placed = found.partition(" ")[0] in PLACE and cut.why_not
+        return f"{found}: {cut.why_not}" if placed else found
+    if cut.why_not:
+        return f"other images: {cut.why_not}"
     if master.role == "flat":
         return _difference(_optics(mine), _optics(wanted))
     unit, needed = mine.images[0].unit, wanted.images[0].unit
@@ -316,10 +338,7 @@ def _optics(exposure: Exposure) -> dict[str, Scalar]:
 def _other_layout(master: Master, group: Group) -> str:
     """Return what is wrong with the images of a master, in words; '' where nothing is."""
     if master.stored is None:
-        alike = (
-            master.group.trims == group.trims
-            or part_of(master.group.window, group.window) is not None
-        )
+        alike = master.group.trims == group.trims or _cut(master, group).parts
         return "" if alike else "other sections"
     if master.stored.unfit:
         return master.stored.unfit
@@ -327,7 +346,7 @@ def _other_layout(master: Master, group: Group) -> str:
         [image.frame.shape for image in master.group.first.images],
         [_kept(image, group) for image in group.first.images],
     )
-    if mine != wanted and part_of(master.group.window, group.window) is None:
+    if mine != wanted and not _cut(master, group).parts:
         return f"{_shapes(mine)} pixels, wanted {_shapes(wanted)}"
     return ""
 

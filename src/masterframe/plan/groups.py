@@ -18,7 +18,7 @@ from masterframe.model import (
     Section,
     Tolerances,
 )
-from masterframe.plan.windows import Window, window_of
+from masterframe.plan.windows import View, told_name, views_of
 
 MADE = ("bias", "dark", "flat", "science")
 """Kinds of which products are made, each after those that it may need."""
@@ -63,9 +63,9 @@ class Group:
         return tuple(image.trim if trimmed else None for image in self.first.images)
 
     @cached_property
-    def window(self) -> Window | None:
-        """Where they lie on the detector, as far as anything tells it."""
-        return window_of(self.first, self.trims)
+    def views(self) -> tuple[View, ...]:
+        """Their images as they are kept, and where they lie on the detector."""
+        return views_of(self.first, self.trims)
 
 
 def sort_out(
@@ -101,8 +101,7 @@ def groups_of(recipe: ProductRecipe, exposures: Sequence[Exposure], config: Conf
         return [Group(recipe, (item,), _shared(item, recipe, config)) for item in exposures]
     apart: dict[tuple[object, ...], list[Exposure]] = defaultdict(list)
     for item in exposures:
-        sections = tuple((image.trim, image.overscans) for image in item.images)
-        apart[_shared(item, recipe, config), sections, item.applied].append(item)
+        apart[_shared(item, recipe, config), read_out(item), item.applied].append(item)
     groups = []
     for members in apart.values():
         for cluster in _clusters(members, recipe, config.tolerances):
@@ -110,6 +109,18 @@ def groups_of(recipe: ProductRecipe, exposures: Sequence[Exposure], config: Conf
             shared = _shared(ordered[0], recipe, config)
             groups.append(Group(recipe, tuple(ordered), shared))
     return groups
+
+
+def read_out(exposure: Exposure) -> tuple[object, ...]:
+    """Return what must be equal, image by image, for exposures to be combined."""
+    several = len(exposure.images) > 1
+    return tuple(
+        (
+            *(told_name(image), image.trim, image.overscans),
+            *((image.frame.shape, text(image.header.get("DETSEC"))) if several else ()),
+        )
+        for image in exposure.images
+    )
 
 
 def _stanza(exposure: Exposure, config: Config) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from masterframe.matching import text
-from masterframe.model import Exposure, Product, Scalar
+from masterframe.model import Exposure, Image, Product, Scalar, serves_columns
 from masterframe.plan.groups import MADE
 
 _NO_NOISE = (
@@ -110,6 +110,37 @@ def unsigned(exposures: Iterable[Exposure]) -> list[str]:
         for camera, counts in lacking.items()
         if camera in shifted
     ]
+
+
+def second_overscan(exposures: Iterable[Exposure]) -> list[str]:
+    """Return which frames may have an overscan in the other direction, too: it is trimmed."""
+    counts: dict[tuple[int, str, str], Counter[str]] = defaultdict(Counter)
+    for item in exposures:
+        for across in {told for image in item.images if (told := _trimmed_across(image))}:
+            counts[across][str(item.kind)] += 1
+    return [
+        f"{lines} {cut} of {_counted(kinds)} are trimmed, and serve as no second overscan: the "
+        f"overscan {used} the data tells the level"
+        for (lines, cut, used), kinds in counts.items()
+    ]
+
+
+def _trimmed_across(image: Image) -> tuple[int, str, str] | None:
+    """Return how many rows are trimmed where the overscan is beside the data; None where none are.
+
+    Columns, where it is above or below. Also where the rest of the image is, and the overscan.
+    """
+    if not image.trim or not image.overscans:
+        return None
+    (rows, columns), kept = image.frame.shape, image.trim
+    by_columns = any(one.by_columns for one in image.amplifiers)
+    if by_columns or serves_columns(image.overscan, kept):
+        lines = columns - (kept.x1 - kept.x0)
+        told = lines, "columns beside the data", "above or below"
+    else:
+        lines = rows - (kept.y1 - kept.y0)
+        told = lines, "rows above or below the data", "beside"
+    return told if lines else None
 
 
 def set_apart(products: Iterable[Product]) -> list[str]:

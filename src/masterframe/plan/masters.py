@@ -9,7 +9,7 @@ from functools import cached_property
 
 from masterframe.model import MasterRole, ProductRecipe, StoredMaster
 from masterframe.plan.groups import Group
-from masterframe.plan.windows import part_of
+from masterframe.plan.windows import cut_to
 
 Role = MasterRole
 
@@ -95,13 +95,13 @@ def nearest(masters: Sequence[Master], group: Group) -> Master:
         for one in masters
         if one.night == first.night
         and not one.library
-        and part_of(one.group.window, group.window) is None
+        and not cut_to(one.group.views, group.views).parts
     ]
 
     def rank(master: Master) -> tuple[bool, bool, bool, bool, int, float, str]:
         return (
             master.library,
-            part_of(master.group.window, group.window) is not None,
+            bool(cut_to(master.group.views, group.views).parts),
             master.night != first.night,
             master.few,
             master.light_rank,
