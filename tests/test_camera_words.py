@@ -1,14 +1,13 @@
 """What cameras call their kinds, beside the real headers: typed by generic rules, or a guess."""
 
-import numpy as np
 import pytest
 import yaml
-from astropy.io import fits
 
-from masterframe import scan_night
+from cameras import scanned
 from support import ROOT
 
 CAMERAS = yaml.safe_load((ROOT / "tests" / "camera_words.yaml").read_text())
+DATE = {"DATE-OBS": "2026-01-02T03:04:05"}
 GUESSED = 0.1
 """At most this fraction of the frames is typed with doubt, or not at all."""
 
@@ -16,19 +15,14 @@ GUESSED = 0.1
 @pytest.fixture(scope="module")
 def typed(tmp_path_factory):
     """Camera and true kind of each frame, with what it was taken for and whether with certainty."""
-    folder, truth = tmp_path_factory.mktemp("frames"), {}
-    for camera, frames in CAMERAS.items():
-        for kind, cards in frames:
-            path = folder / f"f{len(truth):04}.fits"
-            hdu = fits.PrimaryHDU(np.full((16, 16), len(truth), np.uint16))
-            hdu.header["DATE-OBS"] = "2026-01-02T03:04:05"
-            for key, value in cards.items():
-                hdu.header[f"HIERARCH {key}" if " " in key else key] = value
-            hdu.writeto(path)
-            truth[str(path)] = (camera, kind)
-    exposures, _ = scan_night(folder)
-    assert len(exposures) == len(truth)
-    return [(*truth[item.path], item.kind, item.certain) for item in exposures]
+    frames = [
+        (camera, kind, DATE | cards) for camera, told in CAMERAS.items() for kind, cards in told
+    ]
+    exposures = scanned(tmp_path_factory.mktemp("frames"), [cards for *_, cards in frames])
+    return [
+        (camera, kind, item.kind, item.certain)
+        for (camera, kind, _), item in zip(frames, exposures, strict=True)
+    ]
 
 
 def test_no_kind_is_wrong(typed):

@@ -22,7 +22,7 @@ from masterframe.inventory.files import Found, find_files, first_of_each
 from masterframe.inventory.kinds import Attempt
 from masterframe.inventory.library import scan_library
 from masterframe.matching import describe as in_words
-from masterframe.matching import exposure_lookup
+from masterframe.matching import exposure_lookup, selects
 from masterframe.model import AppliedRule, Config, Exposure, Problem, Verify
 
 __all__ = ["Attempt", "explain_kinds", "find_files", "scan_library", "scan_night"]
@@ -138,17 +138,16 @@ def _scan(found: Found, verify: Verify, memory: fits.ScanMemory) -> fits.FileSca
 
 def _continue_series(exposures: Sequence[Exposure], config: Config) -> list[Exposure]:
     """Mark the frames after one that says a step was done, where the camera says it only once."""
-    rules = [rule for one in config.instruments for rule in one.applied if rule.series]
-    if not rules:
-        return list(exposures)
+    rules = {one.name: [rule for rule in one.applied if rule.series] for one in config.instruments}
     series: dict[tuple[object, ...], list[Exposure]] = defaultdict(list)
     for item in exposures:
-        path = PurePath(item.path)
-        stem = re.sub(r"\d+$", "", path.stem)
-        series[path.parent, stem, item.exptime, item.setup].append(item)
+        if rules.get(item.preset):
+            path = PurePath(item.path)
+            stem = re.sub(r"\d+$", "", path.stem)
+            series[path.parent, stem, item.exptime, item.setup, item.preset].append(item)
     followed: dict[str, Exposure] = {}
     for members in series.values():
-        for rule in rules:
+        for rule in rules[members[0].preset]:
             followed |= _followers(members, rule)
     return [followed.get(item.path, item) for item in exposures]
 
@@ -156,7 +155,8 @@ def _continue_series(exposures: Sequence[Exposure], config: Config) -> list[Expo
 def _followers(members: Sequence[Exposure], rule: AppliedRule) -> dict[str, Exposure]:
     """Return the frames of a series after the one that says that a step was done, marked so."""
     ordered = sorted(members, key=lambda item: item.path)
-    start = next((i for i, item in enumerate(ordered) if rule.step in item.applied), None)
+    says = (selects(rule.when, exposure_lookup(item)) for item in ordered)
+    start = next((place for place, said in enumerate(says) if said), None)
     if start is None:
         return {}
     said = PurePath(ordered[start].path).name
