@@ -21,6 +21,18 @@ _CLOCK = re.compile(
     r"(\d{1,2})[: ](\d{1,2})(?:[: ](\d{1,2})([.,]\d*)?)?\s*(Z|UTC?|GMT|[+-]\d\d:?\d\d)?",
     re.IGNORECASE,
 )
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMED = (
+    re.compile(r"(?i)(?P<year>\d{4})[- ](?P<month>[a-z]{3,9})[- ](?P<day>\d\d?)(?P<rest>.*)"),
+    re.compile(r"(?i)(?P<day>\d\d?)[- ](?P<month>[a-z]{3,9})[- ](?P<year>\d{4})(?P<rest>.*)"),
+    re.compile(
+        r"(?i)(?:[a-z]{3,9},? +)?(?P<month>[a-z]{3,9}) +(?P<day>\d\d?) +(?P<rest>[\d:.]+)"
+        r" +(?P<year>\d{4})"
+    ),
+)
+"""Dates with a month in letters: ``13-Dec-2012``, or ``Thu Dec 13 10:11:12 2012`` as C has them."""
+_UNSET = date(1970, 1, 1)
+"""What a clock that was never set tells."""
 _FIRST_CCD = 70
 """Years of two digits before this one are of this century: no camera is older."""
 
@@ -33,7 +45,7 @@ def start_utc(date: Scalar, time: Scalar = None, mjd: Scalar = None, jd: Scalar 
     date : str
         DATE-OBS: the year first or last, separated by ``-``, ``/``, ``:`` or ``.``, with or without
         a time and a zone. Where the year is last the day is first, as FITS once asked, unless no
-        month has that number.
+        month has that number. The month may be a word. The first day of 1970 is no date.
     time : str or float, optional
         Time of day in UTC, ``hh:mm:ss`` or seconds, where the date has none.
     mjd : float, optional
@@ -43,6 +55,8 @@ def start_utc(date: Scalar, time: Scalar = None, mjd: Scalar = None, jd: Scalar 
     """
     words = text(date)
     day, rest = _day(words)
+    if day is None:
+        day, rest = _day(_numbered(words))
     days = number(mjd)
     if days is None and (julian := number(jd)) is not None:
         days = round((julian - _JD_OF_MJD) * _MS_A_DAY) / _MS_A_DAY
@@ -52,10 +66,19 @@ def start_utc(date: Scalar, time: Scalar = None, mjd: Scalar = None, jd: Scalar 
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
         found = moment if moment is not None and moment.date() == day else midnight
     found = found or moment
-    if found is None:
+    if found is None or found.date() == _UNSET:
         return ""
     written = found.replace(tzinfo=None).isoformat(timespec="microseconds")
     return written.rstrip("0").rstrip(".")
+
+
+def _numbered(words: str) -> str:
+    """Return a date with a month in letters as one in numbers; '' for other words."""
+    found = next((one for form in _NAMED if (one := form.fullmatch(words))), None)
+    if found is None or found["month"][:3].lower() not in _MONTHS:
+        return ""
+    month = _MONTHS.index(found["month"][:3].lower()) + 1
+    return f"{found['year']}-{month}-{found['day']} {found['rest'].lstrip('T ,:')}"
 
 
 def _day(words: str) -> tuple[date | None, str]:
