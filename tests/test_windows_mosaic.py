@@ -164,3 +164,21 @@ def test_images_without_a_name_are_told_apart_by_their_place(night, tmp_path):
     for image, name in enumerate(("IMAGE2", "IMAGE3"), 1):
         product = fits.getdata(made[path.stem].output, f"IMAGE{image}")
         agree(path, made, product, name, WINDOW, image)
+
+
+def test_masters_of_a_library_are_cut_likewise(night, tmp_path, capsys, monkeypatch):
+    made = nights.reduce_night(night, tmp_path / "library", "report=false")
+    other = tmp_path / "other"
+    other.mkdir()
+    windowed, single, left = (path.rename(other / path.name) for path in science(night))
+    cut(windowed, ("CCD3", "CCD1"), WINDOW)
+    cut(single, ("CCD2",), WINDOW)
+    left.unlink()
+    out = tmp_path / "out"
+    arguments = ("run", other, "-o", out, "--library", tmp_path / "library", "--json")
+    code, printed, _ = nights.call(capsys, monkeypatch, *arguments)
+    assert code == 0, printed
+    product = out / "other" / "calibrated" / windowed.name
+    for name in ("CCD3", "CCD1"):
+        agree(windowed, made, fits.getdata(product, name), name, WINDOW)
+    agree(single, made, fits.getdata(product.with_name(single.name)), "CCD2", WINDOW)
