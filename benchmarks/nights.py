@@ -116,6 +116,8 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="print where the time goes, too")
     options = parser.parse_args()
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
         folder = (options.folder or Path(temporary)) / "nights"
         print(f"{make_nights(folder, options.nights)} frames of {options.nights} nights")
