@@ -15,7 +15,10 @@ from masterframe.inventory.dates import start_utc
 from masterframe.inventory.images import read_image
 from masterframe.inventory.reading import Names, Reading
 from masterframe.matching import exposure_lookup, selects, text
-from masterframe.model import Config, Exposure, Header, Image, Instrument, Scalar, Section
+from masterframe.model import Config, Exposure, Header, Image, Instrument, Scalar, Section, Window
+
+_SECTIONS = ("DETSEC", "CCDSEC", "DATASEC", "TRIMSEC")
+"""Beginnings of the keywords that tell where an image lies on the detector."""
 
 
 class Described(NamedTuple):
@@ -52,6 +55,7 @@ class Describer:
             for condition in selection
         }
         self._detected: dict[tuple[Scalar, ...], Instrument | None] = {}
+        self._windows: dict[tuple[object, ...], Window | None] = {}
         self._historical = {one.name for one in config.instruments if _asks_history(one)}
 
     def describe(self, scan: fits.FileScan, night: str, *, masters: bool = False) -> Described:
@@ -74,8 +78,9 @@ class Describer:
         readings = [Reading({**primary, **hdu.header}, comments, instrument) for hdu in chosen]
         images = tuple(
             replace(
-                read_image(hdu.frame, reading, self._config),
+                image := read_image(hdu.frame, reading, self._config),
                 setup=reading.values(instrument.setup) if len(chosen) > 1 else (),
+                window=self._window(image, readings[0].binning()),
             )
             for hdu, reading in zip(chosen, readings, strict=True)
             if hdu.frame is not None
@@ -100,6 +105,16 @@ class Describer:
         if seen not in self._detected:
             self._detected[seen] = detect(self._config.instruments, exposure)
         return self._detected[seen]
+
+    def _window(self, image: Image, binning: tuple[int, int]) -> Window | None:
+        """Return where an image lies on the detector; what is told alike is placed once."""
+        header = image.header
+        words = tuple((key, text(header[key])) for key in header if key.startswith(_SECTIONS))
+        known = (words, image.frame.shape, image.trim, image.amplifiers, binning)
+        if known not in self._windows:
+            place = place_of(image, binning)
+            self._windows[known] = place and Window(place.target, place.flips, place.phase)
+        return self._windows[known]
 
     def _primary(self, hdu: fits.HduScan, instrument: Instrument) -> Header:
         """Return the cards of the primary HDU, with HISTORY where a rule asks for it."""
@@ -234,17 +249,16 @@ def _settled(
             ("instrument", exposure.instrument),
             ("layout", _layout(exposure.images)),
             *(("unit", image.unit) for image in exposure.images[:1] if image.unit != "adu"),
-            *_window(exposure),
+            *_spanned(exposure),
             *exposure.setup,
         ),
     )
 
 
-def _window(exposure: Exposure) -> list[tuple[str, Scalar]]:
+def _spanned(exposure: Exposure) -> list[tuple[str, Scalar]]:
     """Return the part of the detector that spans all images of an exposure, if it is told."""
-    places = [place_of(image, exposure.binning) for image in exposure.images]
-    told = [place.target for place in places if place]
-    if not told or len(told) < len(places):
+    told = [image.window.section for image in exposure.images if image.window]
+    if not told or len(told) < len(exposure.images):
         return []
     return [("window", Section.spanning(told).to_fits())]
 

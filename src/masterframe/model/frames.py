@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Scalar = str | int | float | bool | None
 Header = Mapping[str, Scalar]
@@ -227,6 +227,18 @@ class Amplifier:
         return serves_columns(self.overscan, self.data)
 
 
+class Window(NamedTuple):
+    """What of the detector an image holds after trimming."""
+
+    section: Section
+    """Its pixels on the detector, binned as the image is."""
+    flips: tuple[bool, bool] = (False, False)
+    """Whether rows, and columns, of the image run backwards there."""
+    phase: tuple[int, int] | None = None
+    """Rows and columns of the detector before those of the first binned pixel; None where an origin
+    tells the window, which may count from elsewhere than the sections of a header do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Image:
     """One image of an exposure with what its header says of the detector behind it."""
@@ -256,6 +268,8 @@ class Image:
     """Unit of its pixels: adu, or electron where their gain has been applied."""
     setup: tuple[tuple[str, Scalar], ...] = ()
     """What its own cards tell of the set-up, where it is one of several images."""
+    window: Window | None = None
+    """Where it lies on the detector, as its sections tell; None: they do not."""
 
     @property
     def shape(self) -> tuple[int, int]:

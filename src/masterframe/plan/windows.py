@@ -6,27 +6,14 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from masterframe.assembly import place_of
 from masterframe.matching import card
-from masterframe.model import Exposure, Image, MasterPart, Section
+from masterframe.model import Exposure, Image, MasterPart, Section, Window
 
 PLACE = ("layout", "window", "window_x", "window_y")
 """What tells the window of an exposure in its set-up."""
 
 _PACKED = "COMPRESSED_IMAGE"
 """EXTNAME that fpack gives an image without one."""
-
-
-class Window(NamedTuple):
-    """What of the detector an image holds after trimming."""
-
-    section: Section
-    """Its pixels on the detector, binned as the image is."""
-    flips: tuple[bool, bool] = (False, False)
-    """Whether rows, and columns, of the image run backwards there."""
-    phase: tuple[int, int] | None = None
-    """Rows and columns of the detector before those of the first binned pixel; None where an origin
-    tells the window, which may count from elsewhere than the sections of a header do."""
 
 
 class View(NamedTuple):
@@ -85,10 +72,7 @@ def told_name(image: Image) -> str:
 def _window(exposure: Exposure, image: Image, trim: Section | None) -> Window | None:
     if image.trim and not trim:
         return None
-    place = place_of(image, exposure.binning)
-    if place is not None:
-        return Window(place.target, place.flips, place.phase)
-    return _by_origin(exposure, image)
+    return image.window or _by_origin(exposure, image)
 
 
 def _by_origin(exposure: Exposure, image: Image) -> Window | None:
