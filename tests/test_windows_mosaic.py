@@ -182,3 +182,22 @@ def test_masters_of_a_library_are_cut_likewise(night, tmp_path, capsys, monkeypa
     for name in ("CCD3", "CCD1"):
         agree(windowed, made, fits.getdata(product, name), name, WINDOW)
     agree(single, made, fits.getdata(product.with_name(single.name)), "CCD2", WINDOW)
+
+
+def test_bad_pixels_of_whole_ccds_are_cut_as_the_masters_are(night, tmp_path):
+    windowed, single, left = science(night)
+    cut(windowed, window=WINDOW)
+    cut(single, ("CCD3",), WINDOW)
+    left.unlink()
+    bad = {name: np.zeros((ROWS, COLUMNS), np.uint8) for name in NAMES}
+    bad["CCD3"][10, 15] = bad["CCD4"][20, 40] = 1
+    images = [fits.ImageHDU(values, name=name) for name, values in bad.items()]
+    fits.HDUList([fits.PrimaryHDU(), *images]).writeto(tmp_path / "bad.fits")
+    option = f"bad_pixels={tmp_path / 'bad.fits'}"
+    made = nights.reduce_night(night, tmp_path / "out", "report=false", option)
+    assert set(nights.states(made).values()) == {"made"}
+    for name in NAMES:
+        mask = fits.getdata(made[windowed.stem].output, f"{name}_MASK")
+        np.testing.assert_array_equal((mask & 2) != 0, bad[name][WINDOW] != 0)
+    mask = fits.getdata(made[single.stem].output, "MASK")
+    np.testing.assert_array_equal((mask & 2) != 0, bad["CCD3"][WINDOW] != 0)

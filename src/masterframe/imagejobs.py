@@ -135,6 +135,7 @@ def calibration_of(
     }
     dark = product.using("dark")
     overscan = product.recipe.subtract_overscan
+    cut = next((master for master in found.values() if master.part), None)
     return Calibration(
         overscan=image.overscan if overscan else None,
         trim=_kept(image, trimmed=overscan),
@@ -146,7 +147,7 @@ def calibration_of(
         dark_holds_bias=bool(dark and dark.holds_bias),
         dark_ratio=ratios,
         flat=found.get("flat"),
-        bad_pixels=_bad_pixels(config.bad_pixels, name, image, trimmed=overscan),
+        bad_pixels=_bad_pixels(config.bad_pixels, name, image, cut, trimmed=overscan),
     )
 
 
@@ -157,8 +158,13 @@ def _kept(image: Image, *, trimmed: bool) -> Section | None:
     return kept or (Section(0, rows, 0, columns) if image.bad else None)
 
 
-def _bad_pixels(path: str, name: str, image: Image, *, trimmed: bool) -> MasterImage | None:
-    """Find the bad pixels of an image, in a file of its raw shape or of its trimmed one."""
+def _bad_pixels(
+    path: str, name: str, image: Image, cut: MasterImage | None, *, trimmed: bool
+) -> MasterImage | None:
+    """Find the bad pixels of an image, in a file of its raw shape or of its trimmed one.
+
+    Of a window whose masters are cut also in one of the shape of these, which is cut likewise.
+    """
     if not path:
         return None
     images = masters.open_master(path)
@@ -170,6 +176,8 @@ def _bad_pixels(path: str, name: str, image: Image, *, trimmed: bool) -> MasterI
         )
     found = images.get(called) or next(iter(images.values()))
     frame = found.data
+    if cut and frame.shape == cut.data.shape:
+        return MasterImage(frame, part=cut.part)
     fitting = {image.frame.shape, image.shape if trimmed else image.frame.shape}
     if frame.shape not in fitting:
         shapes = " or ".join(f"{rows} x {columns}" for rows, columns in sorted(fitting))
