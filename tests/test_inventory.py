@@ -354,6 +354,8 @@ def test_unit_of_an_exposure_time_is_that_of_its_comment(tmp_path, card, exptime
         ("e-/ADU", True),
         ("[electrons/count] CCD gain", True),
         ("Gain (electrons per ADU)", True),
+        ("Photoelectrons per ADU", True),
+        ("e-/data number", True),
         ("electron/DN", True),
         ("ADU/e-", False),
         ("Conversion from electrons to ADU", False),

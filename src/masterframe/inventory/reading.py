@@ -25,7 +25,8 @@ _DARK_FRACTION = 0.9
 """Least dark time that is believed, in exposure times; some cards hold what was asked for."""
 
 _PER_ADU = re.compile(
-    r"\be(?:lectrons?|-)?\s*(?:/|-?per\b)\s*(?:adu|dn|dnb|counts?)\b", re.IGNORECASE
+    r"\b(?:photo)?e(?:lectrons?|-)?\s*(?:/|-?per\b)\s*(?:adu|dn|dnb|counts?|data numbers?)\b",
+    re.IGNORECASE,
 )
 """A comment that tells that a gain is in electrons per adu."""
 

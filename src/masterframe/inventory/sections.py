@@ -76,11 +76,17 @@ def eso_sections(header: Header, shape: tuple[int, int]) -> dict[str, str]:
 
 
 def inside(words: str, shape: tuple[int, int], notes: list[str]) -> Section | None:
-    """Return a section that lies in the image; note why not."""
+    """Return a section that lies in the image; note why not.
+
+    A ``*`` stands for all of an axis, as IRAF writes it.
+    """
     if not words:
         return None
     origin, _, value = words.partition("[")
-    section = Section.from_fits(f"[{value}") if value else None
+    x, comma, y = value.partition(",")
+    rows, columns = shape
+    whole = x.replace("*", f"1:{columns}"), y.replace("*", f"1:{rows}")
+    section = Section.from_fits(f"[{comma.join(whole)}") if value else None
     if section is None:
         notes.append(f"{words!r} is not obeyed: not a section like [1:1024,1:1024]")
         return None
