@@ -187,3 +187,15 @@ def test_binned_windows_need_a_card_that_tells_their_pixels():
     science = windowed("science", 1, "s", (7, 5), WINDOW, binning=(2, 2), header=known)
     full = windowed("bias", 3, "full", (0, 0), FULL, binning=(2, 2), header=WHOLE)
     assert plan_of(full, science).products[-1].using("bias").parts[0].section.shape == WINDOW
+
+
+def test_a_place_that_only_one_tells_is_no_difference(tmp_path):
+    whole = Section(0, 24, 0, 36)
+    for index in range(5):
+        shot(tmp_path / f"bias_{index}.fits", "bias", index, whole, told="DETSEC")
+        fits.delval(tmp_path / f"bias_{index}.fits", "DETSEC")
+    shot(tmp_path / "big.fits", "science", 240, whole, told="DETSEC")
+    _, plan = nights.make_plan(tmp_path)
+    use = plan.products[-1].using("bias")
+    assert use.reason == "same set-up; window told of one of the two only"
+    assert use.parts == ()

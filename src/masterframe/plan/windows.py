@@ -131,13 +131,13 @@ def _counterpart(whole: Sequence[View], view: View, beside: View | None) -> View
 def _part_of(whole: View, view: View) -> Section | str | None:
     """Return the part of an image that a smaller one is: None for all of it; else why it is none.
 
-    Images of one size whose place nothing tells are the same.
+    Images of one size are the same where the place of one of them is not told.
     """
     name = view.name or "the window"
     if whole.window is None or view.window is None:
-        same = whole.window == view.window and whole.shape == view.shape
         lacking = "the master" if whole.window is None else "the exposure"
-        return None if same else f"nothing tells where {name} of {lacking} lies on the detector"
+        unknown = f"nothing tells where {name} of {lacking} lies on the detector"
+        return None if whole.shape == view.shape else unknown
     (outer, *readout), (inner, *own) = whole.window, view.window
     if readout != own:
         return f"{name} was read in another direction, or binned from other pixels"
