@@ -89,3 +89,10 @@ def test_what_one_frame_says_of_itself_is_not_said_of_those_after_it(tmp_path):
     first, second = scanned(tmp_path, [cards | {"CALSTAT": "BD", "OBJECT": "a"}, cards])
     assert set(first.applied) == {"bias", "dark"}
     assert (second.applied, second.notes) == ((), ())
+
+
+@pytest.mark.parametrize("word", ["UNKNOWN", "undefined", "None", "n/a"])
+def test_a_word_for_what_is_not_known_leaves_it_to_what_else_is_told(word, tmp_path):
+    cards = {"DATE-OBS": "2026-01-02T03:04:05", "EXPTIME": 10.0, "IMAGETYP": word}
+    flat, nothing = scanned(tmp_path, [cards | {"OBJECT": "dome flat"}, cards])
+    assert (flat.kind, flat.certain, nothing.kind) == ("flat", False, None)

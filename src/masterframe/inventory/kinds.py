@@ -23,6 +23,10 @@ _MEMO_LIMIT = 1 << 16
 """Answers that are remembered; a night has few values that differ, names of files apart."""
 
 
+_UNTOLD = {"unknown", "undefined", "undef", "unset", "none", "null", "n/a", "na", "-", "?"}
+"""What cameras write where they do not know the kind."""
+
+
 class Word(NamedTuple):
     """What the header calls the exposure."""
 
@@ -87,7 +91,7 @@ class Rules:
         hints : sequence of Keyword
             Those that name it in some cameras and mean something else in others.
         """
-        cards = [(key.key, text(header.get(key.key))) for key in (*keywords, *hints)]
+        cards = [(key.key, _told(header.get(key.key))) for key in (*keywords, *hints)]
         known = [(rank, *item) for item in cards if (rank := self.rank(item[1])) is not None]
         if not known:
             named = (Word(*item) for item in cards[: len(keywords)] if item[1])
@@ -151,6 +155,12 @@ class Rules:
                 self._memo.clear()
             self._memo[key] = holds(condition, value)
         return self._memo[key]
+
+
+def _told(value: Scalar) -> str:
+    """Return what a card calls an exposure; '' where it does not know."""
+    word = text(value)
+    return "" if word.lower() in _UNTOLD else word
 
 
 def _attempt(rule: TypeRule, lookup: Lookup, names: Names) -> Attempt:
