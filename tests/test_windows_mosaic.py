@@ -1,6 +1,7 @@
 """Science of a mosaic that was read in part: windows of all its CCDs, or fewer of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,3 +202,15 @@ def test_bad_pixels_of_whole_ccds_are_cut_as_the_masters_are(night, tmp_path):
         np.testing.assert_array_equal((mask & 2) != 0, bad[name][WINDOW] != 0)
     mask = fits.getdata(made[single.stem].output, "MASK")
     np.testing.assert_array_equal((mask & 2) != 0, bad["CCD3"][WINDOW] != 0)
+
+
+def test_a_name_in_the_primary_hdu_sets_no_frame_apart(tmp_path):
+    """Some cameras write EXTNAME there, and a different one in each file."""
+    simulate.simulate_night(tmp_path, replace(SPEC, camera=simulate.Camera((ROWS, COLUMNS), STRIP)))
+    for path in (tmp_path / "night").glob("*.fits"):
+        fits.setval(path, "EXTNAME", value=path.stem.upper())
+    _, plan = nights.make_plan(tmp_path / "night")
+    kinds = [product.kind for product in plan.products]
+    assert kinds == ["bias", "dark", "flat", *["science"] * 3]
+    assert [len(product.exposures) for product in plan.products[:3]] == [5, 5, 5]
+    assert {use.role for use in plan.products[-1].uses} == {"bias", "dark", "flat"}

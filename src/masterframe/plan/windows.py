@@ -64,8 +64,11 @@ def views_of(exposure: Exposure, trims: Sequence[Section | None]) -> tuple[View,
 
 
 def told_name(image: Image) -> str:
-    """Return the name of an image, as EXTNAME and EXTVER give it; '' where they do not."""
-    told = image.frame.extname.strip()
+    """Return the name of an image, as EXTNAME and EXTVER give it; '' where they do not.
+
+    That of a primary HDU is not one of its detector: some cameras write the kind or the file there.
+    """
+    told = image.frame.extname.strip() if image.frame.hdu else ""
     return image.frame.name if told and told.upper() != _PACKED else ""
 
 
