@@ -126,6 +126,35 @@ def test_order_of_frames_changes_no_bit(seed: int, n: int, kind: str, recipe: Re
 
 
 @SOME
+@given(
+    seed=seeds, n=st.integers(4, 13), nx=st.integers(1, 1300), kind=st.sampled_from(("u2", "f4"))
+)
+def test_sums_are_added_in_an_order_that_nothing_changes(
+    seed: int, n: int, nx: int, kind: str
+) -> None:
+    """Frame by frame, x modulo 64: the bits that masters hold, whatever tile they are in.
+
+    Of two values, so that many equal ones are on both sides of the edges of what is kept.
+    """
+    raw = np.random.default_rng(seed).integers(0, 2, (n, 1, nx)).astype(kind) * 65535
+    recipe = Recipe(Rejection("minmax", nlow=2, nhigh=1))
+    result = combine_block(raw, LoadTerms(), recipe, Floor(), np.arange(n))
+    place = np.argsort(np.argsort(raw[:, 0], axis=0, kind="stable"), axis=0)
+    kept = (place >= 2) & (place < n - 1)
+    apart = np.where(kept, raw[:, 0].astype(np.float32) - result.data, np.float32(0))
+    for k in range(n):
+        sums = np.zeros((2, 64), np.float32)
+        for x0 in range(0, nx, 64):
+            part = apart[k, x0 : x0 + 64]
+            sums[:, : part.size] += part, part * part
+        expected = [np.cumsum(one.astype(np.float64))[-1] for one in sums]
+        assert result.frame_sums[0, 0, k].tolist() == expected
+    np.testing.assert_array_equal(result.kept, kept.sum(axis=1))
+    np.testing.assert_array_equal(result.rej_low, (place < 2).sum(axis=1))
+    np.testing.assert_array_equal(result.rej_high, (place == n - 1).sum(axis=1))
+
+
+@SOME
 @given(seed=seeds, kind=st.sampled_from(TYPES), recipe=recipes)
 def test_bands_change_no_bit(seed: int, kind: str, recipe: Recipe) -> None:
     rng = np.random.default_rng(seed)

@@ -50,32 +50,96 @@ def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
     """Add a tile to the counts of the frames, and to the sums of the row and of the halves.
 
     In ``room.tile`` values are in canonical frame order, those left out above ``settings.top``; in
-    ``room.bounds`` are the edges that `find_edges` or `take_bounds` has put there.
+    ``room.bounds`` are the edges that `find_edges` or `take_bounds` has put there. Four frames go
+    together: levels and bounds are loaded once for them. Where equal values are on both sides of an
+    edge each frame has bounds of its own.
     """
-    tile, ints, sums, apart = room.tile, room.ints, room.sums, room.apart
-    least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
-    order, top = settings.order, settings.top
-    levels, lost, tied = apart[LEVELS], room.lost, room.tied
+    tile, sums, apart, levels = room.tile, room.sums, room.apart, room.apart[LEVELS]
+    n, order, bounds, ties = tile.shape[0], settings.order, room.bounds, False
+    evens, odds = apart[EVENS], apart[ODDS]
     for i in range(w):
         levels[i] = room.floats[LEVEL, i]
-        apart[EVENS, i], apart[ODDS, i] = 0, 0
-    for k in range(tile.shape[0]):
-        row, frame, kept = tile[k], frames[order[k]], ints[EVEN + k % 2]
-        for start in range(0, w, PARTIALS):
-            lanes, inside = slice(start, start + PARTIALS), first_lanes(w - start)
-            values, low, high = row[lanes], least[lanes], most[lanes]
-            under, over = below(values, low) & inside, above(values, high) & inside
-            if tied[start // PARTIALS]:
-                under |= among_first(values, low, ints[TIES_LOW, lanes]) & inside
-                equal = ~below(values, high) & ~over
-                over |= equal & ~among_first(values, high, ints[TIES_HIGH, lanes]) & inside
-            out = under | over
-            if out != 0:
-                count_down(kept[lanes], out)
-                frame[REJECTED_LOW] += number_of(under)
-                frame[REJECTED_HIGH] += number_of(over & ~above(values, top))  # missing ones are
-            lost[start // PARTIALS] = out | ~inside  # counted when they are loaded
-        add_deviations(row, levels, lost, apart[EVENS + k % 2], sums[k], w)
+        evens[i], odds[i] = 0, 0
+    for i in range(w, (w + PARTIALS - 1) // PARTIALS * PARTIALS):  # what other tiles left there
+        _close(bounds, i, settings)
+    for start in range(0, w, PARTIALS):
+        ties |= room.tied[start // PARTIALS]
+    fours = 0 if ties else n // 4 * 4
+    for k in range(0, fours, 4):
+        lossy = add_deviations(
+            (tile[k], tile[k + 1], tile[k + 2], tile[k + 3]),
+            levels,
+            (bounds[LOWEST], bounds[HIGHEST]),
+            (evens, odds),
+            (sums[k], sums[k + 1], sums[k + 2], sums[k + 3]),
+            w,
+        )
+        for index in range(4):
+            _count_lost(room, settings, k + index, lossy[index], w, frames)
+    if ties:
+        bounds = room.near
+    for k in range(fours, n):
+        if ties:
+            _leave_ties(room, settings, k, w, frames[order[k]])
+        (lossy,) = add_deviations(
+            (tile[k],),
+            levels,
+            (bounds[LOWEST], bounds[HIGHEST]),
+            (apart[EVENS + k % 2],),
+            (sums[k],),
+            w,
+        )
+        _count_lost(room, settings, k, lossy, w, frames)
+
+
+@part
+def _close(bounds: Any, i: int, settings: Any) -> None:
+    """Have no value within the bounds of a lane."""
+    bounds[LOWEST, i], bounds[HIGHEST, i] = settings.top, settings.least
+
+
+@part
+def _count_lost(room: Any, settings: Any, k: int, lossy: int, w: int, frames: Any) -> None:
+    """Count the values of the k-th frame that are out of bounds, in the parts that have any."""
+    row, frame, kept = room.tile[k], frames[settings.order[k]], room.ints[EVEN + k % 2]
+    least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
+    while lossy != 0:
+        start = PARTIALS * first(lossy)
+        lossy &= lossy - 1
+        lanes, inside = slice(start, start + PARTIALS), first_lanes(w - start)
+        values = row[lanes]
+        under, over = below(values, least[lanes]) & inside, above(values, most[lanes]) & inside
+        count_down(kept[lanes], under | over)
+        frame[REJECTED_LOW] += number_of(under)
+        frame[REJECTED_HIGH] += number_of(over & ~above(values, settings.top))  # missing ones are
+        # counted when they are loaded
+
+
+@part
+def _leave_ties(room: Any, settings: Any, k: int, w: int, frame: Any) -> None:
+    """Count the values of the k-th frame that equal a bound and are beyond the edge there.
+
+    The bounds for this frame, which leave them out, are put into ``room.near``.
+    """
+    row, ints, near = room.tile[k], room.ints, room.near
+    least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
+    for start in range(0, w, PARTIALS):
+        lanes, inside = slice(start, start + PARTIALS), first_lanes(w - start)
+        for i in range(start, start + PARTIALS):
+            near[LOWEST, i], near[HIGHEST, i] = least[i], most[i]
+        if not room.tied[start // PARTIALS]:
+            continue
+        values, high = row[lanes], most[lanes]
+        under = among_first(values, least[lanes], ints[TIES_LOW, lanes]) & inside
+        equal = ~below(values, high) & ~above(values, high) & inside
+        over = equal & ~among_first(values, high, ints[TIES_HIGH, lanes])
+        frame[REJECTED_LOW] += number_of(under)
+        frame[REJECTED_HIGH] += number_of(over)
+        lost = under | over
+        count_down(ints[EVEN + k % 2, lanes], lost)
+        while lost != 0:
+            _close(near, start + first(lost), settings)
+            lost &= lost - 1
 
 
 @part

@@ -11,10 +11,12 @@ from typing import Any
 
 from masterframe.kernels.deferred import cgutils, ir, types
 from masterframe.kernels.native import operation
-from masterframe.kernels.vectors import BITS, Row, as_float, spread
+from masterframe.kernels.vectors import BITS, Row, as_float, compared, spread
 
 ABREAST = 32
 """Lanes whose sums are in registers at a time."""
+NARROW = 16
+"""Lanes whose sums are, where those of several frames are."""
 
 
 def _index(number: int) -> Any:
@@ -32,42 +34,83 @@ def _parts(builder: Any, w: Any, lanes: int) -> Any:
 
 
 def _add_deviations(
-    typing_context: Any, values: Any, levels: Any, lost: Any, half: Any, sums: Any, w: Any
+    typing_context: Any, rows: Any, levels: Any, bounds: Any, halves: Any, sums: Any, w: Any
 ) -> Any:  # fmt: skip
-    """Add deviations of w values from their levels to the half, lane by lane, and to the sums.
+    """Add deviations of the w values of some frames from their levels to halves and to sums.
 
-    Lanes whose bit in lost[i // BITS] is set count as 0. Rows 0 and 1 of the sums, `BITS` each,
-    take the deviations and their squares of the lanes that are alike modulo `BITS`.
+    `rows` are the values of each frame. `halves` take the deviations of the frames in turn, lane by
+    lane. `sums` are those of each frame: rows 0 and 1, `BITS` each, take the deviations and their
+    squares of the lanes that are alike modulo `BITS`. Values below the first of the bounds or above
+    the second count as 0. Return for each frame the bits of the parts, of `BITS` lanes, in which
+    any value counts as 0.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, level, _, goal, total = (
-            Row(context, builder, kind, array, ABREAST)
-            for kind, array in zip(signature.args[:5], arguments[:5], strict=True)
-        )
-        bits = context.make_array(lost)(context, builder, arguments[2]).data
-        vector = ir.VectorType(context.get_data_type(levels.dtype), ABREAST)
-        for shift in range(0, BITS, ABREAST):
-            places = _index(shift), _index(BITS + shift)
-            kept = [cgutils.alloca_once(builder, vector) for _ in places]
-            for place, sum_ in zip(places, kept, strict=True):
-                builder.store(total.load(place), sum_)
-            with _parts(builder, arguments[5], BITS) as loop:
-                first = builder.add(_times(builder, loop.index, BITS), _index(shift))
-                value = as_float(builder, values.dtype, x.load(first), vector)
-                apart = builder.fsub(value, level.load(first))
-                out = builder.lshr(builder.load(builder.gep(bits, [loop.index])), _index(shift))
-                out = builder.trunc(out, ir.IntType(ABREAST))
-                out = builder.bitcast(out, ir.VectorType(ir.IntType(1), ABREAST))
-                apart = builder.select(out, ir.Constant(vector, None), apart)
-                goal.store(builder.fadd(goal.load(first), apart), first)
-                for sum_, term in zip(kept, (apart, builder.fmul(apart, apart)), strict=True):
-                    builder.store(builder.fadd(builder.load(sum_), term), sum_)
-            for place, sum_ in zip(places, kept, strict=True):
-                total.store(builder.load(sum_), place)
-        return context.get_dummy_value()
+        adder = _Deviations(context, builder, signature, arguments)
+        for shift in range(0, BITS, NARROW):
+            adder.add(shift)
+        found = [builder.load(bits) for bits in adder.lossy]
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return types.void(values, levels, lost, half, sums, w), generate
+    lossy = types.UniTuple(types.int64, len(rows))
+    return lossy(rows, levels, bounds, halves, sums, w), generate
+
+
+class _Deviations:
+    """The code that adds deviations of several frames, so that what they share is loaded once."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
+        def each(which: int) -> list[Row]:
+            return [
+                Row(context, builder, kind, builder.extract_value(arguments[which], k), NARROW)
+                for k, kind in enumerate(signature.args[which])
+            ]
+
+        self._builder, self._w = builder, arguments[5]
+        self._rows, self._bounds, self._halves, self._sums = (each(index) for index in (0, 2, 3, 4))
+        self._levels = Row(context, builder, signature.args[1], arguments[1], NARROW)
+        self._kind = signature.args[0][0].dtype
+        work = context.get_data_type(signature.args[1].dtype)
+        self._vector = ir.VectorType(work, NARROW)
+        self.lossy = [cgutils.alloca_once_value(builder, _index(0)) for _ in self._rows]
+
+    def add(self, shift: int) -> None:
+        """Go through those lanes whose sums are in registers together."""
+        builder, places = self._builder, (_index(shift), _index(BITS + shift))
+        kept = [
+            [cgutils.alloca_once_value(builder, total.load(place)) for place in places]
+            for total in self._sums
+        ]
+        with _parts(builder, self._w, BITS) as loop:
+            at = builder.add(_times(builder, loop.index, BITS), _index(shift))
+            low, high = (bound.load(at) for bound in self._bounds)
+            level = self._levels.load(at)
+            halves = [half.load(at) for half in self._halves]
+            for k, row in enumerate(self._rows):
+                apart, out = self._apart(row.load(at), level, low, high)
+                half = k % len(halves)
+                halves[half] = builder.fadd(halves[half], apart)
+                for sum_, term in zip(kept[k], (apart, builder.fmul(apart, apart)), strict=True):
+                    builder.store(builder.fadd(builder.load(sum_), term), sum_)
+                found = builder.shl(builder.zext(out, ir.IntType(64)), loop.index)
+                builder.store(builder.or_(builder.load(self.lossy[k]), found), self.lossy[k])
+            for goal, half in zip(self._halves, halves, strict=True):
+                goal.store(half, at)
+        for total, pair in zip(self._sums, kept, strict=True):
+            for place, sum_ in zip(places, pair, strict=True):
+                total.store(builder.load(sum_), place)
+
+    def _apart(self, values: Any, level: Any, low: Any, high: Any) -> tuple[Any, Any]:
+        """Return deviations, 0 for values out of bounds, and whether there is any of those."""
+        builder = self._builder
+        out = builder.or_(
+            compared(builder, self._kind, values, low, "<"),
+            compared(builder, self._kind, values, high, ">"),
+        )
+        apart = builder.fsub(as_float(builder, self._kind, values, self._vector), level)
+        bits = builder.bitcast(out, ir.IntType(NARROW))
+        apart = builder.select(out, ir.Constant(self._vector, None), apart)
+        return apart, builder.icmp_unsigned("!=", bits, bits.type(0))
 
 
 class _Windows:

@@ -113,10 +113,8 @@ class Room(NamedTuple):
     sums: Array
     """Partial sums of the deviations of each frame and of the halves, and of their squares, shape
     (N + 1, 2, partials)."""
-    lost: NDArray[np.int64]
-    """Bits of the values of a frame that are not kept, one number for `PARTIALS` lanes."""
     tied: NDArray[np.bool_]
-    """Whether equal values are on both sides of an edge in any of `PARTIALS` lanes, likewise."""
+    """Whether equal values are on both sides of an edge in any of `PARTIALS` lanes, by parts."""
     codes: NDArray[np.int8]
     trace: NDArray[np.float64]
 
@@ -175,7 +173,6 @@ def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
         "middles": ((2, width), kind),
         "picks": ((4, BITS), kind),
         "sums": ((n + 1, 2, PARTIALS), work),
-        "lost": ((width // PARTIALS,), np.int64),
         "tied": ((width // PARTIALS,), np.bool_),
         "codes": ((n, width), np.int8),
         "trace": ((TRACED,), np.float64),
