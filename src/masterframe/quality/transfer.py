@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from masterframe.model import Section
 from masterframe.quality.sketch import RUN, Sketch, runs_within
-from masterframe.quantiles import MAD_TO_SIGMA
+from masterframe.quantiles import MAD_TO_SIGMA, median_of
 
 LEAST = 30
 """Runs of pixels from which noise is told."""
@@ -111,7 +111,7 @@ def alone(about_mean: Sequence[float]) -> list[float]:
 
 def _without_hits(off: Array, signal: Array | None) -> NDArray[np.bool_]:
     """Return which runs no frame has a cosmic ray in; brighter pixels have more noise."""
-    sigma = MAD_TO_SIGMA * np.median(np.abs(off), axis=(1, 2), keepdims=True)
+    sigma = MAD_TO_SIGMA * np.array([median_of(np.abs(frame)) for frame in off])
     brighter = 1.0 if signal is None else np.sqrt(np.maximum(signal / np.median(signal), 1.0))
-    within = np.abs(off) <= FAR * sigma * brighter
+    within = np.abs(off) <= FAR * sigma[:, None, None] * brighter
     return np.asarray(within.all(axis=(0, 1)))
