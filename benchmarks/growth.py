@@ -2,8 +2,7 @@
 
 One property is varied at a time. For each case: time of the whole call without imports, wall and
 processor time of the compute phase (from the first band asked for to the last one written), both
-per value that is combined, and what memory the process has had at most. Cases run in processes of
-their own, in turns; each figure is the least of several.
+per value that is combined. Each run is a process of its own; each figure is the least of several.
 
 Usage: python benchmarks/growth.py [--shrink 1] [--rounds 3]
 """
@@ -21,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compare import warm
-from masterframe import cluster, direct, store
+from masterframe import direct, store
 from masterframe.model import Recipe
 from masterframe.request import Request
 from stopwatch import Stopwatch
@@ -44,11 +43,11 @@ def combine(folder: str) -> None:
         direct.combine_files(request, replace(resources, reporter=watch))
     whole = time.perf_counter() - began
     ((wall, spent),) = watch.spent().values()
-    print(json.dumps([whole, wall, spent, cluster.peak_bytes()]))
+    print(json.dumps([whole, wall, spent]))
 
 
 def measure(case: Case, rounds: int) -> list[float]:
-    """Return the least of each clock of a case (s), and the most of memory (bytes)."""
+    """Return the least of each clock of a case (s)."""
     with tempfile.TemporaryDirectory() as place:
         frames = make_frames(Path(place), case)
         command = [sys.executable, __file__, "--folder", place]
@@ -57,8 +56,7 @@ def measure(case: Case, rounds: int) -> list[float]:
             warm(frames)
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found.append(json.loads(done.stdout))
-    *clocks, memory = zip(*found[1:], strict=True)
-    return [*map(min, clocks), max(memory)]
+    return [min(clock) for clock in zip(*found[1:], strict=True)]
 
 
 def main() -> None:
@@ -72,14 +70,14 @@ def main() -> None:
         combine(options.folder)
         return
     print(f"{os.cpu_count()} processors; ns for each value")
-    print("frames  size  whole s  bands s   wall  proc.    MB")
+    print("frames  size  whole s  bands s   wall  proc.")
     for full in CASES:
         case = replace(full, size=full.size // options.shrink)
-        whole, wall, spent, memory = measure(case, options.rounds)
+        whole, wall, spent = measure(case, options.rounds)
         each = 1e9 / case.pixels
         print(
             f"{case.frames:6} {case.size:5} {whole:8.2f} {wall:8.3f} {wall * each:6.2f} "
-            f"{spent * each:6.2f} {memory / 1e6:5.0f}",
+            f"{spent * each:6.2f}",
             flush=True,
         )
 

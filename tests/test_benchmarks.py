@@ -211,10 +211,9 @@ def test_the_benchmark_of_growth_runs():
     cases = [tuple(map(int, line.split()[:2])) for line in lines[2:]]
     assert cases == [*((n, 64) for n in (10, 60, 300, 1000)), (60, 16), (60, 32), (60, 128)]
     for line in lines[2:]:
-        whole, bands, wall, *_, memory = map(float, line.split()[2:])
+        whole, bands, wall, _ = map(float, line.split()[2:])
         assert 0 < bands < whole
         assert wall > 0
-        assert memory > 50
 
 
 def printed(name, *options):
