@@ -81,7 +81,7 @@ def safe_card(keyword: str, value: Any, comment: str = "", limit: int = ONE_CARD
     value : object
         Bool, integer, float or string, numpy's included; other things are written as text.
     comment : str
-        Cut where the card is full.
+        What the card has no room for is cut when it is written.
     limit : int
         Characters of a string that are kept; beyond `ONE_CARD` it takes several cards.
 
@@ -106,7 +106,7 @@ def safe_card(keyword: str, value: Any, comment: str = "", limit: int = ONE_CARD
     return Card(keyword, plain, ascii_text(comment).strip())
 
 
-def with_cards(header: Sequence[Card], cards: Cards, limit: int = ONE_CARD) -> list[Card]:
+def with_cards(header: Sequence[Card], cards: Cards) -> list[Card]:
     """Return a header with cards set, each made safe; one that cannot be saved is not in it.
 
     New cards stand before the commentary at the end. The lines of ``HISTORY`` and ``COMMENT`` are
@@ -118,7 +118,7 @@ def with_cards(header: Sequence[Card], cards: Cards, limit: int = ONE_CARD) -> l
         if keyword in COMMENTARY:
             lines += [Card(keyword, line) for line in _lines(str(value))]
         else:
-            changed[keyword.strip().upper()] = safe_card(keyword, value, comment, limit)
+            changed[keyword.strip().upper()] = safe_card(keyword, value, comment)
     present = {card.keyword for card in header}
     end = max((n for n, card in enumerate(header, 1) if card.keyword not in COMMENTARY), default=0)
     kept = [changed.get(card.keyword, card) for card in header]
