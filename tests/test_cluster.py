@@ -1,9 +1,13 @@
 """Schedulers that run already, who may talk to them, and who listens where."""
 
 import contextlib
+import json
 import os
 import pickle
 import shutil
+import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from functools import partial
@@ -364,3 +368,43 @@ def test_the_driver_remembers_no_tasks():
         before = cluster.resident_bytes()
         assert len(list(results)) == 300
         assert cluster.resident_bytes() - before < 100 * size
+
+
+# --- the tasks of an allocation that come when its run has ended ----------------------------------
+
+
+def task_of_allocation(folder, rank):
+    """Run a task alone, in an allocation of four; return how it ended and what it said."""
+    description = folder / "runner.yaml"
+    told = {"scheduler_file": str(folder / "told.json")}
+    runner = {"cluster": "SLURMRunner", "wait": 2, "tls": "off", "options": told}
+    description.write_text(json.dumps(runner))
+    facts = {"SLURM_PROCID": str(rank), "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"}
+    words = ["run", str(folder), "-o", str(folder / "out"), "--scheduler", str(description)]
+    return subprocess.run(
+        [sys.executable, "-m", "masterframe", *words],
+        env=os.environ | facts, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_worker_that_comes_too_late_ends(tmp_path):
+    done = task_of_allocation(tmp_path, rank=3)
+    assert done.returncode == 0, done.stderr
+    assert "task 3 leaves without having worked: no scheduler has told" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_worker_whose_scheduler_has_just_gone_ends(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    (tmp_path / "told.json").write_text(json.dumps({"address": f"tcp://127.0.0.1:{port}"}))
+    done = task_of_allocation(tmp_path, rank=3)
+    assert done.returncode == 0, done.stderr
+    assert "task 3 leaves without having worked" in done.stderr
+
+
+def test_a_run_without_the_scheduler_of_its_allocation_ends(tmp_path):
+    done = task_of_allocation(tmp_path, rank=1)
+    assert done.returncode == ClusterLostError.exit_code
+    assert f"no scheduler has told its address in {tmp_path}/told.json within 2 s" in done.stderr
+    assert "Traceback" not in done.stderr

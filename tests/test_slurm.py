@@ -256,16 +256,17 @@ def test_a_kill_of_the_run_in_an_allocation_ends_its_job_and_the_next_goes_on(
     mosaics, whole_mosaic, tmp_path, environment, slow
 ):
     cluster, out = described(tmp_path, ALLOCATION, "off"), tmp_path / "out"
-    with allocate(tmp_path, slow, mosaics, out, cluster) as submitted:
-        wait_until(lambda: claim_of(out) > (0, 0) or submitted.poll() is not None)
-        (run,) = tasks_of_jobs(environment, rank="1")
-        run.kill()
-        assert slurm.await_no_jobs(environment), (tmp_path / "log").read_text()
-        assert submitted.wait(60) != 0
+    submitted = allocate(tmp_path, slow, mosaics, out, cluster)
+    wait_until(lambda: claim_of(out) > (0, 0) or submitted.poll() is not None)
+    (run,) = tasks_of_jobs(environment, rank="1")
+    run.kill()
+    gone = slurm.await_no_jobs(environment, 120)
+    assert gone, (tmp_path / "log").read_text() + slurm.ask(environment, "scontrol", "show", "job")
+    assert submitted.wait(60) != 0
     claim = claim_of(out)
     assert (0, 0) < claim < (CCDS, 0)
-    with allocate(tmp_path, environment, mosaics, out, cluster) as submitted:
-        assert submitted.wait(120) == 0, (tmp_path / "log").read_text()
+    submitted = allocate(tmp_path, environment, mosaics, out, cluster)
+    assert submitted.wait(120) == 0, (tmp_path / "log").read_text()
     assert pixels_and_tables(out / MOSAIC) == whole_mosaic
     (begun,) = [item for item in events.read_last_run(out) if item["event"] == "product started"]
     assert begun["bytes"] == ALL_BYTES - claimed_bytes(claim)
@@ -437,10 +438,16 @@ def test_the_tasks_of_an_allocation_listen_on_loopback_alone(
     mosaics, tmp_path, environment, slow, tls
 ):
     cluster, out = described(tmp_path, ALLOCATION, tls), tmp_path / "out"
-    with allocate(tmp_path, slow, mosaics, out, cluster) as submitted:
-        wait_until(lambda: claim_of(out) > (0, 0) or submitted.poll() is not None)
-        ranks = {rank: listeners(tasks_of_jobs(environment, rank=str(rank))) for rank in range(4)}
-        slurm.ask(environment, "scancel", *slurm.jobs(environment))
+    submitted, ranks = allocate(tmp_path, slow, mosaics, out, cluster), {}
+
+    def all_listen():
+        for rank in range(4):
+            ranks[rank] = listeners(tasks_of_jobs(environment, rank=str(rank)))
+        return claim_of(out) > (0, 0) and all(ranks[rank] for rank in (0, 2, 3))
+
+    wait_until(lambda: all_listen() or submitted.poll() is not None)
+    slurm.ask(environment, "scancel", *slurm.jobs(environment))
+    submitted.wait(60)
     assert not ranks[1]
     assert all(ranks[rank] for rank in (0, 2, 3))
     assert {host for found in ranks.values() for _, host, _ in found} == {"127.0.0.1"}

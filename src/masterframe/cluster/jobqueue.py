@@ -21,7 +21,7 @@ from typing import Any
 from masterframe import scratchfolder
 from masterframe.cluster import attendance, security
 from masterframe.cluster.queue import ENDED, JobWatch
-from masterframe.errors import UsageError
+from masterframe.errors import ClusterLostError, UsageError
 from masterframe.model import ClusterSpec
 from masterframe.names import unknown
 
@@ -172,13 +172,16 @@ def serve(spec: ClusterSpec, *, insecure: bool = False) -> None:
     """Be the scheduler or a worker, to the end, where this process is that one of an allocation.
 
     All tasks of the allocation run the same program. Task 1 becomes the client: here it returns at
-    once, and `open_allocation` gives it the client. The others never return.
+    once, and `open_allocation` gives it the client. The others never return. A worker that begins
+    when the run has ended already ends, too, by itself.
 
     Raises
     ------
     UsageError
         Outside an allocation, in one of fewer than 3 tasks, or if its ports would be open to
         others.
+    ClusterLostError
+        If no scheduler comes for the client in time.
     """
     rank, tasks = (os.environ.get(name, "") for name in ("SLURM_PROCID", "SLURM_NTASKS"))
     if not rank or not tasks:
@@ -194,12 +197,22 @@ def serve(spec: ClusterSpec, *, insecure: bool = False) -> None:
     security.check_exposure(spec, insecure)
     if _rank() == CLIENT_RANK:
         atexit.register(_join_allocation(spec).close)
-    else:
-        if _rank() == 0:
-            _sweep_unlocked()
-            atexit.register(_forget_allocation)
+        return
+    if _rank() == 0:
+        _sweep_unlocked()
+        atexit.register(_forget_allocation)
         _runner(spec)
-        sys.exit(0)
+    else:
+        _work(spec)
+    sys.exit(0)
+
+
+def _work(spec: ClusterSpec) -> None:
+    """Be a worker until the run has ended, which may have been before this task began."""
+    try:
+        _runner(spec)
+    except (ClusterLostError, TimeoutError) as error:
+        sys.stderr.write(f"task {_rank()} leaves without having worked: {error}\n")
 
 
 def _join_allocation(spec: ClusterSpec) -> Any:
@@ -246,23 +259,43 @@ def _runner(spec: ClusterSpec) -> Any:
     with _own_interrupt() if _rank() == CLIENT_RANK else contextlib.nullcontext():
         from dask_jobqueue.slurm import SLURMRunner  # whose other tasks end by Ctrl-C
 
-    options = dict(spec.options)
+    options = {"scheduler_file": str(_shared_file("json"))} | dict(spec.options)
     scheduler, worker = (
         dict(options.pop(name, None) or {}) for name in ("scheduler_options", "worker_options")
     )
     options.pop("interface", None)
+    if _rank() != 0:
+        _await_scheduler(options["scheduler_file"], spec.wait)
     common = {
         "interface": security.interface_of(spec),
         "security": _allocation_security(spec),
         "dashboard_address": security.ANY_FREE_PORT,
         "protocol": "tcp" if spec.tls == "off" else "tls",
     }
-    options.setdefault("scheduler_file", str(_shared_file("json")))
     return SLURMRunner(
         scheduler_options={**common, "plugins": [_leaving_with_the_run()], **scheduler},
-        worker_options={"nthreads": 1, **common, **worker},
+        worker_options={"nthreads": 1, "death_timeout": spec.wait, **common, **worker},
         **options,
     )
+
+
+def _await_scheduler(file: str, seconds: float) -> None:
+    """Wait until a scheduler has told its address: SLURMRunner would wait for ever.
+
+    Raises
+    ------
+    ClusterLostError
+        If it has not in time: it has failed, or gone with its run.
+    """
+    path = Path(file.format(job_id=os.environ.get("SLURM_JOB_ID", "")))
+    end = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > end:
+            raise ClusterLostError(
+                f"no scheduler has told its address in {path} within {seconds:g} s; what task 0 "
+                "of this allocation prints says why, if its run has not ended"
+            )
+        time.sleep(0.1)
 
 
 def _leaving_with_the_run() -> Any:

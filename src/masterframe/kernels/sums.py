@@ -101,12 +101,16 @@ class _Deviations:
                 total.store(builder.load(sum_), place)
 
     def _apart(self, values: Any, level: Any, low: Any, high: Any) -> tuple[Any, Any]:
-        """Return deviations, 0 for values out of bounds, and whether there is any of those."""
+        """Return deviations, 0 for values out of bounds, and whether there is any of those.
+
+        What is no number is out of bounds: beyond the width of a tile, memory may hold anything.
+        """
         builder = self._builder
-        out = builder.or_(
-            compared(builder, self._kind, values, low, "<"),
-            compared(builder, self._kind, values, high, ">"),
+        inside = builder.and_(
+            compared(builder, self._kind, values, low, ">="),
+            compared(builder, self._kind, values, high, "<="),
         )
+        out = builder.not_(inside)
         apart = builder.fsub(as_float(builder, self._kind, values, self._vector), level)
         bits = builder.bitcast(out, ir.IntType(NARROW))
         apart = builder.select(out, ir.Constant(self._vector, None), apart)

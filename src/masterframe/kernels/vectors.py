@@ -31,7 +31,7 @@ def _selection(typing_context: Any, x: Any, y: Any, sign: str) -> Any:
 
 
 def compared(builder: Any, kind: Any, x: Any, y: Any, sign: str) -> Any:
-    """Return whether x < y or x > y, of numbers or vectors of a kind."""
+    """Return whether x < y, or another sign, of numbers or vectors; never for what is no number."""
     if isinstance(kind, types.Float):
         return builder.fcmp_ordered(sign, x, y)
     return (builder.icmp_signed if kind.signed else builder.icmp_unsigned)(sign, x, y)
