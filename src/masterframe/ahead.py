@@ -13,14 +13,21 @@ import threading
 from collections.abc import Iterator, Sequence
 
 STEP = 4 << 20
-"""Bytes of one file that are asked for at once: fewer cost calls, more make the first band wait for
-what comes later (60 cold files of 34 MB, whole process: 1.8 s with 4 MB, 2.4 s with 32 MB)."""
+"""Bytes of one file that are asked for at once: fewer cost calls, and heads of disks their way."""
 WINDOW = 2 << 30
 """Bytes of all files that are asked for before they are read."""
 ROUND = 256 << 20
-"""Bytes of all files in one round: what comes first of the last file must not wait too long."""
+"""Bytes of all files that are on their way at once. A disk that is asked for all gives it in the
+order of the disk, and what is wanted first comes last (60 cold files of 34 MB: the first band after
+1.5 s with 2 GB on their way, after 0.6 s with 256 MB)."""
+EARLY = 512 << 20
+"""The same while the program itself is still being loaded."""
+AT_ONCE = 128 << 10
+"""Bytes of one call: of more, Linux reads what the device takes at once or its readahead, whatever
+is larger, and leaves out the rest."""
 LEAST = 128 << 10
-"""Bytes of one file below which asking costs more than it saves."""
+"""Bytes of one file below which asking costs more than it saves; the first round has as many, since
+the headers are wanted at once."""
 
 
 class Walker:
@@ -38,8 +45,8 @@ class Walker:
         self._paths = list(paths)
         count = max(len(self._paths), 1)
         self._span = max(min(window, WINDOW) // count, LEAST)
-        self._step = min(STEP, self._span, max(ROUND // count, LEAST))
-        self._asked, self._longest = 0, 1
+        self._most = min(STEP, self._span, max(ROUND // count, LEAST))
+        self._asked, self._step, self._longest = 0, min(LEAST, self._most), 1
         self._read = 0.0
         self._ended = False
         self._moved = threading.Condition()
@@ -68,6 +75,7 @@ class Walker:
                     return
                 self._longest = max(self._longest, _ask(path, self._asked, self._step))
             self._asked += self._step
+            self._step = min(2 * self._step, self._most)
 
     def _may_go_on(self) -> bool:
         least = self._asked + self._step - self._span
@@ -75,17 +83,37 @@ class Walker:
 
 
 def _ask(path: str | os.PathLike[str], start: int, size: int) -> int:
-    """Have the system read some bytes of a file; return how long it is, 0 where it is no file."""
+    """Wait for what was asked for before, and have the system read the next bytes of a file.
+
+    Returns
+    -------
+    int
+        How long the file is, 0 where it is none.
+    """
     with contextlib.suppress(OSError, ValueError):
         if not os.path.isfile(path):  # noqa: PTH113 - to open what is none can hang
             return 0
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_WILLNEED)
-            return os.fstat(descriptor).st_size
+            length = os.fstat(descriptor).st_size
+            end = min(start + size, length)
+            if start < end and not _is_cached(descriptor, end - 1):
+                if start:
+                    os.pread(descriptor, 1, start - 1)
+                for place in range(start, end, AT_ONCE):
+                    os.posix_fadvise(descriptor, place, AT_ONCE, os.POSIX_FADV_WILLNEED)
+            return length
         finally:
             os.close(descriptor)
     return 0
+
+
+def _is_cached(descriptor: int, place: int) -> bool:
+    """Return whether a byte of a file is in the page cache, and so what is before it, as a rule."""
+    try:
+        return os.preadv(descriptor, [bytearray(1)], place, os.RWF_NOWAIT) == 1
+    except (AttributeError, OSError):  # a system that cannot tell, or has not got it
+        return False
 
 
 @contextlib.contextmanager

@@ -61,14 +61,6 @@ def make_master(job: jobs.MasterJob, resources: Resources) -> Made:
     """
     began = time.monotonic()
     job = jobs.in_canonical_order(job)
-    paths = [image.frame.path for image in job.images[0].images]
-    with ahead.walking(paths, cluster.available_memory() // 4) as walker:
-        return _make_master(job, resources, walker, began)
-
-
-def _make_master(
-    job: jobs.MasterJob, resources: Resources, walker: ahead.Walker, began: float
-) -> Made:
     room = room_of(job.images, resources)
     tilings = [plan_image(image, room) for image in job.images]
     for line in dict.fromkeys(tiling.text() for tiling in tilings):
@@ -94,9 +86,12 @@ def _make_master(
         if left < total:
             resources.reporter.note(f"{job.path.name}: {_resumed(output.start, len(job.images))}")
         resources.reporter.begin(job.path.name, left, _steps(output.start, job, tilings))
-        following = _Followed(resources.reporter, walker, total - left, total)
         in_flight = room.footprint.machines * min(tiling.in_flight for tiling in tilings)
-        done = _make_images(output, job, tilings, replace(resources, reporter=following), in_flight)
+        paths = [image.frame.path for image in job.images[0].images]
+        with ahead.walking(paths, cluster.available_memory() // 4) as walker:
+            following = _Followed(resources.reporter, walker, total - left, total)
+            told = replace(resources, reporter=following)
+            done = _make_images(output, job, tilings, told, in_flight)
         tests, stamp = _publish(output.file, job, facts, done)
     totals = [image.totals for image in done]
     return Made(
