@@ -44,6 +44,7 @@ def combine_band(
     job: BandJob,
     step: float,
     place: tuple[int, int],
+    empty: kernels.Empty = np.empty,
 ) -> BandResult:
     """Combine one cell.
 
@@ -61,6 +62,8 @@ def combine_band(
         Quantisation step (adu).
     place : (int, int)
         Which band, and which part of its rows.
+    empty : callable
+        Makes the arrays of the result.
     """
     band, part = place
     span, x0, x1 = job.spans[band], *job.columns[part : part + 2]
@@ -71,7 +74,7 @@ def combine_band(
         [
             joined(
                 [
-                    _combine_rows(cell, strip, part, _with_noise(job, noise), step)
+                    _combine_rows(cell, strip, part, _with_noise(job, noise), step, empty)
                     for part, noise in calibrate.noise_parts(
                         calibration, strip, rows, job.recipe.noise
                     )
@@ -97,7 +100,9 @@ def _with_noise(job: BandJob, noise: Noise) -> BandJob:
     return replace(job, recipe=replace(job.recipe, noise=noise))
 
 
-def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: float) -> Part:
+def _combine_rows(
+    cell: Cell, strip: slice, part: slice, job: BandJob, step: float, empty: kernels.Empty
+) -> Part:
     """Combine some rows of a cell, counted from its first without margin, and columns of it."""
     cell = cell.lines(part, math.floor(job.recipe.rejection.grow or 0))
     calibration, span = job.calibration, cell.span
@@ -120,6 +125,7 @@ def _combine_rows(cell: Cell, strip: slice, part: slice, job: BandJob, step: flo
         frames=frame_terms(job, sigma, strip, cell.masters),
         margin=(span.above, span.below),
         part=None if whole_rows(recipe, calibration) else PART,
+        empty=empty,
     )
     bad = terms.bad[span.above : span.above + span.rows]
     return Part(

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from masterframe import kernels
+from masterframe.cell import spare
 from masterframe.cell.band import BandJob, combine_band
 from masterframe.cell.facts import FrameFacts, check_facts, is_above_bias
 from masterframe.cell.spans import band_spans
@@ -143,40 +141,10 @@ def combine_cell(
     if uncertainties is not None:
         sigma = uncertainties[:, rows.start : rows.stop, columns.start : columns.stop]
     size = len(values.frames) * len(rows) * len(columns) * values.dtype.itemsize
-    with _spare.taken(size) as buffer:
-        block, sums = values.read_band(rows, own, columns, buffer)
-        result = combine_band(block, None, sigma, job, job.recipe.noise.step or 0.0, place)
-        return replace(result, datasum=sums)
-
-
-class _SpareMemory:
-    """Memory of cells that are done, for those that follow.
-
-    Fresh pages cost a third of the time of reading into them: the system clears each before.
-    """
-
-    def __init__(self) -> None:
-        self._buffers: list[NDArray[np.uint8]] = []
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def taken(self, size: int) -> Iterator[NDArray[np.uint8]]:
-        """Give so many bytes for as long as the block lasts."""
-        with self._lock:
-            found = self._buffers.pop() if self._buffers else None
-        buffer = np.empty(size, np.uint8) if found is None or found.size < size else found
-        del found
-        yield buffer
-        with self._lock:
-            self._buffers.append(buffer)
-
-    def give_back(self) -> None:
-        """Let the system have it again."""
-        with self._lock:
-            self._buffers.clear()
-
-
-_spare = _SpareMemory()
+    block, sums = values.read_band(rows, own, columns, spare.empty((size,), np.uint8))
+    step = job.recipe.noise.step or 0.0
+    result = combine_band(block, None, sigma, job, step, place, spare.empty)
+    return replace(result, datasum=sums)
 
 
 def rehearse(dtype: np.dtype[Any], recipe: Recipe, *, calibrates: bool) -> None:
@@ -191,7 +159,7 @@ def rehearse(dtype: np.dtype[Any], recipe: Recipe, *, calibrates: bool) -> None:
     calibrates : bool
         Whether values are changed before they are combined.
     """
-    _spare.give_back()  # of another image: its bands may have been larger
+    spare.give_back()  # of another image: its bands may have been larger
     count, neutral = 5, np.ones(5)
     kernels.combine_block(
         np.arange(count * 4).reshape(count, 2, 2).astype(dtype),

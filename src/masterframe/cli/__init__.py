@@ -32,8 +32,8 @@ app = typer.Typer(
 GARBAGE = 100_000
 """Objects that are made before the first are searched for garbage: imports make many, and none."""
 TURN = 1e-4
-"""Time (s) after which a thread lets go of the interpreter when another wants it. With 5 ms, Python's
-own, who reads ahead would wait that long after each call while modules are loaded."""
+"""Time (s) after which a thread lets go of the interpreter when another wants it. With Python's own
+5 ms, who reads ahead would wait that long after each call while modules are loaded."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 and the number of SIGINT."""
 

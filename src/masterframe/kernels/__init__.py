@@ -20,7 +20,7 @@ from masterframe.kernels.registry import (
 
 if TYPE_CHECKING:
     from masterframe.kernels.bulk import Files, Runs, files, read_runs, reads_files
-    from masterframe.kernels.combine import KernelResult, combine_block, warm_up
+    from masterframe.kernels.combine import Empty, KernelResult, combine_block, warm_up
     from masterframe.kernels.dither import restore_floats
     from masterframe.kernels.history import ColumnHistory, pixel_history, row_statistic
     from masterframe.kernels.load import calibrate_block
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RULES",
     "ColumnHistory",
+    "Empty",
     "Files",
     "Floor",
     "FrameTerms",
@@ -63,6 +64,7 @@ __all__ = [
 
 _HOMES = {
     "ColumnHistory": "history",
+    "Empty": "combine",
     "Files": "bulk",
     "Floor": "rules",
     "FrameTerms": "terms",

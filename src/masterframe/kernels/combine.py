@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ from masterframe.model import Recipe
 from masterframe.names import unknown
 
 Array = NDArray[Any]
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
+"""Makes an array of any content, from shape and type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     frames: FrameTerms = FrameTerms(),  # noqa: B008 - it cannot be changed
     margin: tuple[int, int] = (0, 0),
     part: int | None = None,
+    empty: Empty = np.empty,
 ) -> KernelResult:
     """Calibrate and combine N frames of raw values pixel by pixel.
 
@@ -113,6 +117,8 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         with rejected ones there. As many as its radius, fewer only at the edge of the image.
     part : int, optional
         Columns of each part of a row over which sums are taken; all by default.
+    empty : callable
+        Makes the planes of the result, from shape and type.
 
     Returns
     -------
@@ -152,8 +158,8 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         ),
         room_for(n, kind),
         Output(
-            np.empty(shape, work), np.empty(shape, work),
-            np.empty((4, *shape), np.int32), np.zeros((n, 3), np.int64),
+            empty(shape, work), empty(shape, work),
+            empty((4, *shape), np.dtype(np.int32)), np.zeros((n, 3), np.int64),
             np.empty((shape[0], parts, n, 2)), np.zeros((shape[0], parts, 3)),
         ),
     )  # fmt: skip
