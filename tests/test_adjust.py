@@ -172,7 +172,7 @@ def adjusted(paths, adjust):
     image = jobs.ImageJob("", images, Recipe(), Calibration())
     inputs = [jobs.Input(path, item.header) for path, item in zip(paths, images, strict=True)]
     with store.open_resources(workers=2) as resources:
-        facts = store.frame_facts(image, inputs, adjust, resources)
+        (facts,) = store.frame_facts([image], inputs, adjust, resources)
     return jobs.adjusted(image, adjust, facts, 0)
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"ahead", "fits", "cluster", "console", "scaling", "dialects"},
     {"assembly", "framestack", "frameindex", "masterrows", "offsets"},
     {"journal", "inventory", "stack", "calibrate", "variance", "simulate", "plan", "jobs"},
+    {"samples"},
     {"cell", "finish", "calibrated", "freshness", "levels", "provenance", "runlog", "events"},
     {"combine", "quality", "pixelplot"},
     {"masterfile", "unpacking"},

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from masterframe import framestack, levels
 from masterframe.errors import UsageError
 from masterframe.fits import scan_file
-from masterframe.levels import measure_frame, mode_of, noise_of
+from masterframe.levels import measure_frames, mode_of, noise_of
 from masterframe.model import Amplifier, Calibration, MasterImage, Recipe, Section
 from stacks import count_bytes, write_frames
 
@@ -32,7 +32,7 @@ def tall(tmp_path_factory):
 
 def test_every_16th_row_is_measured(tall):
     frame, values = tall
-    found = measure_frame(frame, Calibration(), Recipe(), ALL)
+    (found,) = measure_frames([frame], Calibration(), Recipe(), ALL)
     sample = values[::16]
     assert found["median"] == np.median(sample)
     assert found["mean"] == sample.mean(dtype=np.float64)
@@ -43,7 +43,7 @@ def test_every_16th_row_is_measured(tall):
 def test_small_images_are_measured_whole(tmp_path):
     values = np.random.default_rng(6).normal(900, 20, (100, 30))
     frame = frame_in(tmp_path, values)
-    found = measure_frame(frame, Calibration(), Recipe(dtype="float64"), ("mean",))
+    (found,) = measure_frames([frame], Calibration(), Recipe(dtype="float64"), ("mean",))
     assert found == {"mean": values.mean()}
 
 
@@ -57,7 +57,7 @@ def test_levels_of_amplifiers_are_averaged_by_their_pixels(tmp_path, section):
     values[3, 2:7] = np.nan
     amplifiers = tuple(Amplifier(Section(*place)) for place in raw)
     calibration = Calibration(trim=Section(0, 100, 2, 46), amplifiers=amplifiers)
-    found = measure_frame(frame_in(tmp_path, values), calibration, Recipe(), ALL, section)
+    (found,) = measure_frames([frame_in(tmp_path, values)], calibration, Recipe(), ALL, section)
     part = section or Section(0, 100, 0, 40)
     total = dict.fromkeys(ALL, 0.0)
     count = 0
@@ -77,17 +77,17 @@ def test_levels_of_amplifiers_are_averaged_by_their_pixels(tmp_path, section):
 def test_a_section_is_measured_alone_on_the_same_rows(tall):
     frame, values = tall
     section = Section(35, 2000, 4, 60)
-    found = measure_frame(frame, Calibration(), Recipe(), ("median",), section)
+    (found,) = measure_frames([frame], Calibration(), Recipe(), ("median",), section)
     assert found["median"] == np.median(values[48:2000:16, 4:60])
     small = Section(35, 90, 4, 60)
-    found = measure_frame(frame, Calibration(), Recipe(), ("median",), small)
+    (found,) = measure_frames([frame], Calibration(), Recipe(), ("median",), small)
     assert found["median"] == np.median(values[35:90, 4:60])
 
 
 def test_a_section_outside_of_the_image_is_refused(tall):
     frame, _ = tall
     with pytest.raises(UsageError, match=r"\[5:71,1:9\] does not lie in .* which is 70 x 2100"):
-        measure_frame(frame, Calibration(), Recipe(), ("mean",), Section(0, 9, 4, 71))
+        measure_frames([frame], Calibration(), Recipe(), ("mean",), Section(0, 9, 4, 71))
 
 
 def test_values_are_calibrated_trimmed_and_good(tmp_path):
@@ -105,7 +105,9 @@ def test_values_are_calibrated_trimmed_and_good(tmp_path):
     )
     recipe = Recipe(dtype="float64", saturation=50000)
     section = Section(100, 1200, 0, 41)
-    found = measure_frame(frame_in(tmp_path / "raw", raw), calibration, recipe, ("mean",), section)
+    (found,) = measure_frames(
+        [frame_in(tmp_path / "raw", raw)], calibration, recipe, ("mean",), section
+    )
     values = raw - np.median(raw[:, 46:50], axis=1)[:, None]
     values = values[7:1297, 3:45] - bias.astype(float)
     values[(bad > 0) | (raw[7:1297, 3:45] >= 50000)] = np.nan
@@ -116,7 +118,7 @@ def test_a_frame_of_which_too_little_is_good_measures_nothing(tmp_path):
     values = np.full((90, 20), 100.0)
     values[:46] = 60000
     recipe = Recipe(saturation=50000)
-    found = measure_frame(frame_in(tmp_path, values), Calibration(), recipe, ALL)
+    (found,) = measure_frames([frame_in(tmp_path, values)], Calibration(), recipe, ALL)
     assert all(math.isnan(value) for value in found.values())
     assert found.keys() == set(ALL)
 
@@ -124,7 +126,7 @@ def test_a_frame_of_which_too_little_is_good_measures_nothing(tmp_path):
 def test_only_the_sampled_rows_of_a_frame_are_read(tall):
     frame, values = tall
     with count_bytes() as count:
-        measure_frame(frame, Calibration(), Recipe(), ALL)
+        measure_frames([frame], Calibration(), Recipe(), ALL)
     assert count.bytes == values[::16].nbytes
     with count_bytes() as count:
         sampled = framestack.FrameStack((frame, frame))[:, 3:2000:131]

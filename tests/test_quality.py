@@ -25,7 +25,7 @@ from masterframe.quality.frames import student_quantile
 from masterframe.quality.lines import line_medians, outstanding
 from masterframe.quality.masters import unshared_noise
 from masterframe.quality.sketch import RUN, runs_within
-from masterframe.quality.transfer import alone, pixel_noises
+from masterframe.quality.transfer import Transfer, alone
 from masterframe.quality.verdicts import check, worst
 from nights import call, make_plan, night, reduce_night, reduce_plan
 from support import shared
@@ -492,7 +492,7 @@ def test_a_lamp_that_wanders_and_electronics_that_ring_leave_the_gain_as_it_is()
         values = light + np.hypot(np.sqrt(light / gain), read) * ringing
         sketches.append(SimpleNamespace(runs=values.astype(np.float32), level=np.median(values)))
     assert sketches[0].runs.shape == shape
-    for noise, signal in pixel_noises(sketches, light=True):
+    for noise, signal in Transfer(sketches, light=True).noises():
         assert signal / (noise**2 - read**2) == pytest.approx(gain, rel=0.08)
 
 
@@ -501,11 +501,11 @@ def test_pixel_noise_is_not_told_by_too_few_values():
     one = SimpleNamespace(runs=values, level=100.0)
     few = SimpleNamespace(runs=values[:, :20], level=100.0)
     dark = SimpleNamespace(runs=values, level=-1.0)
-    assert pixel_noises([one], light=False) == ()
-    assert pixel_noises([few, few], light=False) == ()
-    assert pixel_noises([one, dark], light=True) == ()
+    assert Transfer([one], light=False).noises() == ()
+    assert Transfer([few, few], light=False).noises() == ()
+    assert Transfer([one, dark], light=True).noises() == ()
     spoilt = SimpleNamespace(runs=np.where(values > 100, np.nan, values), level=100.0)
-    assert pixel_noises([one, spoilt], light=False) == ()
+    assert Transfer([one, spoilt], light=False).noises() == ()
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=3, max_size=12))

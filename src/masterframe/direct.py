@@ -227,11 +227,10 @@ def adjust_job(
     if scaling.statistics_of(adjust) and any(image.changed is not None for image in job.images):
         raise UsageError("frames whose values were changed are not measured: give numbers")
     reference = job.rank.index(0)
+    facts = store.frame_facts(job.images, job.inputs, adjust, resources)
     images = [
-        jobs.adjusted(
-            image, adjust, store.frame_facts(image, job.inputs, adjust, resources), reference
-        )
-        for image in job.images
+        jobs.adjusted(image, adjust, own, reference)
+        for image, own in zip(job.images, facts, strict=True)
     ]
     return replace(
         job,

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import calibrate, fits, readout
+from masterframe import readout
 from masterframe.errors import UsageError
 from masterframe.model import Calibration, Frame, Recipe, Section
 from masterframe.quantiles import MAD_TO_SIGMA
+from masterframe.samples import sampled_rows
 from masterframe.tiling import sample_rows
 
 Values = NDArray[Any]
@@ -32,21 +33,21 @@ _MODE_RANGE, _MODE_BIN, _MODE_STEP = 0.7, 0.1, 0.01
 """Fraction of the values, width of a bin and distance of bins as fractions of their range."""
 
 
-def measure_frame(
-    frame: Frame,
+def measure_frames(
+    frames: Sequence[Frame],
     calibration: Calibration,
     recipe: Recipe,
     wanted: Sequence[str],
     section: Section | None = None,
-) -> dict[str, float]:
-    """Measure one frame on every 16th row, and at least 64 rows where there are as many.
+) -> list[dict[str, float]]:
+    """Measure frames on every 16th row, and at least 64 rows where there are as many.
 
     Parameters
     ----------
-    frame : Frame
-        Where its pixels are.
+    frames : sequence of Frame
+        Frames of one image, of one shape.
     calibration : Calibration
-        What is taken off this one frame, without scale and zero.
+        What is taken off these frames; scale and zero are left out.
     recipe : Recipe
         Its dtype, and the saturation and threshold from which raw values are left out.
     wanted : sequence of str
@@ -56,9 +57,9 @@ def measure_frame(
 
     Returns
     -------
-    dict
-        Each number wanted (adu); NaN if fewer than half of the pixels are good: the rest tells
-        nothing of a frame that is saturated but for its dead pixels.
+    list of dict
+        Each number wanted (adu) of each frame; NaN if fewer than half of the pixels are good: the
+        rest tells nothing of a frame that is saturated but for its dead pixels.
 
     Raises
     ------
@@ -67,20 +68,29 @@ def measure_frame(
     UsageError
         If the section does not lie in the image.
     """
-    height, width = calibration.kept_shape(frame.shape)
+    height, width = calibration.kept_shape(frames[0].shape)
     part = section or Section(0, height, 0, width)
     if part.y1 > height or part.x1 > width:
         raise UsageError(
-            f"statsec {part.to_fits()} does not lie in {frame.path}, which is {width} x {height} "
-            f"(columns x rows)"
+            f"statsec {part.to_fits()} does not lie in {frames[0].path}, which is {width} x "
+            f"{height} (columns x rows)"
         )
     rows = sample_rows(part.shape[0], part.y0)
-    sample = _sample(frame, calibration, recipe, rows)[:, part.x0 : part.x1]
+    outputs = _outputs(calibration, rows, part)
+    return [
+        _measured(values[:, part.x0 : part.x1], outputs, wanted)
+        for _, values in sampled_rows(frames, calibration, recipe, rows)
+    ]
+
+
+def _measured(
+    sample: Values, outputs: Sequence[tuple[NDArray[np.bool_], slice]], wanted: Sequence[str]
+) -> dict[str, float]:
     finite = np.isfinite(sample)
     if 2 * np.count_nonzero(finite) < sample.size:
         return dict.fromkeys(wanted, math.nan)
-    outputs = [sample[place][finite[place]] for place in _outputs(calibration, rows, part)]
-    good = [values for values in outputs if values.size]
+    parts = [sample[place][finite[place]] for place in outputs]
+    good = [values for values in parts if values.size]
     return {
         name: noise_of(sample) if name == "noise" else _level(LEVELS[name], good) for name in wanted
     }
@@ -108,15 +118,6 @@ def _outputs(
         )
         for place in places
     ]
-
-
-def _sample(frame: Frame, calibration: Calibration, recipe: Recipe, rows: range) -> Values:
-    """Return some rows of one frame, calibrated, NaN where a value is not good."""
-    trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
-    first, last = trim.y0 + rows.start, trim.y0 + rows.stop
-    (raw,) = fits.read_stack([frame], first, last, rows.step)
-    values = calibrate.apply(raw[np.newaxis], rows.start, calibration, recipe, step=rows.step)
-    return np.asarray(values[0])
 
 
 def noise_of(sample: Values, median: Callable[[Values], Any] = np.median) -> float:

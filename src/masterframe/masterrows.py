@@ -50,6 +50,12 @@ class MasterRows:
         all_good._whole = self
         return all_good
 
+    def of(self, calibration: Calibration) -> MasterRows:
+        """Return the same rows of a calibration that applies the same masters to other frames."""
+        other = MasterRows(calibration, self.rows)
+        other._whole, other._flats = self, self._flats
+        return other
+
     @property
     def applied(self) -> dict[str, MasterImage]:
         """The masters that change values by role, in the order in which they do."""

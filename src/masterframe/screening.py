@@ -14,7 +14,7 @@ from masterframe.imagejobs import image_job, input_of, is_together, resolve_reci
 from masterframe.model import Config, Exposure, Product
 from masterframe.quality.frames import Group, fault, group_numbers, have_majority, judge, unlike
 from masterframe.quality.sketch import Sketch
-from masterframe.quality.transfer import amplifier_numbers, pixel_noises
+from masterframe.quality.transfer import Transfer
 from masterframe.quality.verdicts import Check
 
 FAINT = 0.05
@@ -52,15 +52,13 @@ class Screened:
         judged = [self.judged[exposure.path][index] for exposure in self.exposures]
         kept = readout.places(image.calibration.amplifiers)
         sections = [kept[one.data] for one in image.calibration.amplifiers]
+        transfer = Transfer(sketches, light=light)
         return replace(
             image,
             levels=tuple(sketch.level for sketch in sketches),
             unlike=tuple(map(unlike, judged)),
-            pixel_noises=pixel_noises(sketches, light=light),
-            extra={
-                **group_numbers(sketches),
-                **amplifier_numbers(sketches, sections, light=light),
-            },
+            pixel_noises=transfer.noises(),
+            extra={**group_numbers(sketches), **transfer.amplifier_numbers(sections)},
         )
 
 
@@ -110,15 +108,11 @@ def _facts(
     exposures = product.exposures
     recipes, _ = resolve_recipes(product, exposures)
     inputs = [input_of(exposure) for exposure in exposures]
-    columns = [
-        store.frame_facts(
-            image_job(product, config, out, recipe, exposures, index),
-            inputs,
-            product.recipe.adjust,
-            resources,
-        )
+    images = [
+        image_job(product, config, out, recipe, exposures, index)
         for index, recipe in enumerate(recipes)
     ]
+    columns = store.frame_facts(images, inputs, product.recipe.adjust, resources)
     facts = {
         exposure.path: own
         for exposure, own in zip(exposures, zip(*columns, strict=True), strict=True)
@@ -179,14 +173,11 @@ def _sketches(
     if config.quality.frames.action == "off":
         return {}
     recipes, _ = resolve_recipes(product, exposures)
-    columns = [
-        store.sketch_frames(
-            image_job(product, config, out, recipe, exposures, index),
-            resources,
-            far=product.kind != "flat",
-        )
+    images = [
+        image_job(product, config, out, recipe, exposures, index)
         for index, recipe in enumerate(recipes)
     ]
+    columns = store.sketch_images(images, resources, far=product.kind != "flat")
     return {
         exposure.path: own
         for exposure, own in zip(exposures, zip(*columns, strict=True), strict=True)

@@ -92,14 +92,13 @@ class Calibration:
         """Return rows and columns of what is kept of raw frames of a shape."""
         return kept_shape(shape, self.trim, self.amplifiers)
 
-    def of_frame(self, index: int) -> Calibration:
-        """Return what is taken off one of the frames, without scale and zero."""
-        ratio, terms = self.dark_ratio, self.overscan_terms
+    def of_frames(self, first: int, last: int) -> Calibration:
+        """Return what is taken off some of the frames, without scale and zero."""
         return replace(
             self,
-            dark_ratio=ratio[index : index + 1],
-            overscan_terms=terms[index : index + 1],
-            overscan_frames=self.overscan_frames[index : index + 1],
+            dark_ratio=self.dark_ratio[first:last],
+            overscan_terms=self.overscan_terms[first:last],
+            overscan_frames=self.overscan_frames[first:last],
             scale=(),
             zero=(),
         )

@@ -7,6 +7,7 @@ that are cut where they are far off, so that a cosmic ray counts for little.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe import calibrate, fits
 from masterframe.levels import noise_of_floats
 from masterframe.model import Calibration, Frame, Recipe, Section
 from masterframe.quantiles import grouped_median, median_of
 from masterframe.readout import trim_columns
+from masterframe.samples import sampled_rows
 
 CELLS = 16
 """Cells along each axis."""
@@ -82,39 +83,54 @@ def runs_of(frames: int) -> int:
     return min(max(RUNS // max(frames, 1), LEAST_RUNS), MOST_RUNS)
 
 
-def sketch_frame(
-    frame: Frame,
+def sketch_frames(
+    frames: Sequence[Frame],
     calibration: Calibration,
     recipe: Recipe,
     *,
     far: bool = False,
     runs: int = LEAST_RUNS,
-) -> Sketch:
-    """Read and measure one frame.
+) -> list[Sketch]:
+    """Read and measure frames.
 
     Parameters
     ----------
-    frame : Frame
-        Where its pixels are.
+    frames : sequence of Frame
+        Frames of one image, of one shape.
     calibration : Calibration
-        What is taken off this one frame, without scale and zero.
+        What is taken off these frames; scale and zero are left out.
     recipe : Recipe
         Its dtype, and the saturation from which raw values are left out.
     far : bool
         Cut values that are far from the level, which a frame with light has everywhere.
     runs : int
-        Runs of neighbouring pixels, about, that are kept.
+        Runs of neighbouring pixels, about, that are kept of each.
 
     Raises
     ------
     FrameError
-        If the file cannot be read or has changed since its scan.
+        If a file cannot be read or has changed since its scan.
     """
-    trim = calibration.trim or Section(0, frame.shape[0], 0, frame.shape[1])
-    height, width = calibration.kept_shape(frame.shape)
-    step = max(1, height // max(ROWS, -(-PIXELS // width)))
-    (raw,) = fits.read_stack([frame], trim.y0, trim.y1, step)
-    values = calibrate.apply(raw[np.newaxis], 0, calibration, recipe, step=step)[0]
+    height, width = calibration.kept_shape(frames[0].shape)
+    rows = range(0, height, max(1, height // max(ROWS, -(-PIXELS // width))))
+    return [
+        _sketch(raw, values, calibration, recipe, far=far, runs=runs, step=rows.step)
+        for raw, values in sampled_rows(frames, calibration, recipe, rows)
+    ]
+
+
+def _sketch(
+    raw: NDArray[Any],
+    values: NDArray[Any],
+    calibration: Calibration,
+    recipe: Recipe,
+    *,
+    far: bool,
+    runs: int,
+    step: int,
+) -> Sketch:
+    """Measure rows of a frame, of which every so-manieth was read."""
+    width = values.shape[1]
     level, noise, kept = _level(values), _noise(values), _runs(values, runs)
     if math.isfinite(level):
         reach = FAR * noise if far and noise > 0 else math.inf

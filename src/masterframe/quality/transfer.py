@@ -28,10 +28,8 @@ FAR = 5.0
 Array = NDArray[Any]
 
 
-def pixel_noises(
-    sketches: Sequence[Sketch], *, light: bool, section: Section | None = None
-) -> tuple[tuple[float, float], ...]:
-    """Return the noise of one pixel of each frame, and the light of the pixels that told it.
+class Transfer:
+    """Values of the same pixels in all frames of a group, and how far they are from the others.
 
     Parameters
     ----------
@@ -39,59 +37,68 @@ def pixel_noises(
         One a frame of a group.
     light : bool
         Frames with light, which are compared after division by their level.
-    section : Section, optional
-        The part of the kept image that is asked for.
-
-    Returns
-    -------
-    tuple of (float, float)
-        Standard deviation and mean (adu) of each frame; empty where too little is known.
     """
-    unit = np.array([sketch.level if light else 1.0 for sketch in sketches])
-    if len(sketches) < 2 or not (unit > 0).all():
-        return ()
-    values = np.stack([sketch.runs for sketch in sketches]).astype(np.float64)
-    if section is not None:
-        values = values[:, :, runs_within(sketches[0], section)]
-    values = values[:, :, np.isfinite(values).all(axis=(0, 1))]
-    if values.shape[2] < LEAST:
-        return ()
-    off = values / unit[:, None, None]
-    off -= off.mean(axis=0)
-    off -= off.mean(axis=1, keepdims=True)
-    good = _without_hits(off, values.mean(axis=(0, 1)) if light else None)
-    if good.sum() < LEAST:
-        return ()
-    variances = alone(list((off[:, :, good] ** 2).mean(axis=(1, 2)) * RUN / (RUN - 1)))
-    signal = values[:, :, good].mean(axis=(1, 2))
-    return tuple(
-        (math.sqrt(max(variance, 0.0)) * own, float(mean))
-        for variance, own, mean in zip(variances, unit.tolist(), signal, strict=True)
-    )
 
+    def __init__(self, sketches: Sequence[Sketch], *, light: bool) -> None:
+        self._first, self._light = sketches[0], light
+        self._unit = np.array([sketch.level if light else 1.0 for sketch in sketches])
+        self._told = len(sketches) >= 2 and bool((self._unit > 0).all())
+        if not self._told:
+            return
+        values = np.stack([sketch.runs for sketch in sketches]).astype(np.float64)
+        self._finite = np.isfinite(values).all(axis=(0, 1))
+        self._values = values[:, :, self._finite]
+        self._off = self._values / self._unit[:, None, None]
+        self._off -= self._off.mean(axis=0)
+        self._off -= self._off.mean(axis=1, keepdims=True)
 
-def amplifier_numbers(
-    sketches: Sequence[Sketch], sections: Sequence[Section], *, light: bool
-) -> dict[str, float]:
-    """Return what each of several amplifiers reads: ``ampnoise1``, ``ampsignal1`` (adu) and so on.
+    def noises(self, section: Section | None = None) -> tuple[tuple[float, float], ...]:
+        """Return the noise of one pixel of each frame, and the light of the pixels that told it.
 
-    Parameters
-    ----------
-    sketches : sequence of Sketch
-        One a frame of a group.
-    sections : sequence of Section
-        What each amplifier reads of the kept image.
-    light : bool
-        Frames with light.
-    """
-    found: dict[str, float] = {}
-    for number, section in enumerate(sections, start=1):
-        pixels = pixel_noises(sketches, light=light, section=section)
-        if pixels:
-            variance = statistics.median(noise**2 for noise, _ in pixels)
-            found[f"ampnoise{number}"] = math.sqrt(variance)
-            found[f"ampsignal{number}"] = statistics.median(signal for _, signal in pixels)
-    return found
+        Parameters
+        ----------
+        section : Section, optional
+            The part of the kept image that is asked for.
+
+        Returns
+        -------
+        tuple of (float, float)
+            Standard deviation and mean (adu) of each frame; empty where too little is known.
+        """
+        if not self._told:
+            return ()
+        values, off = self._values, self._off
+        if section is not None:
+            within = runs_within(self._first, section)[self._finite]
+            values, off = values[:, :, within], off[:, :, within]
+        if values.shape[2] < LEAST:
+            return ()
+        good = _without_hits(off, values.mean(axis=(0, 1)) if self._light else None)
+        if good.sum() < LEAST:
+            return ()
+        variances = alone(list((off[:, :, good] ** 2).mean(axis=(1, 2)) * RUN / (RUN - 1)))
+        signal = values[:, :, good].mean(axis=(1, 2))
+        return tuple(
+            (math.sqrt(max(variance, 0.0)) * own, float(mean))
+            for variance, own, mean in zip(variances, self._unit.tolist(), signal, strict=True)
+        )
+
+    def amplifier_numbers(self, sections: Sequence[Section]) -> dict[str, float]:
+        """Return what each of several amplifiers reads: ``ampnoise1``, ``ampsignal1`` (adu), ...
+
+        Parameters
+        ----------
+        sections : sequence of Section
+            What each amplifier reads of the kept image.
+        """
+        found: dict[str, float] = {}
+        for number, section in enumerate(sections, start=1):
+            pixels = self.noises(section)
+            if pixels:
+                variance = statistics.median(noise**2 for noise, _ in pixels)
+                found[f"ampnoise{number}"] = math.sqrt(variance)
+                found[f"ampsignal{number}"] = statistics.median(signal for _, signal in pixels)
+        return found
 
 
 def alone(about_mean: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ from masterframe.store.copies import unpack
 from masterframe.store.frames import write_all_calibrated
 from masterframe.store.made import Made
 from masterframe.store.master import make_master
-from masterframe.store.measure import frame_facts, measure_frames, sketch_frames
+from masterframe.store.measure import frame_facts, measure_images, sketch_images
 from masterframe.store.resources import Resources, open_resources, use_resources
 from masterframe.store.room import Room, plan_bands
 
@@ -22,10 +22,10 @@ __all__ = [
     "Silent",
     "frame_facts",
     "make_master",
-    "measure_frames",
+    "measure_images",
     "open_resources",
     "plan_bands",
-    "sketch_frames",
+    "sketch_images",
     "unpack",
     "use_resources",
     "write_all_calibrated",
