@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
+
+from support import unavailable
 
 WAIT = 60.0
 
@@ -72,3 +77,13 @@ def dask_cluster(folder: Path, *options: str, workers: int = 2, **environment) -
             assert time.monotonic() < end, logs
             time.sleep(0.05)
         yield Cluster(json.loads(file.read_text())["address"], scheduler, started)
+
+
+def network_interface():
+    """Return the name and the address of an interface that others reach."""
+    up = {name for name, facts in psutil.net_if_stats().items() if facts.isup}
+    for name, addresses in psutil.net_if_addrs().items():
+        for item in addresses:
+            if name in up and item.family == socket.AF_INET and item.address != "127.0.0.1":
+                return name, item.address
+    return unavailable("a network interface besides loopback")

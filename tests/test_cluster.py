@@ -21,7 +21,7 @@ from distributed import Client, Security
 
 import masterframe as mf
 import nights
-from clusters import dask_cluster
+from clusters import dask_cluster, network_interface
 from masterframe import cluster, store, tiling
 from masterframe.cluster import security, versions
 from masterframe.config import load_cluster
@@ -368,6 +368,18 @@ def test_the_driver_remembers_no_tasks():
         before = cluster.resident_bytes()
         assert len(list(results)) == 300
         assert cluster.resident_bytes() - before < 100 * size
+
+
+# --- reading ahead --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["loopback", "network"])
+def test_files_are_read_ahead_only_for_workers_of_this_machine(where, tmp_path):
+    host = "127.0.0.1" if where == "loopback" else network_interface()[1]
+    with dask_cluster(tmp_path, "--host", host) as found, Client(found.address) as client:
+        client.wait_for_workers(2)
+        footprint = cluster.clients.ClientRunner(client).footprint(int)
+    assert footprint.here == (where == "loopback")
 
 
 # --- the tasks of an allocation that come when its run has ended ----------------------------------

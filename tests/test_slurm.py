@@ -15,11 +15,12 @@ from astropy.io import fits
 import nights
 import slowed
 import slurm
+from clusters import network_interface
 from masterframe import events, scratchfolder
 from masterframe.simulate import Camera, NightSpec, simulate_night
 from slowed import ALL_BYTES, CCDS, MOSAIC, SLOW, bands_came, claim_of, claimed_bytes, wait_until
 from stacks import pixels_and_tables
-from support import ROOT, shared, unavailable
+from support import ROOT, shared
 
 pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -451,16 +452,6 @@ def test_the_tasks_of_an_allocation_listen_on_loopback_alone(
     assert not ranks[1]
     assert all(ranks[rank] for rank in (0, 2, 3))
     assert {host for found in ranks.values() for _, host, _ in found} == {"127.0.0.1"}
-
-
-def network_interface():
-    """Return the name and the address of an interface that others reach."""
-    up = {name for name, facts in psutil.net_if_stats().items() if facts.isup}
-    for name, addresses in psutil.net_if_addrs().items():
-        for item in addresses:
-            if name in up and item.family == socket.AF_INET and item.address != "127.0.0.1":
-                return name, item.address
-    return unavailable("a network interface besides loopback")
 
 
 @pytest.mark.parametrize("tls", ["off", "made"])

@@ -207,13 +207,13 @@ def combine_command(  # noqa: PLR0913, PLR0917 - the options of a command are it
     if show:
         _show_parameters(options)
         return
+    where = join(scheduler or address_for_dask() or "threads", insecure)
+    what = listed([Path(name) for name in files or []])
+    say(as_json, f"masterframe {__version__}: combining {what} into {output}")
     from masterframe import ahead, paths
 
     found = paths.expand_paths(files) if files else []
     with ahead.walking(found, ahead.EARLY):  # while the program is loaded
-        where = join(scheduler or address_for_dask() or "threads", insecure)
-        what = listed([Path(name) for name in files or []])
-        say(as_json, f"masterframe {__version__}: combining {what} into {output}")
         from masterframe import direct
         from masterframe.console import clean
         from masterframe.request import read_options

@@ -86,8 +86,14 @@ class ClientRunner:
             processes = {os.getpid(): machine.resident_bytes(), **dict(found)}
             return Footprint(sum(processes.values()), self.workers, COPIES, grain=GRAIN)
         held = max(size for _, size in found)
-        threads = self.workers // self._machines
-        return Footprint(held, threads, divisible=False, grain=GRAIN, machines=self._machines)
+        return Footprint(
+            held,
+            self.workers // self._machines,
+            divisible=False,
+            grain=GRAIN,
+            machines=self._machines,
+            here=all(map(_is_here, self._client.nthreads())),
+        )
 
     def sample(self) -> list[Sample]:
         """Return what workers told the scheduler when they were last heard of."""
@@ -188,6 +194,12 @@ def _on_loopback(link: str) -> str:
     """Return the address of a local dashboard: Dask names the machine, where nobody listens."""
     parts = urlsplit(link)
     return parts._replace(netloc=f"{security.LOOPBACK}:{parts.port}").geturl() if link else ""
+
+
+def _is_here(address: str) -> bool:
+    """Return whether a worker listens where this machine alone can reach it."""
+    parts = urlsplit(address)
+    return parts.scheme == "inproc" or parts.hostname == security.LOOPBACK
 
 
 def _ready_and_resident(ready: Callable[[], object], dask_worker: Any) -> tuple[int, int]:

@@ -120,3 +120,5 @@ class Footprint:
     """Bytes that a task should read, at least: each costs some time besides its work."""
     machines: int = 1
     """Memories of this kind that work at the same time: the workers of a cluster."""
+    here: bool = True
+    """Whether all of it is on this machine, where files may be read ahead for it."""

@@ -29,6 +29,8 @@ from masterframe.tiling import format_bytes
 
 SPARE_CARDS = 36
 """Cards that each header can take late."""
+PIECE = 256 << 10
+"""Bytes that are made ready and written at a time: so few stay in the cache of the processor."""
 SUM_BYTES = 1 << 20
 """Bytes read at a time for checksums: few enough to be summed in the cache of the processor."""
 SUMMING = 2
@@ -203,8 +205,10 @@ class ImageFile:
                 f"{plane}: {values.shape} from row {row0} on does not fit into {into.shape}"
             )
         first = row0 * into.row_bytes + (column0 or 0) * (into.row_bytes // into.shape[1])
+        place, step = into.data_offset + first, max(1, PIECE // into.row_bytes)
         with partfile.storage_errors(self.path):
-            self._write(into.data_offset + first, into.encode(values))
+            for start in range(0, len(values), step):
+                place += self._write(place, into.encode(values[start : start + step]))
 
     def read_rows(self, plane: str, rows: range) -> NDArray[Any]:
         """Return rows of a plane as they were written; 0 where they were not.

@@ -1,7 +1,7 @@
 """What stands in a master file besides its pixels: layout, header, and the tables on its inputs."""
 
 from masterframe.masterfile.inputs import inputs_table
-from masterframe.masterfile.layout import facts_of, plane_specs, stored_type
+from masterframe.masterfile.layout import facts_of, plane_specs
 from masterframe.masterfile.measures import quality, quality_table, tests_of
 from masterframe.masterfile.sums import check_datasums, datasums_of, named_sums
 from masterframe.masterfile.totals import Totals, rejected
@@ -17,6 +17,5 @@ __all__ = [
     "quality",
     "quality_table",
     "rejected",
-    "stored_type",
     "tests_of",
 ]

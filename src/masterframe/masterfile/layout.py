@@ -81,7 +81,7 @@ def _image_specs(image: ImageJob, unit: str, header: Sequence[Card]) -> list[wri
     return [
         write.PlaneSpec(
             names[plane],
-            str(stored_type(plane, image)),
+            str(_stored_type(plane, image)),
             image.calibration.kept_shape(frame.shape),
             header if plane == "data" else headers.plane_header(plane, unit),
             labels[plane],
@@ -90,7 +90,7 @@ def _image_specs(image: ImageJob, unit: str, header: Sequence[Card]) -> list[wri
     ]
 
 
-def stored_type(plane: str, image: ImageJob) -> np.dtype[Any]:
+def _stored_type(plane: str, image: ImageJob) -> np.dtype[Any]:
     """Return the type of a plane in the file: counts take two bytes where they fit."""
     kind = cell.plane_type(plane, image.recipe)
     few = kind == np.int32 and len(image.images) <= np.iinfo(np.int16).max

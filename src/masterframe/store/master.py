@@ -87,7 +87,8 @@ def make_master(job: jobs.MasterJob, resources: Resources) -> Made:
             resources.reporter.note(f"{job.path.name}: {_resumed(output.start, len(job.images))}")
         resources.reporter.begin(job.path.name, left, _steps(output.start, job, tilings))
         in_flight = room.footprint.machines * min(tiling.in_flight for tiling in tilings)
-        paths = [image.frame.path for image in job.images[0].images]
+        images = job.images[0].images if room.footprint.here else ()
+        paths = [image.frame.path for image in images]
         with ahead.walking(paths, cluster.available_memory() // 4) as walker:
             following = _Followed(resources.reporter, walker, total - left, total)
             told = replace(resources, reporter=following)
@@ -189,7 +190,7 @@ def _make_images(
         planes = _planes(output.file, image)
         pixel_bytes = tiling.read_bytes // math.prod(planes.shape)
         for band in _cells(results, planes.shape, row):
-            _write(output.file, planes, image, band)
+            _write(output.file, planes, band)
             totals.add(band)
             if band.column0 + band.planes["data"].shape[1] == planes.shape[1]:
                 output.reached(finished, band.row0 + len(band.planes["data"]), totals)
@@ -271,14 +272,11 @@ def _cells(results: Iterator[Any], shape: tuple[int, int], row: int) -> Iterator
         yield band
 
 
-def _write(
-    file: write.ImageFile, planes: finish.MasterPlanes, image: jobs.ImageJob, band: BandResult
-) -> None:
+def _write(file: write.ImageFile, planes: finish.MasterPlanes, band: BandResult) -> None:
     """Write the planes of a cell to their places."""
     for plane, values in band.planes.items():
-        stored = values.astype(masterfile.stored_type(plane, image), copy=False)
-        whole = stored.shape[1] == planes.shape[1]
-        file.write_rows(planes.names[plane], band.row0, stored, None if whole else band.column0)
+        whole = values.shape[1] == planes.shape[1]
+        file.write_rows(planes.names[plane], band.row0, values, None if whole else band.column0)
 
 
 def _planes(file: write.ImageFile, image: jobs.ImageJob) -> finish.MasterPlanes:
