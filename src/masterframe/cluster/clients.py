@@ -176,7 +176,8 @@ class _SentTask:
                 done = self._future.result(timeout=seconds)
                 self._workers.have_worked()
                 return done
-            except TimeoutError:
+            except (TimeoutError, UnboundLocalError):  # what `sync` of distributed makes of the two
+                # at the same moment, the result and the end of the time
                 if self._future.status == "error":
                     return self._future.result()  # raises what the task did, be it the same
                 if self._future.done():
