@@ -195,8 +195,6 @@ def apply(
     row0: int,
     calibration: Calibration,
     recipe: Recipe | None = None,
-    *,
-    step: int = 1,
 ) -> NDArray[Any]:
     """Calibrate raw rows.
 
@@ -210,15 +208,13 @@ def apply(
         What is taken off and applied.
     recipe : Recipe, optional
         Its dtype is that of the result, values from its saturation on become NaN.
-    step : int
-        Rows of the image from one row of the block to the next.
 
     Returns
     -------
     array (N, rows, columns) of ``recipe.dtype``
         Calibrated values, NaN where nothing valid is known.
     """
-    rows = range(row0, row0 + step * (block.shape[1] - 1) + 1, step)
+    rows = range(row0, row0 + block.shape[1])
     return apply_masters(block, MasterRows(calibration, rows), recipe or Recipe())
 
 
