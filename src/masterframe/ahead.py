@@ -16,15 +16,15 @@ STEP = 4 << 20
 """Bytes of one file that are asked for at once: fewer cost calls, and heads of disks their way."""
 WINDOW = 2 << 30
 """Bytes of all files that are asked for before they are read."""
+EARLY = 512 << 20
+"""The same while the program itself is still being loaded."""
 ROUND = 256 << 20
 """Bytes of all files that are on their way at once. A disk that is asked for all gives it in the
 order of the disk, and what is wanted first comes last (60 cold files of 34 MB: the first band after
 1.5 s with 2 GB on their way, after 0.6 s with 256 MB)."""
-EARLY = 512 << 20
-"""The same while the program itself is still being loaded."""
 AT_ONCE = 128 << 10
-"""Bytes of one call: of more, Linux reads what the device takes at once or its readahead, whatever
-is larger, and leaves out the rest."""
+"""Bytes of one call: of more, Linux (mm/readahead.c) reads what the device takes at once or its
+readahead, whatever is larger, and leaves out the rest."""
 LEAST = 128 << 10
 """Bytes of one file below which asking costs more than it saves; the first round has as many, since
 the headers are wanted at once."""
