@@ -54,7 +54,7 @@ def test_bands_cover_the_image_within_the_memory(n_frames, shape, itemsize, work
 
 
 @pytest.mark.parametrize(
-    ("memory", "images", "together"), [(10**9, 1, 1), (10**9, 40, 15), (24 * 10**7, 40, 1)]
+    ("memory", "images", "together"), [(10**9, 1, 1), (10**9, 40, 10), (24 * 10**7, 40, 1)]
 )
 def test_small_cells_are_combined_together_where_results_fit(memory, images, together):
     """A task has 64 MB to read; each worker has eight tasks at least, and finished cells wait."""

@@ -142,6 +142,19 @@ def test_master_of_several_images(tmp_path, dtype):
     assert names[-2:] == ["QUALITY", "INPUTS"]
 
 
+def test_what_is_written_to_a_settled_plane_is_summed_again(tmp_path):
+    path, values = tmp_path / "a.fits", filled("float32")
+    with ImageFile.create(path, [spec(), spec("B")], overwrite=False) as file:
+        for name in ("", "B"):
+            file.write_rows(name, 0, values)
+        file.settle(["", "B"])
+        file.write_rows("B", 3, 2 * values[3:9])
+        file.publish()
+    with fits.open(path, checksum=True) as hdus:  # a wrong sum warns, and warnings are errors
+        np.testing.assert_array_equal(hdus["B"].data[3:9], 2 * values[3:9])
+        assert hdus["B"].header["DATASUM"] != hdus[0].header["DATASUM"]
+
+
 def test_late_cards_move_no_pixel(tmp_path):
     values = filled("float64")
     path = tmp_path / "a.fits"

@@ -38,7 +38,7 @@ def write(path, planes=None, tables=(), overwrite=False, **options):
     with ImageFile.create(path, specs, overwrite=overwrite, **options) as file:
         for name, values in planes.items():
             file.write_rows(name, 0, values)
-        file.settle()
+        file.settle(planes)
         file.publish(tables)
 
 

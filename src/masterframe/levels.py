@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from masterframe import readout
 from masterframe.errors import UsageError
 from masterframe.model import Calibration, Frame, Recipe, Section
-from masterframe.quantiles import MAD_TO_SIGMA
+from masterframe.quantiles import MAD_TO_SIGMA, median_of
 from masterframe.samples import sampled_rows
 from masterframe.tiling import sample_rows
 
@@ -120,7 +120,7 @@ def _outputs(
     ]
 
 
-def noise_of(sample: Values, median: Callable[[Values], Any] = np.median) -> float:
+def noise_of(sample: Values, median: Callable[[Values], Any] = median_of) -> float:
     """Return the noise of the values along rows, shape (rows, columns); NaN where none is whole.
 
     The plain median of values rounded to steps is a multiple of 0.6 steps; `grouped_median` gives

@@ -72,7 +72,10 @@ def exact_median(pieces: Pieces) -> float:
 
 
 def median_of(values: NDArray[Any]) -> float:
-    """Return the median of finite values that are in memory, as `exact_median` does."""
+    """Return the median of finite values that are in memory, as `exact_median` does.
+
+    The first `numpy.median` of a process imports numpy.ma, which takes longer than most medians.
+    """
     if not values.size:
         return float("nan")
     half = values.size // 2

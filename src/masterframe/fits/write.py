@@ -12,7 +12,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +33,8 @@ PIECE = 256 << 10
 """Bytes that are made ready and written at a time: so few stay in the cache of the processor."""
 SUM_BYTES = 1 << 20
 """Bytes read at a time for checksums: few enough to be summed in the cache of the processor."""
-SUMMING = 2
-"""Planes that are summed at the same time."""
+BEHIND = 3
+"""Threads beside the caller: one brings to the disk, and two planes are summed at the same time."""
 
 __all__ = ["ImageFile", "PlaneSpec"]
 
@@ -55,8 +55,9 @@ class ImageFile:
         self._descriptor = descriptor
         self._planes = planes
         self._overwrite = overwrite
-        self._behind = ThreadPoolExecutor(1, thread_name_prefix="masterframe-settle")
+        self._behind = ThreadPoolExecutor(BEHIND, thread_name_prefix="masterframe-settle")
         self._settled: list[Future[None]] = []
+        self._sums: dict[str, Future[int]] = {}
 
     @classmethod
     def create(
@@ -195,6 +196,7 @@ class ImageFile:
             If rows or types do not fit the plane.
         """
         into = self._planes[plane]
+        self._sums.pop(plane, None)
         fits = values.ndim == len(into.shape) == 2 and 0 <= row0 <= into.shape[0] - len(values)
         if fits and column0 is None:
             fits = values.shape[1] == into.shape[1]
@@ -263,9 +265,16 @@ class ImageFile:
         with partfile.storage_errors(self.path):
             self._write(of.offset, of.header_bytes())
 
-    def settle(self) -> None:
-        """Begin to bring to the disk what was written, while the caller goes on."""
+    def settle(self, planes: Iterable[str]) -> None:
+        """Begin to bring to the disk what was written, and to sum planes, while the caller goes on.
+
+        Parameters
+        ----------
+        planes : iterable of str
+            Names of planes that are complete; what is written to one later has it summed again.
+        """
         self._settled.append(self._behind.submit(os.fsync, self._descriptor))
+        self._sum(planes)
 
     def publish(self, tables: Sequence[bytes] = ()) -> Stamp:
         """Add tables, compute all checksums, and give the file its name.
@@ -292,8 +301,8 @@ class ImageFile:
             end = self._size
             for table in tables:
                 end += self._write(end, table)
-            with ThreadPoolExecutor(SUMMING) as pool:
-                sums = list(pool.map(self._datasum, self._planes.values()))
+            self._sum(name for name in self._planes if name not in self._sums)
+            sums = [self._sums[name].result() for name in self._planes]
             first, *_ = self._planes.values()
             seal = str(sum(sums))  # who alters pixels rarely thinks of this card
             first.update({"MFSEAL": (seal, "sum of the DATASUM of all images")})
@@ -359,6 +368,10 @@ class ImageFile:
         if portable.read_into(self._descriptor, view, offset) < len(view):
             raise OSError(errno.EIO, "the file has become shorter")
 
+    def _sum(self, planes: Iterable[str]) -> None:
+        for name in planes:
+            self._sums[name] = self._behind.submit(self._datasum, self._planes[name])
+
     def _datasum(self, plane: Plane) -> int:
         """Return the checksum of the data of an HDU."""
         total, buffer = 0, memoryview(bytearray(SUM_BYTES))
@@ -387,6 +400,6 @@ class ImageFile:
                 self._part.unlink()
 
     def _close(self) -> None:
-        self._behind.shutdown()
+        self._behind.shutdown(cancel_futures=True)
         os.close(self._descriptor)
         self._descriptor = -1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -29,10 +28,8 @@ class Totals:
         """Add one cell: integers are exact, float sums go part by part, however rows are cut."""
         for name in COUNTS:
             self.counts[name] += getattr(band.frames, name)
-        for part in chain.from_iterable(band.frame_sums):
-            self.frame_sums += part
-        for part in chain.from_iterable(band.half_sums):
-            self.half_sums += part
+        self.frame_sums = _added(self.frame_sums, band.frame_sums)
+        self.half_sums = _added(self.half_sums, band.half_sums)
         if self.datasum is not None:
             self.datasum = self.datasum + band.datasum if band.datasum.size else None
 
@@ -77,6 +74,12 @@ class Totals:
         smaller = frames // 2  # halves of an odd number differ more than the mean of all is noisy
         share = 2 * math.sqrt(smaller * (frames - smaller)) / frames
         return share * math.sqrt(max(square - total**2 / count, 0) / (count - 1))
+
+
+def _added(total: NDArray[Any], parts: NDArray[Any]) -> NDArray[Any]:
+    """Return a sum with those of all parts, shape (rows, parts, ...), added one after the other."""
+    steps = np.concatenate([total[None], parts.reshape(-1, *total.shape)])
+    return np.asarray(np.add.accumulate(steps)[-1])  # unlike a sum, in this order by definition
 
 
 def rejected(totals: Sequence[Totals]) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from masterframe.quantiles import MAD_TO_SIGMA, row_medians
+from masterframe.quantiles import MAD_TO_SIGMA, median_of, row_medians
 
 NEIGHBOURS = {"flat": 5}
 """Columns (or rows) with whose median one of them is compared, ..."""
@@ -62,7 +62,7 @@ def deviations(profile: Array, kind: str = "", quantum: float = 0.0) -> Array:
     good = np.isfinite(off)
     if not good.any():
         return np.zeros(off.shape)
-    sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(off[good]))), quantum / math.sqrt(12))
+    sigma = max(MAD_TO_SIGMA * median_of(np.abs(off[good])), quantum / math.sqrt(12))
     return np.where(good, np.abs(off), 0.0) / sigma if sigma > 0 else np.zeros(off.shape)
 
 
@@ -78,13 +78,13 @@ def residual(profile: Array, neighbours: int = USUAL_NEIGHBOURS) -> Array:
     """
     half = neighbours // 2
     good = np.isfinite(profile)
-    filled = np.where(good, profile, np.median(profile[good]) if good.any() else 0.0)
+    filled = np.where(good, profile, median_of(profile[good]) if good.any() else 0.0)
     if filled.size <= half:
         return np.full(filled.shape, np.nan)
     # slopes go on at the edges, about a level that an odd line there does not move
-    left = 2 * np.median(filled[:3]) - filled[half:0:-1]
-    right = 2 * np.median(filled[-3:]) - filled[-2 : -half - 2 : -1]
+    left = 2 * median_of(filled[:3]) - filled[half:0:-1]
+    right = 2 * median_of(filled[-3:]) - filled[-2 : -half - 2 : -1]
     padded = np.concatenate([left, filled, right])
     windows = np.lib.stride_tricks.sliding_window_view(padded, neighbours)
     others = np.delete(windows, half, axis=1)
-    return np.asarray(profile - np.median(others, axis=1))
+    return np.asarray(profile - row_medians(others))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from masterframe.levels import noise_of
 from masterframe.model import Recipe
 from masterframe.quality.lines import line_medians, outstanding
-from masterframe.quantiles import MAD_TO_SIGMA, median_of
+from masterframe.quantiles import MAD_TO_SIGMA, median_of, row_medians
 
 AREAS = 8
 """Areas along each axis whose medians tell the change of level across a master."""
@@ -149,7 +149,8 @@ def _gradient(sample: Array) -> float:
                 medians.append(median_of(good))
     if len(medians) < AREAS:
         return math.nan
-    low, high = np.percentile(medians, (5, 95))
+    places = np.array((0.05, 0.95)) * (len(medians) - 1)
+    low, high = np.interp(places, np.arange(len(medians)), np.sort(medians))
     return float(high - low)
 
 
@@ -171,11 +172,11 @@ def unshared_noise(uncert: Array, shared: Array, count: Array) -> float:
     """
     if not uncert.size:
         return math.nan
-    dof = float(np.median(count)) - 1
+    dof = median_of(count) - 1
     if dof < 1:
         return math.nan
     variances = np.asarray(uncert, np.float64) ** 2 - shared
     together = min(TOGETHER, variances.size)
     means = variances[: variances.size // together * together].reshape(together, -1).mean(axis=0)
-    variance = float(np.median(means))
+    variance = float(row_medians(means))
     return math.sqrt(max(variance, 0) / (1 - 2 / (9 * dof * together)) ** 3)

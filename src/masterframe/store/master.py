@@ -305,7 +305,7 @@ def _finished(
         numbers |= finish.normalize_flat(planes, image.normalize, levels, image.cell)
     if image.hot_sigma is not None:
         numbers |= finish.flag_hot(planes, image.hot_sigma)
-    file.settle()
+    file.settle(planes.names.values())
     norm = numbers.get("norm", 1.0)
     numbers |= masterfile.quality(planes, totals, image, job, norm)
     return Finished(totals, numbers)
