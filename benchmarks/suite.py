@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -199,7 +200,8 @@ def main() -> int:
     for case in (case for case in CASES if not options.axes or case.axis in options.axes):
         small = Case(**(asdict(case) | {"size": case.size // options.shrink}))
         with tempfile.TemporaryDirectory() as folder:
-            frames = make_frames(Path(folder), small)
+            with ProcessPoolExecutor(1) as maker:  # what it holds would count as each program's
+                frames = maker.submit(make_frames, Path(folder), small).result()
             commands = [
                 programs.masterframe(Path(folder), small.options)
                 if name == "masterframe"

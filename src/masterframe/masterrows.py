@@ -89,7 +89,8 @@ class MasterRows:
         if self.applied[role].uncert is None:
             return np.zeros((len(self.rows), self.applied[role].shape[1]))
         sigma = self._plane(role, "uncert").astype(np.float64)
-        return np.nan_to_num(sigma**2, nan=0.0)
+        square: NDArray[np.float64] = sigma * sigma
+        return square if np.isfinite(square).all() else np.nan_to_num(square, nan=0.0)
 
     def mask(self) -> NDArray[np.uint8]:
         """Return the mask bits of all masters that are applied, ORed; size 0 for none."""

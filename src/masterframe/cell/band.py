@@ -211,11 +211,13 @@ def _rounding_of(result: kernels.KernelResult, job: BandJob, step: float) -> Any
     noise, typical = job.recipe.noise, float(np.median(job.scale)) if job.scale else 1.0
     if not (step and noise.gain and noise.read_noise is not None):
         return 0.0
-    kept = result.count if job.recipe.estimator == "sum" else np.ones_like(result.count)
-    adu = result.data / np.maximum(kept, 1) / typical
+    if noise.read_noise / noise.gain >= step:  # no pixel has less: nothing is left of the rounding
+        return 0.0
+    kept = np.asarray(result.count if job.recipe.estimator == "sum" else 1.0, np.float64)
+    adu = np.asarray(result.data, np.float64) / np.maximum(kept, 1) / typical
     electrons = noise.gain * np.maximum(adu, 0.0) if job.above_bias else 0.0
     sigma = np.sqrt(electrons + noise.read_noise**2) / noise.gain
-    return kept.astype(float) ** 2 * (step * typical) ** 2 * shared_rounding(sigma / step)
+    return kept**2 * (step * typical) ** 2 * shared_rounding(sigma / step)
 
 
 def _uncertainty(
