@@ -133,20 +133,6 @@ def test_a_real_night_gives_the_bits_of_threads_on_jobs_and_in_an_allocation(tmp
     assert_equal_products(tmp_path / "allocation", tmp_path / "threads")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_ends_early_leaves_no_job(night, tmp_path, environment, number):
-    cluster = described(tmp_path, JOBS, "off")
-    process = start(night, tmp_path / "out", environment, "--scheduler", cluster)
-    for line in process.stderr:
-        if "to read" in line:  # the first product has begun
-            break
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode == (-9 if number == signal.SIGKILL else 130)
-    assert slurm.await_no_jobs(environment)
-    reduce(night, tmp_path / "out", environment)
-
-
 def test_what_a_killed_run_left_is_removed_by_the_next(night, tmp_path, environment):
     """A key must not lie about for ever, and none be taken from a run that works."""
     cluster, folder = described(tmp_path, JOBS, "made"), tmp_path / "cache/masterframe/jobs"
@@ -199,6 +185,17 @@ def slow(environment, tmp_path_factory):
     """The environment of runs, and of their jobs, that take some ten seconds."""
     library = slowed.compile_faults(tmp_path_factory.mktemp("shim"))
     return {**environment, **SLOW, "LD_PRELOAD": library}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_ends_early_leaves_no_job(mosaics, tmp_path, environment, slow, number):
+    cluster, out = described(tmp_path, JOBS, "off"), tmp_path / "out"
+    process = slowed.start(mosaics, out, "--scheduler", cluster, **slow)
+    bands_came(out, (0, 0), process)
+    process.send_signal(number)
+    assert slowed.finish(process) == (-9 if number == signal.SIGKILL else 130), process.errors
+    assert slurm.await_no_jobs(environment)
+    assert slowed.finish(slowed.start(mosaics, out)) == 0
 
 
 def test_a_rerun_after_a_kill_reads_no_finished_band_again(mosaics, tmp_path, environment, slow):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -172,8 +173,6 @@ def fingerprint(job: MasterJob) -> str:
     """
     if any(image.changed is not None for image in job.images):
         return ""
-    from importlib import metadata  # takes as long to import as numpy's linear algebra
-
     program = [__version__, ALGORITHM_VERSION, *map(metadata.version, ("numpy", "numba"))]
     parts: list[object] = [
         program,
