@@ -289,7 +289,7 @@ def test_the_picture_of_the_architecture_is_that_of_the_layers():
 def test_figures_beside_other_programs_are_those_that_were_measured():
     measured = (ROOT / "benchmarks" / "README.md").read_text()
     table = rows("comparison.md", "## Speed and memory")
-    assert len(table) == 5
+    assert len(table) == 7
     for cells in table:
         assert f"| {' | '.join(cells)}".strip() in measured
     found = {cells[0].split()[0].strip(","): cells for cells in table}
