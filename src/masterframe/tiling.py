@@ -260,6 +260,7 @@ def _best_rows(work: Work, workers: int) -> int:
     """Return the band height that is fastest where memory does not matter."""
     height, width = work.shape
     row = width * work.itemsize
+    # a quarter of what a task makes at most is planes of the kernel; the rest has left the cache
     outputs = width * (work.work_bytes // 4 + work.plane_bytes)
     cached = BAND_BYTES // (work.n_frames * row + outputs)
     readable = -(-READ_BYTES // row)
