@@ -62,7 +62,7 @@ def open_runner(
         processes = int(scheduler.options.get("processes", 1))
         expected = 0 if scheduler.address else scheduler.jobs * processes
         opened = _cluster_client(scheduler, insecure, note)
-        with _frugal(), _quiet_client(), opened as (client, why):
+        with _frugal(), _quiet_connections(), opened as (client, why):
             check_versions(client)
             yield ClientRunner(
                 client,
@@ -164,7 +164,7 @@ def _remote_client(spec: ClusterSpec, insecure: bool, note: attendance.Note) -> 
         raise ClusterLostError(
             f"the scheduler at {spec.address} cannot be reached: {error}"
         ) from None
-    with _quiet_client(), client:
+    with _quiet_connections(), client:
         attendance.await_first(client, f"workers of {spec.address}", spec.wait, note)
         yield client
 
@@ -183,12 +183,17 @@ def _frugal() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_client() -> Iterator[None]:
-    """Keep tracebacks of a lost connection off the screen: what it means is said in one line."""
-    log = logging.getLogger("distributed.client")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
+def _quiet_connections() -> Iterator[None]:
+    """Keep tracebacks of a lost connection off the screen: what it means is said in one line.
+
+    The scheduler of batch jobs is in this process, and tells of connections that it closes itself.
+    """
+    logs = [logging.getLogger(f"distributed.{name}") for name in ("client", "batched")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
