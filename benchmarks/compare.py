@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 INTERVAL = 0.1
-"""Time between two looks at the processes (s): five times as many slow them by 4 to 20 %."""
+"""Time between two looks at the processes (s): five times as many slow them by 2 to 22 %."""
 
 
 class CommandError(Exception):

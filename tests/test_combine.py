@@ -346,6 +346,20 @@ def test_one_frame_has_the_noise_of_its_electrons(stack):
     assert np.isnan(unknown.uncert.values).all()
 
 
+@pytest.mark.parametrize(("estimator", "times"), [("mean", 1), ("sum", N)])
+@pytest.mark.parametrize("sigma", [0.05, 0.15, 0.3, 0.6, 1.0, 3.0])
+def test_rounding_that_frames_share_is_stated_by_their_read_noise(stack, estimator, times, sigma):
+    step, gain, k = 4.0, 2.0, np.arange(1, 400)
+    known = Noise(floor=0.0, step=step, gain=gain, read_noise=sigma * step * gain)
+    stated, measured = (
+        stack.mf.combine(Recipe(Rejection("none"), estimator, noise, dtype="float64")).uncert.values
+        for noise in (known, Noise(floor=0.0, step=step))
+    )
+    shared = (np.exp(-((2 * np.pi * k * sigma) ** 2)) / (2 * (np.pi * k) ** 2)).sum()
+    expected = (times * step) ** 2 * shared
+    np.testing.assert_allclose(stated**2 - measured**2, expected, rtol=1e-6, atol=1e-7)
+
+
 def test_the_median_has_its_own_efficiency(stack):
     mean, median = (
         stack.mf.combine(Recipe(Rejection("none"), name, NO_FLOOR)).uncert.values

@@ -17,8 +17,8 @@ from masterframe.errors import MemoryLimitError
 MIB = 1 << 20
 BAND_BYTES = 16 * MIB
 """Input and output of one band at which throughput peaks: smaller ones cost calls, larger ones
-leave the cache (measured on frames of 4096 x 4096: of 60, 26 to 48 rows are best, 16 take 5 % more;
-of 10, 64 to 128 are, 46 take 5 % more and 24 take 16 %)."""
+leave the cache (measured on frames of 4096 x 4096: of 60, 26 to 48 rows are best, 16 take 3 % more;
+of 10, 64 to 128 are, 46 take 6 % more and 24 take 19 %)."""
 READ_BYTES = 128 << 10
 """Contiguous bytes of one frame below which a disk spends its time on seeks."""
 ARENA_BYTES = 24 * MIB
