@@ -25,9 +25,9 @@ types: Any = numba.types  # its stubs lack most of them
 _WORDS = types.CPointer(types.int64)
 
 
-def type_of_function(function: Callable[..., Any]) -> Any:
+def type_of_function(function: Callable[..., Any], *, inline: bool) -> Any:
     """Return numba's type of a function that is compiled as part of others."""
-    return _part(function)._numba_type_
+    return _part(function, inline=inline)._numba_type_
 
 
 def type_of_operation(define: Callable[..., Any]) -> Any:
@@ -44,7 +44,7 @@ def type_of_external(name: str, signature: Any) -> Any:
 
 def compile_entry(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Object:
     """Compile a function for arguments of such types, as one that takes them as words."""
-    kernel = _part(function)
+    kernel = _part(function, inline=False)
     given = _given(types.Tuple([type_of(argument) for argument in arguments]))
 
     def entry(words: Any) -> None:
@@ -59,14 +59,13 @@ def compile_pointer(function: Callable[..., Any], signature: Any) -> Object:
 
 
 @functools.cache
-def _part(function: Callable[..., Any]) -> Any:
+def _part(function: Callable[..., Any], *, inline: bool) -> Any:
     """Return a function for the compiler alone; kept, as its type does not keep it.
 
     The wrappers that Python needs would take longer to compile than the functions.
     """
-    return numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(
-        function
-    )
+    bare = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(nogil=True, forceinline=inline, **bare, **_OPTIONS)(function)
 
 
 def _compiled(signature: Any, function: Callable[..., Any]) -> Object:

@@ -21,7 +21,7 @@ from masterframe.kernels.estimate import (
 from masterframe.kernels.frames import add_halves, add_tile, close_part, find_edges, take_bounds
 from masterframe.kernels.load import FIRST, HI, LAST, LO
 from masterframe.kernels.marks import leave_marked, leave_rejected, measure_row
-from masterframe.kernels.native import kernel, part
+from masterframe.kernels.native import inlined, kernel
 from masterframe.kernels.rules import called
 from masterframe.kernels.selection import select
 from masterframe.kernels.sorting import sort_rows
@@ -77,7 +77,7 @@ def combine_rows(  # noqa: PLR0913, PLR0917 - what compiled code is given, all o
             close_part(settings.order, room.sums, out.frame_sums[line, index], sums)
 
 
-@part
+@inlined
 def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all of it
     source: Any,
     cal: Any,
@@ -124,7 +124,7 @@ def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all 
     add_halves(room, w, half_sums)
 
 
-@part
+@inlined
 def _select_or_sort(
     cal: Any, rule: Any, settings: Any, room: Any, counts: Any, tile: Any
 ) -> bool:  # fmt: skip

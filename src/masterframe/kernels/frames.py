@@ -23,7 +23,7 @@ from masterframe.kernels.load import (
     TIES_LOW,
     VALID,
 )
-from masterframe.kernels.native import part
+from masterframe.kernels.native import inlined, part
 from masterframe.kernels.rows import HIGHEST, LOWEST
 from masterframe.kernels.sums import add_deviations
 from masterframe.kernels.vectors import (
@@ -45,7 +45,7 @@ APART, LEVELS, EVENS, ODDS = range(4)
 frames are from, and their sums over the even and the odd frames."""
 
 
-@part
+@inlined
 def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
     """Add a tile to the counts of the frames, and to the sums of the row and of the halves.
 
@@ -152,7 +152,7 @@ def take_bounds(room: Any, w: int) -> None:
         room.tied[start // PARTIALS] = False
 
 
-@part
+@inlined
 def find_edges(room: Any, settings: Any, w: int) -> None:
     """Put into the bounds what all values between are kept, lane by lane.
 

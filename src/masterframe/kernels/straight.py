@@ -11,7 +11,7 @@ from typing import Any
 
 from masterframe.kernels.deferred import cgutils, ir, types
 from masterframe.kernels.load import calibrate_row, is_masked
-from masterframe.kernels.native import operation, part
+from masterframe.kernels.native import inlined, operation, part
 from masterframe.kernels.vectors import BITS, Row, as_float, spread
 
 _OVERSCAN, _COLUMNS, _BIAS, _DARK, _FLAT, _FACTORS = range(6)
@@ -161,7 +161,7 @@ def _loaded(
 loaded: Any = operation(_loaded)
 
 
-@part
+@inlined
 def load_straight(source: Any, cal: Any, settings: Any, room: Any, place: Any) -> bool:
     """Load a tile, and a copy to be sorted; return whether no value is to be left out."""
     if is_masked(source, place):

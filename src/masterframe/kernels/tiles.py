@@ -26,7 +26,7 @@ from masterframe.kernels.load import (
     leave_out,
     raw_place,
 )
-from masterframe.kernels.native import Given, part
+from masterframe.kernels.native import Given, inlined, part
 from masterframe.kernels.rows import (
     bound_floats,
     bound_integers,
@@ -50,7 +50,9 @@ from masterframe.kernels.vectors import (
 Array = NDArray[Any]
 SCRATCH = 2**18
 """Bytes that the sorted values of one tile should take at most: half of a small second cache."""
-MOST_LANES, LEAST_LANES = 1024, PARTIALS
+NEAR = 2**16
+"""Bytes of them up to which a tile is as wide as may be: it is soon done, and each costs some."""
+MOST_LANES, LANES, LEAST_LANES = 2048, 1024, PARTIALS
 
 
 class Settings(NamedTuple):
@@ -121,8 +123,10 @@ class Room(NamedTuple):
 
 def lanes(n: int, kind: np.dtype[Any]) -> int:
     """Return how wide tiles of n frames may be to stay in the cache."""
-    width = SCRATCH // (n * kind.itemsize) // LEAST_LANES * LEAST_LANES
-    return min(max(width, LEAST_LANES), MOST_LANES)
+    column = n * kind.itemsize
+    if MOST_LANES * column <= NEAR:
+        return MOST_LANES
+    return min(max(SCRATCH // column // LEAST_LANES * LEAST_LANES, LEAST_LANES), LANES)
 
 
 class _Rooms(threading.local):
@@ -184,7 +188,7 @@ def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
     return pieces, first
 
 
-@part
+@inlined
 def load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, place: Any) -> int:
     """Load a tile in canonical order, and a copy to be sorted; return how many values it lacks."""
     n, w, missing = room.tile.shape[0], place[2], 0
@@ -236,7 +240,7 @@ def load_frame(
     return int(missing)
 
 
-@part
+@inlined
 def find_windows(
     cal: Any, rule: Any, settings: Any, room: Any, missing: int, w: int, row: float
 ) -> None:
@@ -277,7 +281,7 @@ def find_windows(
             lows[i], highs[i] = rule.window(column, np.int64(0), valid, params, row, room.trace)
 
 
-@part
+@inlined
 def _clip_rows(cal: Any, settings: Any, room: Any, w: int, n: int) -> None:
     """Do the pass of the rule ``sigma`` for all lanes with n values."""
     s, near, bounds = room.sorted, room.near, room.bounds
