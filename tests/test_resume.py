@@ -272,16 +272,17 @@ def test_another_recipe_or_program_does_all_anew(frames, bias, tmp_path, monkeyp
     assert pixels_and_tables(tmp_path / "m.fits") == pixels_and_tables(tmp_path / "whole.fits")
 
 
-def test_a_fault_of_a_frame_leaves_nothing(own_frames, tmp_path):
+def test_a_fault_of_a_frame_leaves_nothing(tmp_path):
+    frames = write_frames(tmp_path, raw_frames((3, 1200, 2000)))  # more bands than are on their way
     folder = tmp_path / "out"
     folder.mkdir()
 
     class Spoil(store.Silent):
         def advance(self, done_bytes):
-            os.truncate(own_frames[2], 6000)
+            os.truncate(frames[2], 6000)
 
     with store.open_resources(workers=1, reporter=Spoil()) as resources:
-        stack = mf.open_stack(own_frames)
+        stack = mf.open_stack(frames)
         with pytest.raises(FrameError, match="changed during the run"):
             mf.write_master(folder / "m.fits", stack, resources=resources)
     assert left_in(folder) == []

@@ -202,11 +202,12 @@ class _Budget:
     grain: int
 
     def flight(self, count: int) -> int:
-        """Return how many cells may be on their way: a finished one waits for each worker.
+        """Return how many cells may be on their way: three wait for each worker, or to be written.
 
+        With one, workers stand still whenever a write takes long (of 10 frames 8 % of the time).
         Where memory is so short that not all workers work, none waits.
         """
-        return 2 * count if count == self.workers else count
+        return 4 * count if count == self.workers else count
 
     def fixed(self, count: int) -> int:
         """Return what does not depend on the size of a cell."""
