@@ -149,7 +149,7 @@ def combine(drawn: Drawn, rule: str) -> KernelResult:
     return combine_block(
         drawn.values,
         LoadTerms(),
-        Recipe(Rejection(rule, nlow=ends, nhigh=ends)),
+        Recipe(Rejection(rule, nlow=ends, nhigh=ends), planes=("rejlow", "rejhigh")),
         noise_floor(known, drawn.step),
         np.arange(n),
         frames=FrameTerms(noise=noise),

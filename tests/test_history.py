@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blocks import MANY, TYPES, floors, rejections, seeds, some_terms, values
+from blocks import MANY, TYPES, combine_block, floors, rejections, seeds, some_terms, values
 from masterframe.kernels import (
     Floor,
     LoadTerms,
     calibrate_block,
-    combine_block,
     pixel_history,
     resolve_rejection,
     row_statistic,

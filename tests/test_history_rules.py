@@ -5,8 +5,9 @@ from dataclasses import astuple, replace
 import numpy as np
 import pytest
 
+from blocks import combine_block
 from masterframe.explain.window import Window, judge
-from masterframe.kernels import Floor, FrameTerms, LoadTerms, combine_block, resolve_rejection
+from masterframe.kernels import Floor, FrameTerms, LoadTerms, resolve_rejection
 from masterframe.model import Recipe, Rejection
 
 REJECTIONS = [

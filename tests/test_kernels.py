@@ -22,6 +22,7 @@ from blocks import (
     TYPES,
     bits,
     check,
+    combine_block,
     cut,
     floors,
     recipes,
@@ -34,7 +35,6 @@ from masterframe.kernels import (
     LoadTerms,
     calibrate_block,
     combine,
-    combine_block,
     efficiencies,
     work_type,
 )

@@ -26,6 +26,7 @@ from blocks import (
     all_recipes,
     bits,
     check,
+    combine_block,
     cut,
     floors,
     recipes,
@@ -34,6 +35,7 @@ from blocks import (
     some_terms,
     values,
 )
+from masterframe import kernels
 from masterframe.errors import UsageError
 from masterframe.kernels import (
     RULES,
@@ -41,7 +43,6 @@ from masterframe.kernels import (
     FrameTerms,
     LoadTerms,
     RuleSpec,
-    combine_block,
     marks,
 )
 from masterframe.kernels.ratios import ratios
@@ -83,6 +84,28 @@ def test_equals_brute_force(
     )
     result = combine_block(raw, terms, recipe, floor, rank, dtype, frames=frames)
     check(result, twins.combine(raw, terms, recipe, floor, rank, dtype, frames))
+
+
+@SOME
+@given(seed=seeds, recipe=all_recipes, planes=st.sampled_from([(), ("rejlow",), ("rejhigh",)]))
+def test_what_nobody_asks_for_is_not_counted(
+    seed: int, recipe: Recipe, planes: tuple[str, ...]
+) -> None:
+    rng = np.random.default_rng(seed)
+    raw = values(rng, 7, 3, 70, "uint16")
+    terms, rank = some_terms(rng, *raw.shape), rng.permutation(7)
+    frames = some_frames(rng, *raw.shape)
+    whole = combine_block(raw, terms, recipe, Floor(), rank, frames=frames)
+    asked = replace(recipe, planes=(*recipe.planes, *planes))
+    found = kernels.combine_block(raw, terms, asked, Floor(), rank, frames=frames)
+    for name, plane in (("low", "rejlow"), ("high", "rejhigh")):
+        wanted = getattr(whole, name) if plane in planes else np.empty((0, 0))
+        np.testing.assert_array_equal(getattr(found, name), wanted)
+    assert found.saturated.size == (found.data.size if terms.saturation < math.inf else 0)
+    others = [
+        name for name in (*PLANES, *PER_FRAME, *SUMS, *OPTIONAL) if name not in {"low", "high"}
+    ]
+    assert bits(found, others) == bits(whole, others)
 
 
 @MANY

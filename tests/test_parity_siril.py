@@ -10,7 +10,8 @@ from astropy.io import fits
 
 import siril
 import siril_rules
-from masterframe.kernels import Floor, LoadTerms, combine_block
+from blocks import combine_block
+from masterframe.kernels import Floor, LoadTerms
 from masterframe.kernels.rules.common import SPREAD
 from masterframe.model import Recipe, Rejection
 from rule_driver import run

@@ -12,13 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rule_driver
-from blocks import MANY, PER_FRAME, bits
+from blocks import MANY, PER_FRAME, bits, combine_block
 from masterframe.kernels import (
     RULES,
     Floor,
     FrameTerms,
     LoadTerms,
-    combine_block,
     resolve_rejection,
     work_type,
 )

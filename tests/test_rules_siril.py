@@ -9,7 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from masterframe.kernels import Floor, LoadTerms, combine_block, resolve_rejection, tables
+from blocks import combine_block
+from masterframe.kernels import Floor, LoadTerms, resolve_rejection, tables
 from masterframe.kernels.rules.common import CENTER, LEAST, MOST, PASSES, SPREAD
 from masterframe.model import Recipe, Rejection
 from rule_driver import run

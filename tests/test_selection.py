@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masterframe.kernels import Floor, LoadTerms, combine, combine_block, selection
+from blocks import combine_block
+from masterframe.kernels import Floor, LoadTerms, combine, selection
 from masterframe.model import Recipe, Rejection
 
 FLOOR = Floor(quant=0.7413, step=1.0)

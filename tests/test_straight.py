@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from masterframe.kernels import Floor, LoadTerms, combine_block
+from blocks import combine_block
+from masterframe.kernels import Floor, LoadTerms
 from masterframe.model import Recipe
 
 TERMS = ("overscan", "overscan_columns", "bias", "dark", "flat", "dark_ratio", "scale", "zero")

@@ -98,8 +98,8 @@ def _run(
     terms: kernels.LoadTerms,
 ) -> kernels.KernelResult:
     """Combine values by the engine, without a noise floor, which ccdproc has not."""
-    rank = np.arange(len(values))
-    return kernels.combine_block(values, terms, Recipe(rejection, method), _NO_FLOOR, rank, work)
+    rank, recipe = np.arange(len(values)), Recipe(rejection, method, planes=("rejlow", "rejhigh"))
+    return kernels.combine_block(values, terms, recipe, _NO_FLOOR, rank, work)
 
 
 def _kept(values: Array, result: kernels.KernelResult) -> Array:

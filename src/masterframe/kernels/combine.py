@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 from masterframe.errors import UsageError
 from masterframe.kernels import rules
 from masterframe.kernels.aside import Extras
-from masterframe.kernels.driver import Output, combine_rows
+from masterframe.kernels.driver import Counts, Output, combine_rows
 from masterframe.kernels.marks import STRIP, grow, make_desk, make_marks, mark_rows
 from masterframe.kernels.native import Given
 from masterframe.kernels.ratios import ESTIMATORS, ratios
@@ -50,11 +50,12 @@ class KernelResult:
     count: NDArray[np.int32]
     """Values kept."""
     low: NDArray[np.int32]
-    """Values rejected on the low side."""
+    """Values rejected on the low side, shape (rows, nx); of size 0 where the recipe does not ask
+    for the plane ``rejlow``."""
     high: NDArray[np.int32]
-    """Values rejected on the high side."""
+    """The same of the high side and ``rejhigh``."""
     saturated: NDArray[np.int32]
-    """Frames that are saturated, whether masked or not."""
+    """Frames that are saturated, whether masked or not; of size 0 where none can be."""
     kept: NDArray[np.int64]
     """Values kept of each frame, shape (N,), in the order of the frames given."""
     rej_low: NDArray[np.int64]
@@ -102,8 +103,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     terms : LoadTerms
         What is applied in the load step; the thresholds of the rule ``threshold`` are here.
     recipe : Recipe
-        Rejection, estimator, its trim and the optional planes ``propagated`` and ``exposure``;
-        nothing else of it is read.
+        Rejection, estimator, its trim and the optional planes; nothing else of it is read.
     floor : Floor
         The noise floor.
     rank : ndarray of int, shape (N,)
@@ -159,7 +159,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         room_for(n, kind),
         Output(
             empty(shape, work), empty(shape, work),
-            empty((4, *shape), np.dtype(np.int32)), np.zeros((n, 3), np.int64),
+            _counted(recipe, terms, shape, empty), np.zeros((n, 3), np.int64),
             np.empty((shape[0], parts, n, 2)), np.zeros((shape[0], parts, 3)),
         ),
     )  # fmt: skip
@@ -169,6 +169,19 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     else:
         _mark_and_run(call, extras, recipe, raw.shape)
     return _result(call.out, extras, np.dtype(dtype))
+
+
+def _counted(
+    recipe: Recipe, terms: LoadTerms, shape: tuple[int, int], empty: Empty
+) -> Counts:  # fmt: skip
+    """Return room for what is to be counted."""
+    wanted = (
+        True,
+        "rejlow" in recipe.planes,
+        "rejhigh" in recipe.planes,
+        bool(terms.saturation < np.inf),
+    )
+    return Counts(*(empty(shape if it else (0, 0), np.dtype(np.int32)) for it in wanted))
 
 
 class _Call(NamedTuple):
@@ -222,10 +235,10 @@ def _result(out: Output, extras: Extras | None, dtype: np.dtype[Any]) -> KernelR
     return KernelResult(
         data=out.data.astype(dtype, copy=False),
         uncert=out.uncert.astype(dtype, copy=False),
-        count=out.counts[0],
-        low=out.counts[1],
-        high=out.counts[2],
-        saturated=out.counts[3],
+        count=out.counts.kept,
+        low=out.counts.low,
+        high=out.counts.high,
+        saturated=out.counts.saturated,
         kept=out.data.size - low - high - missing,
         rej_low=low,
         rej_high=high,

@@ -30,13 +30,22 @@ from masterframe.kernels.tiles import copy_tile, find_windows, load_tile
 Array = NDArray[Any]
 
 
+class Counts(NamedTuple):
+    """Numbers of the values of each pixel, shape (rows, nx); of size 0 what nobody wants."""
+
+    kept: NDArray[np.int32]
+    low: NDArray[np.int32]
+    """Rejected on the low side."""
+    high: NDArray[np.int32]
+    saturated: NDArray[np.int32]
+
+
 class Output(NamedTuple):
     """Where compiled code puts its results."""
 
     data: Array
     uncert: Array
-    counts: NDArray[np.int32]
-    """Kept, low, high, saturated, shape (4, rows, nx)."""
+    counts: Counts
     frames: NDArray[np.int64]
     """Rejected low, rejected high and missing values of each frame, shape (N, 3)."""
     frame_sums: NDArray[np.float64]

@@ -157,17 +157,22 @@ def write_errors(
 
 @part
 def write_counts(ints: Any, counts: Any, place: Any) -> None:
-    """Write how many values were kept and rejected low and high, and how many are saturated."""
+    """Write how many values were kept, and what is asked for of the others that are counted."""
     y, x0, w = place
-    kept, low, high = (
-        counts[0, y, x0 : x0 + w],
-        counts[1, y, x0 : x0 + w],
-        counts[2, y, x0 : x0 + w],
-    )
-    saturated, lo, hi, valid = counts[3, y, x0 : x0 + w], ints[LO], ints[HI], ints[VALID]
+    lo, hi, valid = ints[LO], ints[HI], ints[VALID]
     lows, highs, full = ints[LOW], ints[HIGH], ints[SATURATED]
+    kept = counts.kept[y, x0 : x0 + w]
     for i in range(w):
         kept[i] = hi[i] - lo[i]
-        low[i] = lows[i] + lo[i]
-        high[i] = highs[i] + valid[i] - hi[i]
-        saturated[i] = full[i]
+    if counts.low.size:
+        low = counts.low[y, x0 : x0 + w]
+        for i in range(w):
+            low[i] = lows[i] + lo[i]
+    if counts.high.size:
+        high = counts.high[y, x0 : x0 + w]
+        for i in range(w):
+            high[i] = highs[i] + valid[i] - hi[i]
+    if counts.saturated.size:
+        saturated = counts.saturated[y, x0 : x0 + w]
+        for i in range(w):
+            saturated[i] = full[i]
