@@ -171,17 +171,18 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     return _result(call.out, extras, np.dtype(dtype))
 
 
-def _counted(
-    recipe: Recipe, terms: LoadTerms, shape: tuple[int, int], empty: Empty
-) -> Counts:  # fmt: skip
+def _counted(recipe: Recipe, terms: LoadTerms, shape: tuple[int, int], empty: Empty) -> Counts:
     """Return room for what is to be counted."""
-    wanted = (
-        True,
-        "rejlow" in recipe.planes,
-        "rejhigh" in recipe.planes,
-        bool(terms.saturation < np.inf),
+
+    def room(*, wanted: bool) -> NDArray[np.int32]:
+        return empty(shape, np.dtype(np.int32)) if wanted else np.empty((0, 0), np.int32)
+
+    return Counts(
+        kept=room(wanted=True),
+        low=room(wanted="rejlow" in recipe.planes),
+        high=room(wanted="rejhigh" in recipe.planes),
+        saturated=room(wanted=bool(terms.saturation < np.inf)),
     )
-    return Counts(*(empty(shape if it else (0, 0), np.dtype(np.int32)) for it in wanted))
 
 
 class _Call(NamedTuple):
