@@ -63,6 +63,28 @@ def test_equals_brute_force(
     check(result, twins.combine(raw, terms, recipe, floor, rank, dtype))
 
 
+@pytest.mark.parametrize("kind", ["uint16", "float32"])
+@pytest.mark.parametrize("n", [5, 8, 9, 16, 17])
+def test_tiles_as_wide_as_they_are_made_give_the_bits_of_narrow_ones(n: int, kind: str) -> None:
+    rng = np.random.default_rng(n)
+    raw = np.round(rng.normal(1000, 3, (n, 2, 4500)))  # of integers, with ties
+    raw[rng.random(raw.shape) < 0.01] += 300
+    raw, recipe, rank = raw.astype(kind), Recipe(Rejection(low=3, high=3)), rng.permutation(n)
+    whole = combine_block(raw, LoadTerms(), recipe, Floor(), rank)
+    narrow = [
+        combine_block(raw[:, :, x : x + 60], LoadTerms(), recipe, Floor(), rank)
+        for x in range(0, 4500, 60)
+    ]
+    for name in ("data", "uncert", "count", "low", "high"):
+        joined = np.concatenate([getattr(each, name) for each in narrow], axis=1)
+        np.testing.assert_array_equal(getattr(whole, name), joined)
+    for name in PER_FRAME:
+        np.testing.assert_array_equal(getattr(whole, name), sum(getattr(e, name) for e in narrow))
+    for name in SUMS:
+        near = sum(getattr(each, name) for each in narrow)
+        np.testing.assert_allclose(getattr(whole, name), near, rtol=1e-5, atol=1e-2)
+
+
 @pytest.mark.parametrize("n", [200, 1000])
 @pytest.mark.parametrize("kind", ["uint16", "float32"])
 def test_equals_brute_force_for_many_frames(n: int, kind: str) -> None:

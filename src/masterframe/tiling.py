@@ -202,7 +202,7 @@ class _Budget:
     grain: int
 
     def flight(self, count: int) -> int:
-        """Return how many cells may be on their way: three wait for each worker, or to be written.
+        """Return how many cells may be on their way: with each worked on three that are finished.
 
         With one, workers stand still whenever a write takes long (of 10 frames 8 % of the time).
         Where memory is so short that not all workers work, none waits.
