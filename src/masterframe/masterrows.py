@@ -13,6 +13,7 @@ from masterframe.model import Calibration, Frame, MasterImage
 from masterframe.readout import trim_columns
 
 Array = NDArray[Any]
+_NONE: Array = np.zeros((0, 0), np.float32)
 
 
 class MasterRows:
@@ -84,13 +85,19 @@ class MasterRows:
             usable &= self._plane("flat", "mask") == 0
         return np.where(usable, flat, work.type(1))
 
-    def variance(self, role: str) -> NDArray[np.float64]:
-        """Return the variance of a master, 0 where it does not say (foreign, or of one frame)."""
-        if self.applied[role].uncert is None:
-            return np.zeros((len(self.rows), self.applied[role].shape[1]))
-        sigma = self._plane(role, "uncert").astype(np.float64)
-        square: NDArray[np.float64] = sigma * sigma
-        return square if np.isfinite(square).all() else np.nan_to_num(square, nan=0.0)
+    def stored_flat(self) -> Array:
+        """Return the same flat in a type that holds what is stored; size 0 without one."""
+        if "flat" not in self.applied:
+            return _NONE
+        return self.flat(np.result_type(self._plane("flat", "data"), np.float32))
+
+    def sigma(self, role: str) -> Array:
+        """Return the standard deviation of a master, NaN where it does not say; size 0 for none.
+
+        Foreign masters have none, and those of one frame.
+        """
+        master = self.applied.get(role)
+        return _NONE if master is None or master.uncert is None else self._plane(role, "uncert")
 
     def mask(self) -> NDArray[np.uint8]:
         """Return the mask bits of all masters that are applied, ORed; size 0 for none."""

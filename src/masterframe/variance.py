@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from masterframe import kernels
 from masterframe.masterrows import MasterRows
 
 WORK = np.dtype(np.float64)
@@ -34,12 +35,16 @@ def scaled_uncertainty(
     return scaled
 
 
-def shared_variance(data: NDArray[Any], columns: slice, masters: MasterRows) -> NDArray[np.float64]:
+def shared_variance(
+    data: NDArray[Any],
+    columns: slice,
+    masters: MasterRows,
+    empty: kernels.Empty = np.empty,
+) -> NDArray[np.float64]:
     """Return the variance that the masters bring into calibrated values, for all frames alike.
 
     ``(mean(scale)^2 sigma_B^2 + mean(scale dark_ratio)^2 sigma_D^2) / flat^2 + (data sigma_F /
-    flat)^2``: the last term in variance form, so that zero signal is harmless. A dark that holds
-    its bias stands for both.
+    flat)^2``. A dark that holds its bias stands for both.
 
     Parameters
     ----------
@@ -49,20 +54,21 @@ def shared_variance(data: NDArray[Any], columns: slice, masters: MasterRows) -> 
         Their columns in the trimmed image.
     masters : MasterRows
         What was applied in these rows.
+    empty : callable
+        Makes the result, from shape and type.
     """
-    calibration, applied = masters.calibration, masters.applied
+    calibration = masters.calibration
     scale = np.asarray(calibration.scale or (1.0,))
     ratio = np.asarray(calibration.dark_ratio or (1.0,))
-    variance = np.zeros(data.shape)
-    if "bias" in applied:
-        variance += scale.mean() ** 2 * masters.variance("bias")[:, columns]
-    if "dark" in applied:
-        variance += (scale * ratio).mean() ** 2 * masters.variance("dark")[:, columns]
-    if "flat" in applied:
-        flat = masters.flat(WORK)[:, columns]
-        relative = masters.variance("flat")[:, columns] / flat**2
-        variance = variance / flat**2 + np.asarray(data, np.float64) ** 2 * relative
-    return variance
+    terms = kernels.MasterTerms(
+        bias=masters.sigma("bias")[:, columns],
+        dark=masters.sigma("dark")[:, columns],
+        flat=masters.stored_flat()[:, columns],
+        flat_error=masters.sigma("flat")[:, columns],
+        bias_factor=scale.mean() ** 2,
+        dark_factor=(scale * ratio).mean() ** 2,
+    )
+    return kernels.shared_variance(data, terms, empty)
 
 
 def flat_and_signal(

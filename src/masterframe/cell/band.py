@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,7 +129,7 @@ def _combine_rows(
     )
     bad = terms.bad[span.above : span.above + span.rows]
     return Part(
-        _planes(result, strip, cell.without_margins(), bad, job, step),
+        _planes(result, strip, cell.without_margins(), bad, job, step, empty),
         (result.kept, result.rej_low, result.rej_high, result.missing),
         result.frame_sums,
         result.half_sums,
@@ -172,18 +172,26 @@ def _planes(
     bad: NDArray[np.bool_],
     job: BandJob,
     step: float,
+    empty: kernels.Empty,
 ) -> dict[str, NDArray[Any]]:
     recipe = job.recipe
-    shared = _shared_variance(result, columns, masters, recipe) + _rounding_of(result, job, step)
+    shared = _shared_variance(result, columns, masters, recipe, empty)
+    rounding = _rounding_of(result, job, step)
+    if np.any(rounding):
+        shared = shared + rounding if shared.size else np.full(result.data.shape, rounding)
+
+    def with_shared(sigma: NDArray[Any]) -> NDArray[Any]:
+        return kernels.root_sum(sigma, shared, empty) if shared.size else sigma
+
     planes: dict[str, Callable[[], NDArray[Any]]] = {
         "data": lambda: result.data,
-        "uncert": lambda: _uncertainty(result, recipe.noise, job.scale, shared),
+        "uncert": lambda: _uncertainty(result, with_shared(result.uncert), job, shared),
         "mask": lambda: _mask(result, bad, len(job.facts.rank), recipe),
         "count": lambda: result.count,
         "rejlow": lambda: result.low,
         "rejhigh": lambda: result.high,
         "exposure": lambda: result.exposure,
-        "propagated": lambda: np.sqrt(result.propagated.astype(np.float64) ** 2 + shared),
+        "propagated": lambda: with_shared(result.propagated),
     }
     return {
         name: planes[name]().astype(plane_type(name, recipe), copy=False)
@@ -192,15 +200,19 @@ def _planes(
 
 
 def _shared_variance(
-    result: kernels.KernelResult, columns: slice, masters: MasterRows, recipe: Recipe
-) -> Any:
-    """Return the variance of what the masters bring into the result; a sum has it n times."""
+    result: kernels.KernelResult,
+    columns: slice,
+    masters: MasterRows,
+    recipe: Recipe,
+    empty: kernels.Empty,
+) -> NDArray[np.float64]:
+    """Return the variance of what the masters bring into the result, of size 0 without any."""
     if not masters.applied:
-        return 0.0
+        return np.empty((0, 0))
     if recipe.estimator != "sum":
-        return shared_variance(result.data, columns, masters)
-    kept = np.maximum(result.count, 1)
-    return kept**2 * shared_variance(result.data / kept, columns, masters)
+        return shared_variance(result.data, columns, masters, empty)
+    kept = np.maximum(result.count, 1)  # a sum has it n times
+    return np.asarray(kept**2 * shared_variance(result.data / kept, columns, masters))
 
 
 def _rounding_of(result: kernels.KernelResult, job: BandJob, step: float) -> Any:
@@ -221,22 +233,25 @@ def _rounding_of(result: kernels.KernelResult, job: BandJob, step: float) -> Any
 
 
 def _uncertainty(
-    result: kernels.KernelResult, noise: Noise, scale: Sequence[float], shared: Any
+    result: kernels.KernelResult,
+    measured: NDArray[Any],
+    job: BandJob,
+    shared: NDArray[np.float64],
 ) -> NDArray[Any]:
-    """Return the measured standard deviation, with what all frames have in common.
+    """Return the measured standard deviation, where one value was kept that of gain and read noise.
 
-    Where one value was kept it is that of gain and read noise.
+    What all frames have in common, `shared`, is in both.
     """
-    known = noise.gain and noise.read_noise is not None
-    if not known and np.ndim(shared) == 0 and not shared:
-        return result.uncert
-    variance = np.asarray(result.uncert, np.float64) ** 2
-    if noise.gain and noise.read_noise is not None:
-        single = result.count == 1
-        typical = float(np.mean(scale)) if scale else 1.0
-        electrons = noise.gain * np.maximum(result.data[single] / typical, 0)
-        variance[single] = (electrons + noise.read_noise**2) * (typical / noise.gain) ** 2
-    return np.asarray(np.sqrt(variance + shared))
+    noise, single = job.recipe.noise, result.count == 1
+    if not noise.gain or noise.read_noise is None or not single.any():
+        return measured
+    typical = float(np.mean(job.scale)) if job.scale else 1.0
+    electrons = noise.gain * np.maximum(result.data[single] / typical, 0)
+    variance = (electrons + noise.read_noise**2) * (typical / noise.gain) ** 2
+    common = shared[single] if shared.size else 0.0
+    found = measured.copy()
+    found[single] = np.sqrt(variance.astype(np.float64) + common)
+    return found
 
 
 def _mask(

@@ -20,7 +20,7 @@ from masterframe.kernels.registry import (
 
 if TYPE_CHECKING:
     from masterframe.kernels.bulk import Files, Runs, files, read_runs, reads_files
-    from masterframe.kernels.combine import Empty, KernelResult, combine_block, warm_up
+    from masterframe.kernels.combine import KernelResult, combine_block, warm_up
     from masterframe.kernels.dither import restore_floats
     from masterframe.kernels.history import ColumnHistory, pixel_history, row_statistic
     from masterframe.kernels.load import calibrate_block
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from masterframe.kernels.ratios import efficiencies
     from masterframe.kernels.rice import decode_rice
     from masterframe.kernels.rules import Floor
+    from masterframe.kernels.shared import MasterTerms, root_sum, shared_variance
     from masterframe.kernels.stored import datasum_parts, make_native
-    from masterframe.kernels.terms import FrameTerms, LoadTerms, work_type
+    from masterframe.kernels.terms import Empty, FrameTerms, LoadTerms, work_type
 
 __all__ = [
     "RULES",
@@ -40,6 +41,7 @@ __all__ = [
     "FrameTerms",
     "KernelResult",
     "LoadTerms",
+    "MasterTerms",
     "RuleSpec",
     "Runs",
     "announced",
@@ -56,7 +58,9 @@ __all__ = [
     "reads_files",
     "resolve_rejection",
     "restore_floats",
+    "root_sum",
     "row_statistic",
+    "shared_variance",
     "too_few",
     "warm_up",
     "work_type",
@@ -64,12 +68,13 @@ __all__ = [
 
 _HOMES = {
     "ColumnHistory": "history",
-    "Empty": "combine",
+    "Empty": "terms",
     "Files": "bulk",
     "Floor": "rules",
     "FrameTerms": "terms",
     "KernelResult": "combine",
     "LoadTerms": "terms",
+    "MasterTerms": "shared",
     "Runs": "bulk",
     "announced": "native",
     "calibrate_block": "load",
@@ -83,7 +88,9 @@ _HOMES = {
     "read_runs": "bulk",
     "reads_files": "bulk",
     "restore_floats": "dither",
+    "root_sum": "shared",
     "row_statistic": "history",
+    "shared_variance": "shared",
     "warm_up": "combine",
     "work_type": "terms",
 }

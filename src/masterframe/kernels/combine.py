@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from masterframe.kernels.rules import Floor, Rule
 from masterframe.kernels.selection import FEWEST, MANY
 from masterframe.kernels.sorting import network
 from masterframe.kernels.terms import (
+    Empty,
     FrameTerms,
     LoadTerms,
     calibration,
@@ -35,8 +35,6 @@ from masterframe.model import Recipe
 from masterframe.names import unknown
 
 Array = NDArray[Any]
-Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
-"""Makes an array of any content, from shape and type."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], Array]
+"""Makes an array of any content, from shape and type."""
 _ABSENT: Array = np.empty(0, np.float32)
 
 
