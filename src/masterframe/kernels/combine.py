@@ -297,9 +297,7 @@ def _extras(
     return Extras(
         make_marks((0, 0, 0)),
         first=0,
-        desk=make_desk(
-            spec, terms, call.room.value.tile.shape[1], raw[0], masks=call.settings.masks
-        ),
+        desk=make_desk(spec, terms, call.room.value.width, raw[0], masks=call.settings.masks),
         propagated=np.empty(shape if "propagated" in planes else (0, 0)),
         exposure=np.empty(shape if "exposure" in planes else (0, 0)),
     )

@@ -25,7 +25,7 @@ from masterframe.kernels.native import inlined, kernel
 from masterframe.kernels.rules import called
 from masterframe.kernels.selection import select
 from masterframe.kernels.sorting import sort_rows
-from masterframe.kernels.tiles import copy_tile, find_windows, load_tile
+from masterframe.kernels.tiles import find_windows, load_tile
 
 Array = NDArray[Any]
 
@@ -70,7 +70,7 @@ def combine_rows(  # noqa: PLR0913, PLR0917 - what compiled code is given, all o
     `extras` is None for the common case; else what is rejected is left out of the tile, or has been
     marked before.
     """
-    nx, width, rule = out.data.shape[1], room.tile.shape[1], called(addresses, room.tile)
+    nx, width, rule = out.data.shape[1], room.width, called(addresses, room.tile)
     for y in range(settings.first, settings.last):
         line, row = y - settings.top_margin, 0.0
         if extras is not None and extras.desk.measures:
@@ -139,10 +139,8 @@ def _select_or_sort(
 ) -> bool:  # fmt: skip
     """Find what is kept of a tile; return whether by counting, which gives the moments too."""
     missing, w, row = tile
-    if counts is not None and counts and missing == 0:
-        if select(room, settings, w):
-            return True
-        copy_tile(room, w)
-    sort_rows(room.sorted, w, settings.plan)
+    if counts is not None and counts and missing == 0 and select(room, settings, w):
+        return True
+    sort_rows(room.tile, room.sorted, w, settings.plan)
     find_windows(cal, rule, settings, room, missing, w, row)
     return False

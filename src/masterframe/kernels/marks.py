@@ -109,7 +109,7 @@ def mark_rows(
     source: Any, cal: Any, addresses: Any, settings: Any, room: Any, desk: Any, marks: Any
 ) -> None:  # fmt: skip
     """Mark the values of the rows that the settings name; `addresses` are those of the rule."""
-    nx, width = marks.pivot.shape[1], room.tile.shape[1]
+    nx, width = marks.pivot.shape[1], room.width
     rule = rules.called(addresses, room.tile)
     for y in range(settings.first, settings.last):
         row = 0.0
@@ -118,7 +118,7 @@ def mark_rows(
         for x0 in range(0, nx, width):
             w = min(width, nx - x0)
             missing = _load_and_mark(source, cal, settings, room, desk, (y, x0, w))
-            sort_rows(room.sorted, w, settings.plan)
+            sort_rows(room.tile, room.sorted, w, settings.plan)
             find_windows(cal, rule, settings, room, missing, w, row)
             _mark_lanes(rule, settings, room, desk, (y, x0, w), row)
             line = y - settings.first
@@ -136,12 +136,12 @@ def measure_row(
 ) -> float:
     """Return the number that the rule measures over all pixels of a row, from left to right."""
     y, nx = row
-    s, column, width = room.sorted, room.column, room.tile.shape[1]
+    s, column, width = room.sorted, room.column, room.width
     desk.sums[:] = 0.0
     for x0 in range(0, nx, width):
         w = min(width, nx - x0)
         load_tile(source, cal, settings, room, desk.frames, (y, x0, w))
-        sort_rows(s, w, settings.plan)
+        sort_rows(room.tile, s, w, settings.plan)
         for i in range(w):
             valid = np.int64(room.ints[VALID, i])
             if valid:
@@ -388,7 +388,7 @@ def leave_marked(marks: Any, settings: Any, room: Any, frames: Any, place: Any, 
 
     `top` is the row of the raw values that the first of the marks belongs to.
     """
-    tile, s, ints, sign = room.tile, room.sorted, room.ints, settings.missing
+    tile, ints, sign = room.tile, room.ints, settings.missing
     y, x0, w = place
     for k in range(tile.shape[0]):
         codes = marks.codes[k, y - top, x0 : x0 + w]
@@ -398,7 +398,6 @@ def leave_marked(marks: Any, settings: Any, room: Any, frames: Any, place: Any, 
             if code == rules.KEPT or tile[k, i] > settings.top:
                 continue
             tile[k, i] = sign
-            s[k, i] = sign
             ints[VALID, i] -= 1
             if code == rules.LOW:
                 ints[TAIL_LOW, i] += 1

@@ -129,34 +129,36 @@ def _cut(
 
 
 def _comparisons(size: int, pairs: tuple[tuple[int, int], ...]) -> Any:
-    """Return compiled code that compares `LANES` values from s[row, i] on of some rows."""
+    """Return compiled code that compares `LANES` values, from column i on, of some rows."""
 
-    def exchange(typing_context: Any, s: Any, rows: Any, i: Any) -> Any:
+    def exchange(typing_context: Any, source: Any, goal: Any, rows: Any, i: Any) -> Any:
         """Put the smaller values into the first row of each pair, in order."""
-        kind = s.dtype
+        kind = goal.dtype
         step = kind.bitwidth // 8
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            array = context.make_array(s)(context, builder, arguments[0])
-            stride = builder.extract_value(array.strides, 0)
-            start = builder.bitcast(array.data, ir.IntType(8).as_pointer())
             vector = ir.VectorType(context.get_data_type(kind), LANES).as_pointer()
-            shift = builder.mul(arguments[2], context.get_constant(types.intp, step))
-            places, values = [], []
-            for k in range(size):
-                row = builder.extract_value(arguments[1], k)
+            shift = builder.mul(arguments[3], context.get_constant(types.intp, step))
+
+            def place(table: Any, k: int) -> Any:
+                array = context.make_array(source)(context, builder, table)
+                start = builder.bitcast(array.data, ir.IntType(8).as_pointer())
+                stride = builder.extract_value(array.strides, 0)
+                row = builder.extract_value(arguments[2], k)
                 at = builder.add(builder.mul(row, stride), shift)
-                places.append(builder.bitcast(builder.gep(start, [at]), vector))
-                values.append(builder.load(places[k], align=step))
+                return builder.bitcast(builder.gep(start, [at]), vector)
+
+            values = [builder.load(place(arguments[0], k), align=step) for k in range(size)]
             for a, b in pairs:
                 x, y = values[a], values[b]
                 values[a] = builder.select(compared(builder, kind, x, y, "<"), x, y)
                 values[b] = builder.select(compared(builder, kind, x, y, ">"), x, y)
-            for place, value in zip(places, values, strict=True):
-                builder.store(value, place, align=step)
+            for k, value in enumerate(values):
+                builder.store(value, place(arguments[1], k), align=step)
             return context.get_dummy_value()
 
-        return types.void(s, types.containers.UniTuple(types.intp, size), types.intp), generate
+        rows = types.containers.UniTuple(types.intp, size)
+        return types.void(goal, goal, rows, types.intp), generate
 
     return operation(exchange)
 
@@ -168,19 +170,28 @@ _eight = _comparisons(8, EIGHT)
 
 
 @part
-def sort_rows(s: Any, w: int, plan: Any) -> None:
-    """Sort the first w columns of s, and up to `LANES` more, upwards along axis 0; no NaN."""
+def sort_rows(values: Any, s: Any, w: int, plan: Any) -> None:
+    """Put into s the first w columns of values, and up to `LANES` more, upwards; no NaN.
+
+    The eights of a plan take all rows but the last few from the values: to copy them first would be
+    to go once more through memory that is no longer near.
+    """
+    n = values.shape[0]
+    for k in range(n // 8 * 8, n):
+        row, copy = values[k], s[k]
+        for i in range(w):
+            copy[i] = row[i]
     for k in range(plan.shape[0]):
         a, b, c, d = np.int64(plan[k, 0]), plan[k, 1], plan[k, 2], plan[k, 3]
         if b < 0:
             for i in range(0, w, LANES):
-                _eight(s, (a, a + 1, a + 2, a + 3, a + 4, a + 5, a + 6, a + 7), i)
+                _eight(values, s, (a, a + 1, a + 2, a + 3, a + 4, a + 5, a + 6, a + 7), i)
         elif c < 0:
             for i in range(0, w, LANES):
-                _pair(s, (a, b), i)
+                _pair(s, s, (a, b), i)
         elif c < d:
             for i in range(0, w, LANES):
-                _quad(s, (a, b, c, d), i)
+                _quad(s, s, (a, b, c, d), i)
         else:
             for i in range(0, w, LANES):
-                _mirrored_quad(s, (a, b, d, c), i)
+                _mirrored_quad(s, s, (a, b, d, c), i)

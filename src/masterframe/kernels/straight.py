@@ -26,9 +26,8 @@ class _Writer:
     def __init__(self, context: Any, builder: Any, signature: Any, arguments: Any) -> None:
         self._context, self._builder = context, builder
         self._kinds, self._given = signature.args, arguments
-        self._raw, *self._goals = (
-            Row(context, builder, signature.args[index], arguments[index], BITS)
-            for index in (0, 4, 5)
+        self._raw, self._goal = (
+            Row(context, builder, signature.args[index], arguments[index], BITS) for index in (0, 4)
         )
         kind = signature.args[4].dtype
         self._kind, self._vector = kind, ir.VectorType(context.get_data_type(kind), BITS)
@@ -55,8 +54,7 @@ class _Writer:
                 apart = builder.fsub(values, values)
                 nothing = ir.Constant(self._vector, None)
                 self._add(out, builder.fcmp_unordered("!=", apart, nothing))
-            for goal in self._goals:
-                goal.store(values, i)
+            self._goal.store(values, i)
         return builder.load(out)
 
     def _add(self, out: Any, found: Any) -> None:
@@ -143,9 +141,9 @@ class _Terms:
 
 
 def _loaded(
-    typing_context: Any, raw: Any, place: Any, limits: Any, cal: Any, values: Any, copy: Any
+    typing_context: Any, raw: Any, place: Any, limits: Any, cal: Any, values: Any
 ) -> Any:  # fmt: skip
-    """Load values of a frame into two rows; return 0 where none of them is to be left out.
+    """Load values of a frame into a row; return 0 where none of them is to be left out.
 
     `place` is the first raw value, how far ahead others are asked for, how many are loaded (a
     multiple of `BITS`), then frame, row and first column. `limits` are those of the raw values, and
@@ -155,7 +153,7 @@ def _loaded(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _Writer(context, builder, signature, arguments).write()
 
-    return types.int64(raw, place, limits, cal, values, copy), generate
+    return types.int64(raw, place, limits, cal, values), generate
 
 
 loaded: Any = operation(_loaded)
@@ -163,7 +161,7 @@ loaded: Any = operation(_loaded)
 
 @inlined
 def load_straight(source: Any, cal: Any, settings: Any, room: Any, place: Any) -> bool:
-    """Load a tile, and a copy to be sorted; return whether no value is to be left out."""
+    """Load a tile; return whether no value is to be left out."""
     if is_masked(source, place):
         return False
     order, (y, x0, w) = settings.order, place
@@ -172,18 +170,18 @@ def load_straight(source: Any, cal: Any, settings: Any, room: Any, place: Any) -
     for k in range(order.size):
         at = order[k] * source.frame_stride + start
         ahead = order[min(k + AHEAD, order.size - 1)] * source.frame_stride + start
-        values, copy = room.tile[k], room.sorted[k]
+        values = room.tile[k]
         where = (at, ahead - at, whole, order[k], y, x0)
-        out |= loaded(source.raw, where, limits, cal, values, copy)
-        out |= _load_rest(source, cal, (order[k], y, x0, at), (values, copy), whole, w)
+        out |= loaded(source.raw, where, limits, cal, values)
+        if whole < w:  # to call it copies a hundred words
+            out |= _load_rest(source, cal, (order[k], y, x0, at), values, whole, w)
     return bool(out == 0)
 
 
 @part
-def _load_rest(source: Any, cal: Any, place: Any, goals: Any, whole: int, w: int) -> int:
+def _load_rest(source: Any, cal: Any, place: Any, values: Any, whole: int, w: int) -> int:
     """Load the values of a frame that are no multiple of `BITS`."""
     frame, y, x0, at = place
-    values, copy = goals
     saturation, low, high = source.limits
     has_saturation, has_low, has_high = source.limited
     out = False
@@ -196,5 +194,4 @@ def _load_rest(source: Any, cal: Any, place: Any, goals: Any, whole: int, w: int
         calibrate_row(values[whole:w], cal, (frame, y, x0 + whole, w - whole))
     for i in range(whole, w):
         out |= values[i] - values[i] != 0
-        copy[i] = values[i]
     return int(out)

@@ -52,6 +52,8 @@ SCRATCH = 2**18
 """Bytes that the sorted values of one tile should take at most: half of a small second cache."""
 NEAR = 2**16
 """Bytes of them up to which a tile is as wide as may be: it is soon done, and each costs some."""
+LONG = 8
+"""Cache lines from which one more is little."""
 MOST_LANES, LANES, LEAST_LANES = 2048, 1024, PARTIALS
 
 
@@ -97,6 +99,8 @@ class Settings(NamedTuple):
 class Room(NamedTuple):
     """Memory that one call works in, tile after tile."""
 
+    width: int
+    """Lanes of a tile; rows of the arrays of lanes may be longer, see `_pieces`."""
     tile: Array
     """Values of a tile in canonical order, shape (N, lanes)."""
     sorted: Array
@@ -147,23 +151,23 @@ def room_for(n: int, kind: np.dtype[Any]) -> Given:
 
 def _make_room(n: int, kind: np.dtype[Any]) -> Room:
     """Return room for tiles of n frames, zeros, in one piece of memory."""
-    pieces, size = _pieces(n, kind)
+    width = lanes(n, kind)
+    pieces, size = _pieces(n, width, kind)
     memory = np.zeros(size + LINE, np.uint8)
     start = -memory.__array_interface__["data"][0] % LINE
     arrays = {
         name: np.ndarray(shape, dtype, memory, start + first)
         for name, shape, dtype, first in pieces
     }
-    return Room(**arrays)
+    return Room(width, **arrays)
 
 
 @functools.cache
-def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
+def _pieces(n: int, width: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
     """Return name, shape, type and first byte of each array of a room, and the bytes of all.
 
-    Each begins on a cache line: vectors astride two of them cost half the speed.
+    Each row begins on a cache line: vectors astride two of them cost half the speed.
     """
-    width = lanes(n, kind)
     work = kind if kind.kind == "f" else np.float32
     wanted: dict[str, tuple[tuple[int, ...], Any]] = {
         "tile": ((n, width), kind),
@@ -183,14 +187,26 @@ def _pieces(n: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ...]], int]:
     }
     pieces, first = [], 0
     for name, (shape, dtype) in wanted.items():
-        pieces.append((name, shape, np.dtype(dtype), first))
-        first += -(-math.prod(shape) * np.dtype(dtype).itemsize // LINE) * LINE
+        size = np.dtype(dtype).itemsize
+        of_lanes = shape[1:] == (width,)
+        held = (shape[0], _spread(width * size) // size) if of_lanes else shape
+        pieces.append((name, held, np.dtype(dtype), first))
+        first += -(-math.prod(held) * size // LINE) * LINE
     return pieces, first
+
+
+def _spread(row: int) -> int:
+    """Return how many bytes to give to rows of so many: an odd number of cache lines.
+
+    The lines of a column are in few sets of a cache else, each of which holds a dozen.
+    """
+    lines = -(-row // LINE)
+    return LINE * (lines | 1 if lines >= LONG else lines)
 
 
 @inlined
 def load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, place: Any) -> int:
-    """Load a tile in canonical order, and a copy to be sorted; return how many values it lacks."""
+    """Load a tile in canonical order; return how many values it lacks."""
     n, w, missing = room.tile.shape[0], place[2], 0
     start_lanes(room.ints, w, n)
     if load_straight(source, cal, settings, room, place):
@@ -198,15 +214,6 @@ def load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, plac
     for k in range(n):
         missing += load_frame(source, cal, settings, room, frames, k, place)
     return missing
-
-
-@part
-def copy_tile(room: Any, w: int) -> None:
-    """Copy a tile that has been loaded, to be sorted."""
-    for k in range(room.tile.shape[0]):
-        values, copy = room.tile[k], room.sorted[k]
-        for i in range(w):
-            copy[i] = values[i]
 
 
 @part
@@ -226,7 +233,7 @@ def load_frame(
     """Load the values of the k-th frame; return how many are left out."""
     ints, sign, frame = room.ints, settings.missing, settings.order[k]
     y, x0, w = place
-    values, copy = room.tile[k], room.sorted[k]
+    values = room.tile[k]
     raw = source.raw[raw_place(source, (frame, y, x0, w))]
     missing = 0
     for i in range(w):
@@ -235,8 +242,6 @@ def load_frame(
         calibrate_row(values, cal, (frame, y, x0, w))
         missing = leave_infinite(values, sign, ints, frames, frame, w)
     missing += leave_out(values, sign, source, ints, frames, (frame, y, x0, w))
-    for i in range(w):
-        copy[i] = values[i]
     return int(missing)
 
 
