@@ -128,7 +128,8 @@ def run_once(command: Command, timeout: float) -> Run:
 
 
 def warm(paths: Sequence[Path]) -> None:
-    """Bring files into the page cache."""
+    """Bring files into the page cache, and have the disk done with all that was written before."""
+    os.sync()
     for path in paths:
         with path.open("rb") as file:
             while file.read(1 << 22):

@@ -54,11 +54,16 @@ def make_night(night: Path, count: int, size: int) -> list[Path]:
     return paths
 
 
-def measure(night: Path, out: Path, *settings: str) -> dict[str, tuple[float, float]]:
-    """Return wall and processor time (s) of the bands of each product of a run."""
-    watch = Stopwatch()
-    with store.open_resources("threads", memory=cluster.default_memory()) as resources:
-        config = load_config(None, settings)
+def measure(night: Path, *settings: str) -> dict[str, tuple[float, float]]:
+    """Return wall and processor time (s) of the bands of each product of a run.
+
+    What it makes is cleared away before a disk is busy with it, while the next run is measured.
+    """
+    watch, config = Stopwatch(), load_config(None, settings)
+    with (
+        tempfile.TemporaryDirectory(dir=night.parent) as out,
+        store.open_resources("threads", memory=cluster.default_memory()) as resources,
+    ):
         mf.run_night(night, out, config, resources=replace(resources, reporter=watch))
     return watch.spent()
 
@@ -79,11 +84,11 @@ def main() -> None:
         biases.mkdir()
         for path in paths[: options.frames]:
             os.link(path, biases / path.name)
-        for number in range(options.rounds + 1):  # the first may compile
+        for _ in range(options.rounds + 1):  # the first may compile
             warm(paths)
-            plain = measure(biases, Path(place, f"plain{number}"), PLAIN)
+            plain = measure(biases, PLAIN)
             runs.append({"bias as it is": next(iter(plain.values()))})
-            runs[-1] |= measure(night, Path(place, f"out{number}"))
+            runs[-1] |= measure(night)
     print(f"{options.frames} frames of {options.size} rows, {os.cpu_count()} processors")
     print(f"{'product':32} {'wall':>7} {'ratio':>6} {'processors':>11} {'ratio':>6}")
     least = {

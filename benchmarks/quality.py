@@ -68,11 +68,12 @@ def make_night(folder: Path, count: int, size: int) -> None:
         hdu.writeto(folder / f"bias_{number:04}.fits")
 
 
-def measure(night: Path, out: Path) -> dict[str, list[float]]:
+def measure(night: Path) -> dict[str, list[float]]:
     """Return wall and processor time (s) of one run, and of the tests in it."""
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, night, out], check=True, capture_output=True, text=True
-    )
+    with tempfile.TemporaryDirectory(dir=night.parent) as out:  # cleared away before it is written
+        done = subprocess.run(
+            [sys.executable, "-c", WATCHED, night, out], check=True, capture_output=True, text=True
+        )
     found: dict[str, list[float]] = json.loads(done.stdout)
     return found
 
@@ -109,8 +110,7 @@ def main() -> None:
         night = Path(place, "night")
         night.mkdir()
         make_night(night, options.frames, options.size)
-        outs = [Path(place, f"out{number}") for number in range(options.rounds + 1)]
-        runs = [measure(night, out) for out in outs][1:]  # the first may compile
+        runs = [measure(night) for _ in range(options.rounds + 1)][1:]  # the first may compile
     found = shares(runs)
     if options.json:
         print(json.dumps(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -166,5 +167,11 @@ def _read(master: MasterImage, plane: Frame, rows: range) -> Array:
     """Read rows of the used part of one plane of a master."""
     part = master.part
     top = part.y0 if part else 0
-    (whole,) = fits.read_stack([plane], rows.start + top, rows.stop + top, rows.step)
+    (whole,) = _reader(plane).read(range(rows.start + top, rows.stop + top, rows.step))
     return np.ascontiguousarray(whole[:, part.x0 : part.x1]) if part else whole
+
+
+@functools.lru_cache(maxsize=64)
+def _reader(plane: Frame) -> fits.StackReader:
+    """Return what reads a plane, which each band asks for: to make it costs as much as to read."""
+    return fits.StackReader([plane])

@@ -186,7 +186,7 @@ def _planes(
     planes: dict[str, Callable[[], NDArray[Any]]] = {
         "data": lambda: result.data,
         "uncert": lambda: _uncertainty(result, with_shared(result.uncert), job, shared),
-        "mask": lambda: _mask(result, bad, len(job.facts.rank), recipe),
+        "mask": lambda: _mask(result, bad, len(job.facts.rank), recipe, empty),
         "count": lambda: result.count,
         "rejlow": lambda: result.low,
         "rejhigh": lambda: result.high,
@@ -242,8 +242,11 @@ def _uncertainty(
 
     What all frames have in common, `shared`, is in both.
     """
-    noise, single = job.recipe.noise, result.count == 1
-    if not noise.gain or noise.read_noise is None or not single.any():
+    noise = job.recipe.noise
+    if not noise.gain or noise.read_noise is None:
+        return measured
+    single = result.count == 1
+    if not single.any():
         return measured
     typical = float(np.mean(job.scale)) if job.scale else 1.0
     electrons = noise.gain * np.maximum(result.data[single] / typical, 0)
@@ -255,9 +258,14 @@ def _uncertainty(
 
 
 def _mask(
-    result: kernels.KernelResult, bad: NDArray[np.bool_], n_frames: int, recipe: Recipe
+    result: kernels.KernelResult,
+    bad: NDArray[np.bool_],
+    n_frames: int,
+    recipe: Recipe,
+    empty: kernels.Empty,
 ) -> NDArray[np.uint8]:
-    mask = np.zeros(result.count.shape, np.uint8)
+    mask = empty(result.count.shape, np.dtype(np.uint8))
+    mask.fill(0)
     if result.count.min(initial=n_frames) < max(1, recipe.min_kept):
         mask[result.count == 0] = MaskBit.NO_VALUE
         mask[(result.count > 0) & (result.count < recipe.min_kept)] = MaskBit.FEW_KEPT

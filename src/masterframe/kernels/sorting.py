@@ -216,7 +216,7 @@ _sort_16, _sort_8, _pair, _quad, _mirrored_quad, _octet, _mirrored_octet = (
 
 
 @part
-def sort_rows(values: Any, s: Any, w: int, plan: Any) -> None:
+def sort_rows(values: Any, s: Any, w: int, plan: Any) -> None:  # noqa: PLR0912 - one for each kind
     """Put into s the first w columns of values, and up to a cache line more, upwards; no NaN.
 
     Rows are taken from the values where they are first sorted: to copy them before would be to go
