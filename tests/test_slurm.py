@@ -1,5 +1,6 @@
 """A real Slurm runs the jobs: the same bits as threads, and nothing is left behind."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -404,12 +405,13 @@ def listeners(processes):
     """Return who listens where: the role of a process, and its addresses."""
     found = set()
     for process in processes:
-        role = "worker" if "worker" in " ".join(process.cmdline()) else "run"
-        found |= {
-            (role, item.laddr.ip, item.laddr.port)
-            for item in process.net_connections(kind="inet")
-            if item.status == psutil.CONN_LISTEN
-        }
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            role = "worker" if "worker" in " ".join(process.cmdline()) else "run"
+            found |= {
+                (role, item.laddr.ip, item.laddr.port)
+                for item in process.net_connections(kind="inet")
+                if item.status == psutil.CONN_LISTEN
+            }
     return found
 
 

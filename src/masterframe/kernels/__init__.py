@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from masterframe.kernels.ratios import efficiencies
     from masterframe.kernels.rice import decode_rice
     from masterframe.kernels.rules import Floor
-    from masterframe.kernels.shared import MasterTerms, root_sum, shared_variance
     from masterframe.kernels.stored import datasum_parts, make_native
     from masterframe.kernels.terms import Empty, FrameTerms, LoadTerms, work_type
+    from masterframe.kernels.uncertainty import MasterTerms, root_sum, shared_variance
 
 __all__ = [
     "RULES",
@@ -74,7 +74,7 @@ _HOMES = {
     "FrameTerms": "terms",
     "KernelResult": "combine",
     "LoadTerms": "terms",
-    "MasterTerms": "shared",
+    "MasterTerms": "uncertainty",
     "Runs": "bulk",
     "announced": "native",
     "calibrate_block": "load",
@@ -88,9 +88,9 @@ _HOMES = {
     "read_runs": "bulk",
     "reads_files": "bulk",
     "restore_floats": "dither",
-    "root_sum": "shared",
+    "root_sum": "uncertainty",
     "row_statistic": "history",
-    "shared_variance": "shared",
+    "shared_variance": "uncertainty",
     "warm_up": "combine",
     "work_type": "terms",
 }
