@@ -157,7 +157,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         room_for(n, kind),
         Output(
             empty(shape, work), empty(shape, work),
-            _counted(recipe, terms, shape, empty), np.zeros((n, 3), np.int64),
+            _room_for_counts(recipe, terms, shape, empty), np.zeros((n, 3), np.int64),
             np.empty((shape[0], parts, n, 2)), np.zeros((shape[0], parts, 3)),
         ),
     )  # fmt: skip
@@ -169,7 +169,9 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     return _result(call.out, extras, np.dtype(dtype))
 
 
-def _counted(recipe: Recipe, terms: LoadTerms, shape: tuple[int, int], empty: Empty) -> Counts:
+def _room_for_counts(
+    recipe: Recipe, terms: LoadTerms, shape: tuple[int, int], empty: Empty
+) -> Counts:
     """Return room for what is to be counted."""
 
     def room(*, wanted: bool) -> NDArray[np.int32]:
