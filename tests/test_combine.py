@@ -325,16 +325,42 @@ def test_uncertainty_is_that_of_the_scatter_and_of_the_masters(stack, calibratio
     recipe = Recipe(Rejection("none"), noise=Noise(floor=0.0, step=1e-9), dtype="float64")
     found = stack.mf.combine(recipe, calibration).compute()
     values = by_hand(VALUES, calibration)
+    expected = np.sqrt(values.var(0, ddof=1) / N + of_masters(values.mean(0), calibration))
+    good = found["mask"].values == 0
+    assert good.sum() == good.size - 1
+    np.testing.assert_allclose(found.uncert.values[good], expected[good], rtol=1e-6)
+
+
+def of_masters(data, calibration):
+    """The variance that the masters bring into combined values, by the formula of the design."""
     scale, ratio = np.array(calibration.scale), np.array(calibration.dark_ratio)
     flat = np.where(plain(calibration.flat, "mask") > 0, 1, plain(calibration.flat))
     shared = np.mean(scale) ** 2 * plain(calibration.bias, "uncert") ** 2
     shared += np.mean(scale * ratio) ** 2 * plain(calibration.dark, "uncert") ** 2
-    shared /= flat**2
-    shared += (values.mean(0) * plain(calibration.flat, "uncert") / flat) ** 2
-    expected = np.sqrt(values.var(0, ddof=1) / N + shared)
-    good = found["mask"].values == 0
+    return shared / flat**2 + (data * plain(calibration.flat, "uncert") / flat) ** 2
+
+
+def of_rounding(steps):
+    """The variance (steps squared) of rounding that frames share, of noise of so many steps."""
+    k = np.arange(1, 400)[:, None, None]
+    return (np.exp(-((2 * np.pi * k * steps) ** 2)) / (2 * (np.pi * k) ** 2)).sum(axis=0)
+
+
+def test_one_calibrated_frame_has_that_of_its_electrons_of_the_masters_and_of_rounding(
+    stack, calibration
+):
+    gain, read_noise, step, scale = 2.0, 5.0, 90.0, 1.2
+    one = replace(calibration, dark_ratio=(0.7,), scale=(scale,), zero=(4.0,))
+    recipe = Recipe(Rejection("none"), noise=Noise(0.0, step, gain, read_noise), dtype="float64")
+    found = stack[:1].mf.combine(recipe, one).compute()
+    (values,) = by_hand(VALUES[:1], one)
+    variance = (gain * np.maximum(values / scale, 0) + read_noise**2) / gain**2
+    rounding = (step * scale) ** 2 * of_rounding(np.sqrt(variance) / step)
+    assert rounding.max() > 0.1 * of_masters(values, one).min()
+    expected = np.sqrt(variance * scale**2 + of_masters(values, one) + rounding)
+    good = found["count"].values == 1
     assert good.sum() == good.size - 1
-    np.testing.assert_allclose(found.uncert.values[good], expected[good], rtol=1e-6)
+    np.testing.assert_allclose(found.uncert.values[good], expected[good], rtol=1e-9)
 
 
 def test_one_frame_has_the_noise_of_its_electrons(stack):

@@ -163,7 +163,7 @@ def _within(rows: tuple[int, ...], n: int, *, mirrored: bool) -> Iterator[Operat
         yield (_MIRRORED if mirrored else _PLAIN)[len(rows)], rows
         return
     half = len(rows) // 2
-    if rows[0] >= n or not half:
+    if rows[0] >= n:
         return
     lower, upper = rows[:half], rows[half:]
     for a, b in zip(lower, reversed(upper) if mirrored else upper, strict=True):
@@ -223,7 +223,7 @@ def sort_rows(values: Any, s: Any, w: int, plan: Any) -> None:  # noqa: PLR0912 
     once more through memory that is no longer near.
     """
     n, lanes = values.shape[0], LINE // values.itemsize
-    for k in range(n // 8 * 8, n):
+    for k in range(n // 8 * 8, n):  # those that are too few to be sorted at once
         row, copy = values[k], s[k]
         for i in range(w):
             copy[i] = row[i]
