@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from masterframe.kernels.estimate import (
     LEAST,
-    LEVEL,
     MIDDLE,
     MOST,
     NEAR,
@@ -95,7 +94,7 @@ def _weigh(room: Any, settings: Any, desk: Any, out: Any, place: Any, line: int)
         for i in range(w):
             floats[row, i] = 0.0
     for i in range(w):
-        floats[PLAIN, i] = floats[LEVEL, i]
+        floats[PLAIN, i] = room.level[i]
     for k in range(tile.shape[0]):
         _find_weights(desk, order[k], place, floats[PLAIN])
         for i in range(w):
@@ -107,7 +106,7 @@ def _weigh(room: Any, settings: Any, desk: Any, out: Any, place: Any, line: int)
     for i in range(w):
         floats[CENTER, i] /= floats[WEIGHT, i]
         out.data[line, x0 + i] = floats[CENTER, i]
-        floats[LEVEL, i] = out.data[line, x0 + i]
+        room.level[i] = out.data[line, x0 + i]
     for k in range(tile.shape[0]):
         _find_weights(desk, order[k], place, floats[PLAIN])
         for i in range(w):
@@ -147,7 +146,7 @@ def _propagate(room: Any, settings: Any, extras: Any, place: Any, line: int) -> 
         if kind == WEIGHTED:
             _find_weights(desk, frame, place, floats[PLAIN])
         for i in range(w):
-            variance = spreads[i] + b * larger(floats[LEVEL, i] - z, 0.0)
+            variance = spreads[i] + b * larger(room.level[i] - z, 0.0)
             counts = (used[k, i] != 0) & (weights[i] > 0.0)
             floats[TOTAL, i] += weights[i] * weights[i] * variance if counts else 0.0
             floats[WEIGHT, i] += weights[i] if counts else 0.0

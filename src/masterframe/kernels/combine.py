@@ -309,9 +309,10 @@ def _whole(raw: Array, terms: LoadTerms, work: np.dtype[Any]) -> bool:
     """Whether values are sorted as the integers that they are: to the same result, but faster.
 
     The largest integer stands for a value left out. It must not be a value at the same time, so
-    that masks and a lower threshold need another limit beside them.
+    that masks and a lower threshold need another limit beside them. Ranks have the same type.
     """
-    if raw.dtype != np.uint16 or work == np.float64 or terms.calibrates or terms.frame_mask.size:
+    narrow = raw.dtype == np.uint16 and len(raw) <= 65535 and work != np.float64
+    if not narrow or terms.calibrates or terms.frame_mask.size:
         return False
     return terms.saturation <= 65535 or terms.raw_high < 65535 or not _leaves_out(terms)
 

@@ -9,13 +9,16 @@ from numpy.typing import NDArray
 
 from masterframe.kernels.aside import add_aside
 from masterframe.kernels.estimate import (
+    MEAN,
     TRIMMED,
+    approach_pivots,
+    find_pivots,
     moments,
-    moments_about,
     trim,
     winsorize,
     write_counts,
     write_errors,
+    write_means,
     write_values,
 )
 from masterframe.kernels.frames import add_halves, add_tile, close_part, find_edges, take_bounds
@@ -71,6 +74,7 @@ def combine_rows(  # noqa: PLR0913, PLR0917 - what compiled code is given, all o
     marked before.
     """
     nx, width, rule = out.data.shape[1], room.width, called(addresses, room.tile)
+    room.touched[0] = True
     for y in range(settings.first, settings.last):
         line, row = y - settings.top_margin, 0.0
         if extras is not None and extras.desk.measures:
@@ -101,7 +105,7 @@ def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all 
     half_sums: Any,
 ) -> None:
     """Combine a tile at a place (row, first column, columns)."""
-    s, ints, floats, (y, x0, w) = room.sorted, room.ints, room.floats, place
+    y, x0, w = place
     line = y - settings.top_margin
     goal, window = (line, x0, w), (LO, HI)
     if settings.estimator == TRIMMED:
@@ -113,21 +117,26 @@ def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all 
     if extras is not None and settings.rejects:
         leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
     if settings.estimator == TRIMMED:
-        trim(ints, w, settings.trim)
+        trim(room.ints, w, settings.trim)
     if not selected:
-        moments(s, w, ints, floats, window)
+        find_pivots(room, w, window)
     if extras is not None and settings.rejects:
-        moments_about(s, w, ints, floats, window, extras.desk.pivots)
+        approach_pivots(room, w, window, extras.desk.pivots)
     if extras is not None and extras.marks.codes.size:
-        pivots = extras.marks.pivot[y - extras.first, x0 : x0 + w]
-        moments_about(s, w, ints, floats, window, pivots)
-    write_values(s, ints, floats, settings.estimator, window, out.data, goal)
-    if settings.tails or settings.estimator == TRIMMED:
-        winsorize(s, w, ints, floats, settings.tails, window)
-    write_errors(ints, floats, settings, window, out.uncert, goal)
+        middles = extras.marks.pivot[y - extras.first, x0 : x0 + w]
+        approach_pivots(room, w, window, middles)
+    if settings.estimator == MEAN and not (settings.tails or selected):
+        write_means(room, settings, window, out, goal)
+    else:
+        if not selected:
+            moments(room, w, window)
+        write_values(room, settings.estimator, window, out.data, goal)
+        if settings.tails or settings.estimator == TRIMMED:
+            winsorize(room, w, settings.tails, window)
+        write_errors(room, settings, window, out.uncert, goal)
     if extras is not None:
         add_aside(extras, settings, room, out, place, line)
-    write_counts(ints, out.counts, goal)
+    write_counts(room.ints, out.counts, goal)
     take_bounds(room, w) if selected else find_edges(room, settings, w)
     add_tile(room, settings, w, out.frames)
     add_halves(room, w, half_sums)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
+
+import numpy as np
 
 from masterframe.kernels.load import (
     FIRST,
@@ -19,15 +20,14 @@ from masterframe.kernels.load import (
 )
 from masterframe.kernels.native import part
 from masterframe.kernels.ratios import ESTIMATORS
-from masterframe.kernels.sums import sum_windows
-from masterframe.kernels.vectors import larger
+from masterframe.kernels.windows import average_windows, error_of, sum_windows
 
 MEAN, MEDIAN, LMEDIAN, SUM, WEIGHTED, MIN, MAX, TRIMMED = range(len(ESTIMATORS))
 
-TOTAL, SQUARES, PIVOT, AVERAGE, LEVEL, MIDDLE, NEAR, NEXT, LEAST, MOST = range(10)
+TOTAL, SQUARES, AVERAGE, MIDDLE, NEAR, NEXT, LEAST, MOST, LANE_FLOATS = range(9)
 """Rows of the real numbers of each lane: sum of the kept values, and of the squares of their
-deviations from the pivot, a kept value in their midst; their mean; the level that frames are
-measured against; then, on the way to the window: centre, room of the rules, bounds."""
+deviations from the pivot, a kept value in their midst; their mean; then, on the way to the window:
+centre, room of the rules, bounds; then the number of rows."""
 
 
 @part
@@ -40,45 +40,67 @@ def trim(ints: Any, w: int, fraction: float) -> None:
 
 
 @part
-def moments(s: Any, w: int, ints: Any, floats: Any, window: Any) -> None:
-    """Sum the values s[a:b] of each lane, and the squares of their deviations from the pivot.
+def find_pivots(room: Any, w: int, window: Any) -> None:
+    """Find a pivot in the midst of the kept values of each lane.
 
-    Rows a and b of `ints` are the window. The pivot is the lower median of all values, or the value
-    of the window that is nearest to it.
+    It is the lower median of all values, or the value of the window that is nearest to it. Rows a
+    and b of the whole numbers are the window, s[a:b].
     """
-    starts, ends, valid, pivot = ints[window[0]], ints[window[1]], ints[VALID], floats[PIVOT]
-    n, middle = s.shape[0], (s.shape[0] - 1) // 2
-    off, row = False, s[middle]
+    s, ints, pivots = room.sorted, room.ints, room.pivots
+    starts, ends, valid = ints[window[0]], ints[window[1]], ints[VALID]
+    n, off = s.shape[0], False
+    row, all_, middle = s[(n - 1) // 2], np.int32(n), np.int32((n - 1) // 2)
     for i in range(w):
-        pivot[i] = row[i]
-        off |= (valid[i] != n) | (starts[i] > middle) | (ends[i] <= middle)
+        pivots[i] = row[i]
+        off |= (valid[i] != all_) | (starts[i] > middle) | (ends[i] <= middle)
     if off:
         for i in range(w):
             lo, hi = starts[i], ends[i]
-            pivot[i] = s[min(max((valid[i] - 1) // 2, lo), max(hi - 1, 0)), i]
-    sum_windows(s, (starts, ends), (pivot, floats[TOTAL], floats[SQUARES]), w)
+            pivots[i] = s[min(max((valid[i] - 1) // 2, lo), max(hi - 1, 0)), i]
 
 
 @part
-def moments_about(s: Any, w: int, ints: Any, floats: Any, window: Any, pivots: Any) -> None:
+def approach_pivots(room: Any, w: int, window: Any, middles: Any) -> None:
     """Do the same where the lower medians of all values are given, for values rejected before."""
-    starts, ends, pivot = ints[window[0]], ints[window[1]], floats[PIVOT]
+    s, starts, ends = room.sorted, room.ints[window[0]], room.ints[window[1]]
     for i in range(w):
         lowest, highest = float(s[starts[i], i]), float(s[max(ends[i] - 1, 0), i])
-        pivot[i] = min(max(pivots[i], lowest), highest)
-    sum_windows(s, (starts, ends), (pivot, floats[TOTAL], floats[SQUARES]), w)
+        room.pivots[i] = min(max(middles[i], lowest), highest)
 
 
 @part
-def write_values(
-    s: Any, ints: Any, floats: Any, kind: int, window: Any, data: Any, place: Any
-) -> None:
+def write_means(room: Any, settings: Any, window: Any, out: Any, place: Any) -> None:
+    """Write means and their standard deviations at a place, as the two functions below do.
+
+    Nothing of a lane leaves the registers before it is done.
+    """
+    y, x0, w = place
+    window = (room.ints[window[0]], room.ints[window[1]])
+    means, errors, least = room.level, room.error, settings.step**2 / 12.0
+    average_windows(room.sorted, window, room.pivots, (means, errors), least, w)
+    data, uncert = out.data[y, x0 : x0 + w], out.uncert[y, x0 : x0 + w]
+    for i in range(w):
+        data[i] = means[i]
+    for i in range(w):
+        uncert[i] = errors[i]
+
+
+@part
+def moments(room: Any, w: int, window: Any) -> None:
+    """Sum the values of the windows, and the squares of their deviations from the pivots."""
+    ints, floats = room.ints, room.floats
+    rows = (ints[window[0]], ints[window[1]])
+    sum_windows(room.sorted, rows, room.pivots, (floats[TOTAL], floats[SQUARES]), w)
+
+
+@part
+def write_values(room: Any, kind: int, window: Any, data: Any, place: Any) -> None:
     """Write the combined values at a place (row, first column, columns); NaN where none is kept.
 
     The level that frames are measured against is the value as it is written; for a sum the mean.
     """
-    y, x0, w = place
-    goal, mean, level, total = data[y, x0 : x0 + w], floats[AVERAGE], floats[LEVEL], floats[TOTAL]
+    s, ints, floats, (y, x0, w) = room.sorted, room.ints, room.floats, place
+    goal, mean, level, total = data[y, x0 : x0 + w], floats[AVERAGE], room.level, floats[TOTAL]
     starts, ends = ints[window[0]], ints[window[1]]
     for i in range(w):
         mean[i] = total[i] / float(ends[i] - starts[i])
@@ -104,15 +126,16 @@ def write_values(
 
 
 @part
-def winsorize(s: Any, w: int, ints: Any, floats: Any, tails: bool, window: Any) -> None:
+def winsorize(room: Any, w: int, tails: bool, window: Any) -> None:
     """Count values dropped at each end as equal to the last that is averaged there.
 
     Then the sum of squared deviations over n (n - 1), with the n that are averaged, is the variance
     of a trimmed mean (K. K. Yuen, Biometrika 61, 165, 1974; after J. W. Tukey and D. H. McLaughlin,
     Sankhya A 25, 331, 1963). `tails`: also what the rule dropped.
     """
+    s, ints, floats, pivots = room.sorted, room.ints, room.floats, room.pivots
     starts, ends = ints[window[0]], ints[window[1]]
-    lowest, highest, pivot = floats[LEAST], floats[MOST], floats[PIVOT]
+    lowest, highest = floats[LEAST], floats[MOST]
     squares, total = floats[SQUARES], floats[TOTAL]
     for i in range(w):
         a, b = starts[i], ends[i]
@@ -122,9 +145,9 @@ def winsorize(s: Any, w: int, ints: Any, floats: Any, tails: bool, window: Any) 
         if tails:
             low += ints[LO, i] + ints[TAIL_LOW, i]
             high += ints[VALID, i] - ints[HI, i] + ints[TAIL_HIGH, i]
-        n, dropped = float(ends[i] - starts[i]), float(low + high)
-        below, above = lowest[i] - pivot[i], highest[i] - pivot[i]
-        about = total[i] - n * pivot[i]
+        n, dropped, pivot = float(ends[i] - starts[i]), float(low + high), np.float64(pivots[i])
+        below, above = lowest[i] - pivot, highest[i] - pivot
+        about = total[i] - n * pivot
         whole = about + low * below + high * above
         added = low * below * below + high * above * above
         varied = about * about / n - whole * whole / (n + dropped)
@@ -132,24 +155,18 @@ def winsorize(s: Any, w: int, ints: Any, floats: Any, tails: bool, window: Any) 
 
 
 @part
-def write_errors(
-    ints: Any, floats: Any, settings: Any, window: Any, uncert: Any, place: Any
-) -> None:
+def write_errors(room: Any, settings: Any, window: Any, uncert: Any, place: Any) -> None:
     """Write the standard deviations of the combined values, NaN for fewer than two values.
 
-    The sample variance is taken from deviations about the pivot, a value in the midst of the kept
-    ones, so that nothing cancels; it is at least that of the step, step ** 2 / 12.
+    The sample variance is at least that of the step, step ** 2 / 12.
     """
-    y, x0, w = place
+    ints, floats, pivots, (y, x0, w) = room.ints, room.floats, room.pivots, place
     goal, starts, ends = uncert[y, x0 : x0 + w], ints[window[0]], ints[window[1]]
-    squares, pivot, mean = floats[SQUARES], floats[PIVOT], floats[AVERAGE]
+    squares, mean = floats[SQUARES], floats[AVERAGE]
     kind, ratio, least = settings.estimator, settings.ratio, settings.step**2 / 12.0
     for i in range(w):
-        n = float(ends[i] - starts[i])
-        offset = mean[i] - pivot[i]
-        variance = larger((squares[i] - n * offset * offset) / (n - 1.0), least)
-        factor = n if kind == SUM else 1.0 / n
-        goal[i] = math.sqrt(variance * factor) if n > 1.5 else math.nan
+        n, pivot = float(ends[i] - starts[i]), np.float64(pivots[i])
+        goal[i] = error_of(n, (pivot, squares[i]), mean[i], least, n if kind == SUM else 1.0 / n)
     if ratio.size:
         for i in range(w):
             goal[i] *= ratio[ints[HI, i] - ints[LO, i]]

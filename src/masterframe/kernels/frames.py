@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from masterframe.kernels.estimate import LEVEL
 from masterframe.kernels.load import (
     EVEN,
     HI,
@@ -31,7 +30,6 @@ from masterframe.kernels.vectors import (
     above,
     among_first,
     below,
-    count_down,
     first,
     first_lanes,
     number_of,
@@ -40,9 +38,9 @@ from masterframe.kernels.vectors import (
 
 PARTIALS = BITS
 """Tiles are a multiple of it wide."""
-APART, LEVELS, EVENS, ODDS = range(4)
-"""Rows of the deviations: those of the two halves from each other, the levels that those of the
-frames are from, and their sums over the even and the odd frames."""
+APART, EVENS, ODDS = range(3)
+"""Rows of the deviations: those of the two halves from each other, and the sums of those of the
+even and of the odd frames from the level."""
 
 
 @inlined
@@ -54,72 +52,73 @@ def add_tile(room: Any, settings: Any, w: int, frames: Any) -> None:
     together: levels and bounds are loaded once for them. Where equal values are on both sides of an
     edge each frame has bounds of its own.
     """
-    tile, sums, apart, levels = room.tile, room.sums, room.apart, room.apart[LEVELS]
+    tile, sums, apart, ints, level = room.tile, room.sums, room.apart, room.ints, room.level
     n, order, bounds, ties = tile.shape[0], settings.order, room.bounds, False
     evens, odds = apart[EVENS], apart[ODDS]
     for i in range(w):
-        levels[i] = room.floats[LEVEL, i]
         evens[i], odds[i] = 0, 0
-    for i in range(w, (w + PARTIALS - 1) // PARTIALS * PARTIALS):  # what other tiles left there
-        _close(bounds, i, settings)
+    _fill(room, settings, w)
     for start in range(0, w, PARTIALS):
         ties |= room.tied[start // PARTIALS]
     fours = 0 if ties else n // 4 * 4
     for k in range(0, fours, 4):
-        lossy = add_deviations(
+        lost = add_deviations(
             (tile[k], tile[k + 1], tile[k + 2], tile[k + 3]),
-            levels,
+            level,
             (bounds[LOWEST], bounds[HIGHEST]),
-            (evens, odds),
+            ((evens, odds), (ints[EVEN], ints[ODD])),
             (sums[k], sums[k + 1], sums[k + 2], sums[k + 3]),
             w,
         )
         for index in range(4):
-            _count_lost(room, settings, k + index, lossy[index], w, frames)
+            _count_lost(room, settings, k + index, (lost[index], lost[4 + index], w), frames)
     if ties:
         bounds = room.near
     for k in range(fours, n):
         if ties:
             _leave_ties(room, settings, k, w, frames[order[k]])
-        (lossy,) = add_deviations(
+        lost_one = add_deviations(
             (tile[k],),
-            levels,
+            level,
             (bounds[LOWEST], bounds[HIGHEST]),
-            (apart[EVENS + k % 2],),
+            ((apart[EVENS + k % 2],), (ints[EVEN + k % 2],)),
             (sums[k],),
             w,
         )
-        _count_lost(room, settings, k, lossy, w, frames)
+        _count_lost(room, settings, k, (lost_one[0], lost_one[1], w), frames)
 
 
 @part
-def _close(bounds: Any, i: int, settings: Any) -> None:
-    """Have no value within the bounds of a lane."""
-    bounds[LOWEST, i], bounds[HIGHEST, i] = settings.top, settings.least
+def _fill(room: Any, settings: Any, w: int) -> None:
+    """Let the lanes beyond the width of a tile add nothing: memory may hold anything there."""
+    for i in range(w, (w + PARTIALS - 1) // PARTIALS * PARTIALS):
+        room.bounds[LOWEST, i], room.bounds[HIGHEST, i] = settings.least, settings.top
+        room.level[i] = settings.top
+        for k in range(room.tile.shape[0]):
+            room.tile[k, i] = settings.top
 
 
 @part
-def _count_lost(room: Any, settings: Any, k: int, lossy: int, w: int, frames: Any) -> None:
-    """Count the values of the k-th frame that are out of bounds, in the parts that have any."""
-    row, frame, kept = room.tile[k], frames[settings.order[k]], room.ints[EVEN + k % 2]
-    least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
-    while lossy != 0:
-        start = PARTIALS * first(lossy)
-        lossy &= lossy - 1
-        lanes, inside = slice(start, start + PARTIALS), first_lanes(w - start)
-        values = row[lanes]
-        under, over = below(values, least[lanes]) & inside, above(values, most[lanes]) & inside
-        count_down(kept[lanes], under | over)
-        frame[REJECTED_LOW] += number_of(under)
-        frame[REJECTED_HIGH] += number_of(over & ~above(values, settings.top))  # missing ones are
-        # counted when they are loaded
+def _count_lost(room: Any, settings: Any, k: int, lost: Any, frames: Any) -> None:
+    """Count the values of the k-th frame that are below and above the bounds, of so many.
+
+    Those left out before are above all bounds; they are counted already.
+    """
+    low, high, w = lost
+    frame, row = frames[settings.order[k]], room.tile[k]
+    if room.touched[0]:
+        for i in range(w):
+            high -= int(row[i] > settings.top)
+    frame[REJECTED_LOW] += low
+    frame[REJECTED_HIGH] += high
 
 
 @part
 def _leave_ties(room: Any, settings: Any, k: int, w: int, frame: Any) -> None:
     """Count the values of the k-th frame that equal a bound and are beyond the edge there.
 
-    The bounds for this frame, which leave them out, are put into ``room.near``.
+    The bounds for this frame, which leave them out, are put into ``room.near``. They are crossed in
+    those lanes: what will be counted there, below and above, is taken off before.
     """
     row, ints, near = room.tile[k], room.ints, room.near
     least, most = room.bounds[LOWEST], room.bounds[HIGHEST]
@@ -136,10 +135,12 @@ def _leave_ties(room: Any, settings: Any, k: int, w: int, frame: Any) -> None:
         frame[REJECTED_LOW] += number_of(under)
         frame[REJECTED_HIGH] += number_of(over)
         lost = under | over
-        count_down(ints[EVEN + k % 2, lanes], lost)
         while lost != 0:
-            _close(near, start + first(lost), settings)
+            i = start + first(lost)
             lost &= lost - 1
+            near[LOWEST, i], near[HIGHEST, i] = settings.top, settings.least
+            frame[REJECTED_LOW] -= int(row[i] < settings.top)
+            frame[REJECTED_HIGH] -= int(row[i] > settings.least)
 
 
 @part

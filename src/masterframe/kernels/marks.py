@@ -110,6 +110,7 @@ def mark_rows(
 ) -> None:  # fmt: skip
     """Mark the values of the rows that the settings name; `addresses` are those of the rule."""
     nx, width = marks.pivot.shape[1], room.width
+    room.touched[0] = True
     rule = rules.called(addresses, room.tile)
     for y in range(settings.first, settings.last):
         row = 0.0
@@ -158,7 +159,8 @@ def _load_and_mark(
     """Load a tile; mark what is gone, and what the thresholds reject; return how many that are."""
     ints, seen, codes, w = room.ints, desk.seen, room.codes, place[2]
     n, missing = room.tile.shape[0], 0
-    start_lanes(ints, w, n)
+    start_lanes(room)
+    room.touched[0] = True
     seen[:] = 0
     for k in range(n):
         lost = load_frame(source, cal, settings, room, desk.frames, k, place)
@@ -233,6 +235,7 @@ def leave_rejected(
 ) -> None:  # fmt: skip
     """Leave what the rule rejects out of a tile that is loaded, sorted and judged; count it."""
     ints, s = room.ints, room.sorted
+    room.touched[0] = True
     for i in range(place[2]):
         desk.pivots[i] = s[max(ints[VALID, i] - 1, 0) // 2, i]
     for i in range(place[2]):
@@ -390,6 +393,7 @@ def leave_marked(marks: Any, settings: Any, room: Any, frames: Any, place: Any, 
     """
     tile, ints, sign = room.tile, room.ints, settings.missing
     y, x0, w = place
+    room.touched[0] = True
     for k in range(tile.shape[0]):
         codes = marks.codes[k, y - top, x0 : x0 + w]
         frame = settings.order[k]

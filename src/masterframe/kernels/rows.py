@@ -59,8 +59,9 @@ def find_distances(s: Any, w: int, n: int, near: Any) -> None:
 
 
 @part
-def _sigma(median: float, distances: float, gap: float, factor: float, params: Any) -> float:
-    return float(floored(factor * ((distances + gap) * 0.5), median, params))
+def _sigma(median: float, twice: float, factor: float, params: Any) -> float:
+    """Return the spread where twice the median distance is given."""
+    return float(floored(factor * (twice * 0.5), median, params))
 
 
 @part
@@ -77,10 +78,11 @@ def bound_middles(
     """Do the same where the two middle values and the two middle distances are given."""
     (low, high), (one, other) = middles, distances
     least, most, factor = bounds[LOWEST], bounds[HIGHEST], params.mad[n]
-    for i in range(w):
-        a, b = float(low[i]), float(high[i])
-        median = (a + b) * 0.5
-        sigma = _sigma(median, float(one[i]) + float(other[i]), b - a, factor, params)
+    for i in range(w):  # sums in float32 are exact: they are below 2 ** 18
+        a, b = np.float32(low[i]), np.float32(high[i])
+        median = np.float64(a + b) * 0.5
+        twice = (np.float32(one[i]) + np.float32(other[i])) + (b - a)
+        sigma = _sigma(median, np.float64(twice), factor, params)
         least[i] = np.ceil(larger(median - params.low * sigma, 0.0))
         most[i] = smaller(median + params.high * sigma, 65535.0)
 
@@ -97,7 +99,7 @@ def bound_floats(
     for i in range(w):
         a, b = float(low[i]), float(high[i])
         median = (a + b) * 0.5
-        sigma = _sigma(median, float(one[i]) + float(other[i]), b - a, factor, params)
+        sigma = _sigma(median, float(one[i]) + float(other[i]) + (b - a), factor, params)
         below, above = params.low * sigma, params.high * sigma
         doubt = rounding * (abs(median) + below)
         sure_least[i] = median - below - doubt

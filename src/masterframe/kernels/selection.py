@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from masterframe.kernels.deferred import cgutils, ir, types
-from masterframe.kernels.estimate import PIVOT, SQUARES, TOTAL
+from masterframe.kernels.estimate import SQUARES, TOTAL
 from masterframe.kernels.load import HI, LO
 from masterframe.kernels.native import operation, part
 from masterframe.kernels.rows import HIGHEST, LOWEST, bound_middles
@@ -210,7 +210,7 @@ def select(room: Any, settings: Any, w: int) -> bool:
         wide, far = _find_middles(room, n, start, wide, far)
     lows, highs, near = room.middles[0], room.middles[1], room.near
     bound_middles((lows, highs), (near[0], near[1 - n % 2]), n, w, room.bounds, settings.params)
-    least, most, pivot = room.bounds[LOWEST], room.bounds[HIGHEST], room.floats[PIVOT]
+    least, most, pivot = room.bounds[LOWEST], room.bounds[HIGHEST], room.pivots
     limit = (2**32 - 1) // n
     good = True
     for i in range(w):

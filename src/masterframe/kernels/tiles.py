@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from masterframe.kernels.estimate import LANE_FLOATS
 from masterframe.kernels.frames import PARTIALS
 from masterframe.kernels.load import (
     HI,
@@ -109,9 +110,17 @@ class Room(NamedTuple):
     """What bounds the kept values of each lane, shape (2, lanes)."""
     column: NDArray[np.float64]
     ints: NDArray[np.int32]
+    touched: NDArray[np.bool_]
+    """Whether those of them may say that anything is left out, shape (1,)."""
     floats: NDArray[np.float64]
+    pivots: Array
+    """A value in the midst of the kept ones of each lane, shape (lanes,)."""
+    level: Array
+    """What frames are measured against: combined values, shape (lanes,)."""
+    error: Array
+    """Standard deviations of the combined values, shape (lanes,)."""
     apart: Array
-    """Deviations from the combined values, shape (4, lanes)."""
+    """Deviations from the level, shape (3, lanes)."""
     middles: Array
     """The two middle values of each lane, shape (2, lanes)."""
     picks: Array
@@ -176,8 +185,12 @@ def _pieces(n: int, width: int, kind: np.dtype[Any]) -> tuple[list[tuple[Any, ..
         "bounds": ((2, width), kind),
         "column": ((n,), np.float64),
         "ints": ((LANE_INTS, width), np.int32),
-        "floats": ((10, width), np.float64),
-        "apart": ((4, width), work),
+        "touched": ((1,), np.bool_),
+        "floats": ((LANE_FLOATS, width), np.float64),
+        "pivots": ((width,), kind),
+        "level": ((width,), work),
+        "error": ((width,), work),
+        "apart": ((3, width), work),
         "middles": ((2, width), kind),
         "picks": ((4, BITS), kind),
         "sums": ((n + 1, 2, PARTIALS), work),
@@ -207,23 +220,30 @@ def _spread(row: int) -> int:
 @inlined
 def load_tile(source: Any, cal: Any, settings: Any, room: Any, frames: Any, place: Any) -> int:
     """Load a tile in canonical order; return how many values it lacks."""
-    n, w, missing = room.tile.shape[0], place[2], 0
-    start_lanes(room.ints, w, n)
+    missing = 0
+    if room.touched[0]:
+        start_lanes(room)
     if load_straight(source, cal, settings, room, place):
         return 0
-    for k in range(n):
+    room.touched[0] = True
+    for k in range(room.tile.shape[0]):
         missing += load_frame(source, cal, settings, room, frames, k, place)
     return missing
 
 
 @part
-def start_lanes(ints: Any, w: int, n: int) -> None:
-    """Say of lanes that nothing is left out yet of their n values."""
+def start_lanes(room: Any) -> None:
+    """Say of all lanes that nothing is left out yet of their values.
+
+    Most tiles leave it so: whoever changes it says that the lanes are touched.
+    """
+    ints, n = room.ints, room.tile.shape[0]
     valid, saturated, low, high = ints[VALID], ints[SATURATED], ints[LOW], ints[HIGH]
     tail_low, tail_high = ints[TAIL_LOW], ints[TAIL_HIGH]
-    for i in range(w):
+    for i in range(room.width):
         valid[i], saturated[i], low[i], high[i] = n, 0, 0, 0
         tail_low[i], tail_high[i] = 0, 0
+    room.touched[0] = False
 
 
 @part

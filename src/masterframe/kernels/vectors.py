@@ -64,6 +64,17 @@ def as_float(builder: Any, kind: Any, values: Any, vector: Any) -> Any:
     return (builder.sitofp if kind.signed else builder.uitofp)(values, vector)
 
 
+def word(number: int) -> Any:
+    """Return a number as one that counts lanes."""
+    return ir.IntType(64)(number)
+
+
+def parts(builder: Any, w: Any, lanes: int) -> Any:
+    """Return the code of a loop over w lanes, so many at a time."""
+    count = builder.udiv(builder.add(w, word(lanes - 1)), word(lanes))
+    return cgutils.for_range(builder, count, intp=ir.IntType(64))
+
+
 class Row:
     """The values of a contiguous array, some lanes at a time."""
 
@@ -160,19 +171,6 @@ def _among_first(typing_context: Any, values: Any, bounds: Any, left: Any) -> An
     return types.int64(values, bounds, left), generate
 
 
-def _count_down(typing_context: Any, counts: Any, bits: Any) -> Any:
-    """Take one from the counts of those lanes whose bit is set."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        row, start = Row(context, builder, counts, arguments[0], BITS), ir.IntType(64)(0)
-        flags = builder.bitcast(arguments[1], ir.VectorType(ir.IntType(1), BITS))
-        some = row.load(start)
-        row.store(builder.add(some, builder.sext(flags, some.type)), start)
-        return context.get_dummy_value()
-
-    return types.void(counts, types.int64), generate
-
-
 def _number_of(typing_context: Any, bits: Any) -> Any:
     """Return how many bits are set."""
 
@@ -241,7 +239,6 @@ def _ask(builder: Any, place: Any) -> None:
 below: Any = operation(_below)
 above: Any = operation(_above)
 among_first: Any = operation(_among_first)
-count_down: Any = operation(_count_down)
 number_of: Any = operation(_number_of)
 differ: Any = operation(_differ)
 unlike: Any = operation(_unlike)
