@@ -38,6 +38,7 @@ from masterframe.kernels import (
     efficiencies,
     work_type,
 )
+from masterframe.kernels.native import Given
 from masterframe.model import Recipe, Rejection
 
 
@@ -212,7 +213,11 @@ def test_lanes_at_once_and_one_by_one_agree(
     at_once = combine_block(raw, LoadTerms(), recipe, floor, np.arange(n))
     make = combine._settings
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(combine, "_settings", lambda *a: make(*a)._replace(rows_at_once=False))
+        patch.setattr(
+            combine,
+            "_settings",
+            lambda case: Given(make(case).value._replace(rows_at_once=False)),
+        )
         one_by_one = combine_block(raw, LoadTerms(), recipe, floor, np.arange(n))
     assert bits(at_once) == bits(one_by_one)
 

@@ -97,6 +97,8 @@ def combine_band(
 
 
 def _with_noise(job: BandJob, noise: Noise) -> BandJob:
+    if noise is job.recipe.noise:
+        return job
     return replace(job, recipe=replace(job.recipe, noise=noise))
 
 

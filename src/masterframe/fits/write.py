@@ -30,7 +30,9 @@ from masterframe.tiling import format_bytes
 SPARE_CARDS = 36
 """Cards that each header can take late."""
 PIECE = 256 << 10
-"""Bytes that are made ready and written at a time: so few stay in the cache of the processor."""
+"""Bytes that are made ready and written at a time: so few stay in the cache of the processor. They
+end at multiples of it in the file, as large pages of the system's cache do: else it is a third
+slower."""
 SUM_BYTES = 1 << 20
 """Bytes read at a time for checksums: few enough to be summed in the cache of the processor."""
 BEHIND = 3
@@ -206,11 +208,13 @@ class ImageFile:
             raise ValueError(
                 f"{plane}: {values.shape} from row {row0} on does not fit into {into.shape}"
             )
-        first = row0 * into.row_bytes + (column0 or 0) * (into.row_bytes // into.shape[1])
-        place, step = into.data_offset + first, max(1, PIECE // into.row_bytes)
+        size, flat, done = into.stored.itemsize, values.reshape(-1), 0
+        place = into.data_offset + row0 * into.row_bytes + (column0 or 0) * size
         with partfile.storage_errors(self.path):
-            for start in range(0, len(values), step):
-                place += self._write(place, into.encode(values[start : start + step]))
+            while done < flat.size:
+                count = (PIECE - place % PIECE) // size
+                place += self._write(place, into.encode(flat[done : done + count]))
+                done += count
 
     def read_rows(self, plane: str, rows: range) -> NDArray[Any]:
         """Return rows of a plane as they were written; 0 where they were not.

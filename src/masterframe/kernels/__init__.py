@@ -19,7 +19,7 @@ from masterframe.kernels.registry import (
 )
 
 if TYPE_CHECKING:
-    from masterframe.kernels.bulk import Files, Runs, files, read_runs, reads_files
+    from masterframe.kernels.bulk import Runs, files, read_runs, reads_files
     from masterframe.kernels.combine import KernelResult, combine_block, warm_up
     from masterframe.kernels.dither import restore_floats
     from masterframe.kernels.history import ColumnHistory, pixel_history, row_statistic
@@ -36,7 +36,6 @@ __all__ = [
     "RULES",
     "ColumnHistory",
     "Empty",
-    "Files",
     "Floor",
     "FrameTerms",
     "KernelResult",
@@ -69,7 +68,6 @@ __all__ = [
 _HOMES = {
     "ColumnHistory": "history",
     "Empty": "terms",
-    "Files": "bulk",
     "Floor": "rules",
     "FrameTerms": "terms",
     "KernelResult": "combine",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from masterframe.kernels.deferred import types
-from masterframe.kernels.native import external, kernel, part
+from masterframe.kernels.native import Given, external, kernel, part
 from masterframe.kernels.stored import turn
 
 Array = NDArray[Any]
@@ -77,8 +77,8 @@ def reads_files() -> bool:
 
 def files(
     paths: Sequence[str], sizes: Sequence[int], times: Sequence[int], offsets: Sequence[int]
-) -> Files:
-    """Return files for `read_runs`.
+) -> Given:
+    """Return `Files` for `read_runs`, as a value that is given for each band.
 
     Parameters
     ----------
@@ -92,18 +92,18 @@ def files(
     names = [os.fsencode(path) + b"\0" for path in paths]
     begins = np.cumsum([0, *(len(name) for name in names[:-1])], dtype=np.int64)
     numbers = (np.array(values, np.int64) for values in (sizes, times, offsets))
-    return Files(np.frombuffer(b"".join(names), np.uint8).copy(), begins, *numbers)
+    return Given(Files(np.frombuffer(b"".join(names), np.uint8).copy(), begins, *numbers))
 
 
 def read_runs(
-    source: Files, runs: Runs, out: Array, flip: int, summed: range = range(0)
+    source: Given, runs: Runs, out: Array, flip: int, summed: range = range(0)
 ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
     """Read parts of every file, turn their big-endian words into native ones, and sum some.
 
     Parameters
     ----------
-    source : Files
-        N files.
+    source : Given
+        N `files`.
     runs : Runs
         Which parts of each.
     out : ndarray of unsigned int, shape (N, parts, words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from masterframe.kernels.terms import (
     work_type,
 )
 from masterframe.kernels.tiles import Settings, lanes, room_for
-from masterframe.model import Recipe
+from masterframe.model import Recipe, Rejection
 from masterframe.names import unknown
 
 Array = NDArray[Any]
@@ -131,7 +132,9 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     ValueError
         Shapes that do not fit; terms of the frames that are missing.
     """
-    recipe = replace(recipe, rejection=resolve_rejection(recipe.rejection))
+    rejection = resolve_rejection(recipe.rejection)
+    if rejection is not recipe.rejection:
+        recipe = replace(recipe, rejection=rejection)
     _check_estimator(recipe)
     n, shape = raw.shape[0], (raw.shape[1] - sum(margin), raw.shape[2])
     if n == 0 or np.shape(rank) != (n,):
@@ -146,14 +149,15 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
     marks, parts = spec.masks and shared is None, math.ceil(shape[1] / (part or shape[1] or 1))
     common = _is_common(recipe, marks=marks)
     kind = raw.dtype if common and _whole(raw, terms, work) else work
+    case = _Case(
+        rejection, floor, recipe.estimator, float(recipe.trim), tuple(np.asarray(rank).tolist()),
+        kind, _leaves_out(terms), marks, margin, raw.shape[1], part or shape[1],
+    )  # fmt: skip
     call = _Call(
         source(raw, terms),
         calibration(terms, raw.shape, kind) if kind.kind == "f" else None,
         rules.compiled(recipe.rejection.rule, kind, own_noise=shared is None and spec.noise),
-        _settings(recipe, floor, np.argsort(rank, kind="stable"), kind, terms)._replace(
-            first=margin[0], last=raw.shape[1] - margin[1], top_margin=margin[0], masks=marks,
-            part=part or shape[1],
-        ),
+        _settings(case),
         room_for(n, kind),
         Output(
             empty(shape, work), empty(shape, work),
@@ -191,7 +195,8 @@ class _Call(NamedTuple):
     source: Any
     cal: Any
     rule: Rule
-    settings: Settings
+    settings: Given
+    """`Settings`."""
     room: Given
     """A `Room`."""
     out: Output
@@ -199,7 +204,7 @@ class _Call(NamedTuple):
 
 def _run(call: _Call, extras: Extras | None) -> None:
     whole = call.room.value.tile.dtype == np.uint16 and extras is None
-    combine_rows(*call, extras, _counts(call.settings) if whole else None)
+    combine_rows(*call, extras, _counts(call.settings.value) if whole else None)
 
 
 def _counts(settings: Settings) -> bool:
@@ -215,7 +220,7 @@ def _counts(settings: Settings) -> bool:
 def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int, ...]) -> None:
     """Mark some rows of values and combine them, then the next."""
     n, rows, nx = shape
-    radius, settings = recipe.rejection.grow or 0.0, call.settings
+    radius, settings = recipe.rejection.grow or 0.0, call.settings.value
     reach = int(radius)
     height = max(STRIP // (n * nx + 1), 1 + 4 * reach)
     for first in range(settings.first, settings.last, height):
@@ -227,7 +232,10 @@ def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int,
         grow(marks, radius, settings.params.nkeep)
         inner = settings._replace(first=first, last=last, rejects=False)
         desk = extras.desk._replace(measures=False)
-        _run(call._replace(settings=inner), extras._replace(marks=marks, first=above, desk=desk))
+        _run(
+            call._replace(settings=Given(inner)),
+            extras._replace(marks=marks, first=above, desk=desk),
+        )
 
 
 def _result(out: Output, extras: Extras | None, dtype: np.dtype[Any]) -> KernelResult:
@@ -299,7 +307,7 @@ def _extras(
     return Extras(
         make_marks((0, 0, 0)),
         first=0,
-        desk=make_desk(spec, terms, call.room.value.width, raw[0], masks=call.settings.masks),
+        desk=make_desk(spec, terms, call.room.value.width, raw[0], masks=call.settings.value.masks),
         propagated=np.empty(shape if "propagated" in planes else (0, 0)),
         exposure=np.empty(shape if "exposure" in planes else (0, 0)),
     )
@@ -327,40 +335,60 @@ def _leaves_out(terms: LoadTerms) -> bool:
     )
 
 
-def _settings(
-    recipe: Recipe, floor: Floor, order: Array, kind: np.dtype[Any], terms: LoadTerms
-) -> Settings:
-    rejection = recipe.rejection
+class _Case(NamedTuple):
+    """What settings depend on."""
+
+    rejection: Rejection
+    floor: Floor
+    estimator: str
+    trim: float
+    ranks: tuple[int, ...]
+    kind: np.dtype[Any]
+    """Type of the values."""
+    leaves_out: bool
+    """Whether any of them may be left out as they are loaded."""
+    masks: bool
+    margin: tuple[int, int]
+    height: int
+    """Rows, the margins above and below among them."""
+    part: int
+
+
+@functools.lru_cache(maxsize=16)
+def _settings(case: _Case) -> Given:
+    """Return `Settings`, as a value that is given; those of bands that are alike are made once."""
+    kind, rejection, n = case.kind, case.rejection, len(case.ranks)
     if kind.kind == "f":
         missing, top = kind.type(np.inf), np.finfo(kind).max
     else:
         missing = kind.type(np.iinfo(kind).max)
-        top = kind.type(int(missing) - 1) if _leaves_out(terms) else missing
-    n = len(order)
-    return Settings(
-        params=rules.params(rejection, floor, n),
-        order=order.astype(np.int64),
-        plan=network(n, lanes(n, kind) * kind.itemsize),
-        ratio=ratios(recipe.estimator, n),
-        estimator=ESTIMATORS.index(recipe.estimator),
-        trim=float(recipe.trim),
-        step=float(floor.step),
-        missing=missing,
-        top=top,
-        least=kind.type(-np.inf if kind.kind == "f" else 0),
-        rounding=2.0**-20 if kind == np.float32 else 2.0**-48,
-        rejects=rejection.rule not in ("none", "threshold"),
-        masks=False,
-        rows_at_once=(
-            rejection.rule == "sigma"
-            and rejection.center in ("median", "first-median")
-            and rejection.deviation == "mad"
-        ),
-        tails=rejection.rule == "minmax",
-        first=0,
-        last=0,
-        top_margin=0,
-        part=0,
+        top = kind.type(int(missing) - 1) if case.leaves_out else missing
+    return Given(
+        Settings(
+            params=rules.params(rejection, case.floor, n),
+            order=np.argsort(case.ranks, kind="stable").astype(np.int64),
+            plan=network(n, lanes(n, kind) * kind.itemsize),
+            ratio=ratios(case.estimator, n),
+            estimator=ESTIMATORS.index(case.estimator),
+            trim=case.trim,
+            step=float(case.floor.step),
+            missing=missing,
+            top=top,
+            least=kind.type(-np.inf if kind.kind == "f" else 0),
+            rounding=2.0**-20 if kind == np.float32 else 2.0**-48,
+            rejects=rejection.rule not in ("none", "threshold"),
+            masks=case.masks,
+            rows_at_once=(
+                rejection.rule == "sigma"
+                and rejection.center in ("median", "first-median")
+                and rejection.deviation == "mad"
+            ),
+            tails=rejection.rule == "minmax",
+            first=case.margin[0],
+            last=case.height - case.margin[1],
+            top_margin=case.margin[0],
+            part=case.part,
+        )
     )
 
 

@@ -113,7 +113,7 @@ def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all 
     missing = load_tile(source, cal, settings, room, out.frames, place)
     if extras is not None and extras.marks.codes.size:
         leave_marked(extras.marks, settings, room, out.frames, place, extras.first)
-    selected = _select_or_sort(cal, rule, settings, room, counts, (missing, w, row))
+    selected, bounded = _select_or_sort(cal, rule, settings, room, counts, (missing, w, row))
     if extras is not None and settings.rejects:
         leave_rejected(rule, settings, room, extras.desk, out.frames, place, row)
     if settings.estimator == TRIMMED:
@@ -125,31 +125,44 @@ def _combine_tile(  # noqa: PLR0913, PLR0917 - what compiled code is given, all 
     if extras is not None and extras.marks.codes.size:
         middles = extras.marks.pivot[y - extras.first, x0 : x0 + w]
         approach_pivots(room, w, window, middles)
-    if settings.estimator == MEAN and not (settings.tails or selected):
-        write_means(room, settings, window, out, goal)
-    else:
-        if not selected:
-            moments(room, w, window)
-        write_values(room, settings.estimator, window, out.data, goal)
-        if settings.tails or settings.estimator == TRIMMED:
-            winsorize(room, w, settings.tails, window)
-        write_errors(room, settings, window, out.uncert, goal)
+    _estimate(room, settings, out, goal, window, selected)
     if extras is not None:
         add_aside(extras, settings, room, out, place, line)
     write_counts(room.ints, out.counts, goal)
-    take_bounds(room, w) if selected else find_edges(room, settings, w)
+    if bounded and extras is None:
+        take_bounds(room, w)
+    else:
+        find_edges(room, settings, w)
     add_tile(room, settings, w, out.frames)
     add_halves(room, w, half_sums)
 
 
 @inlined
+def _estimate(
+    room: Any, settings: Any, out: Any, goal: Any, window: Any, selected: bool
+) -> None:  # fmt: skip
+    """Write combined values and their errors; `selected`: the moments are known."""
+    if settings.estimator == MEAN and not (settings.tails or selected):
+        write_means(room, settings, window, out, goal)
+        return
+    if not selected:
+        moments(room, goal[2], window)
+    write_values(room, settings.estimator, window, out.data, goal)
+    if settings.tails or settings.estimator == TRIMMED:
+        winsorize(room, goal[2], settings.tails, window)
+    write_errors(room, settings, window, out.uncert, goal)
+
+
+@inlined
 def _select_or_sort(
     cal: Any, rule: Any, settings: Any, room: Any, counts: Any, tile: Any
-) -> bool:  # fmt: skip
-    """Find what is kept of a tile; return whether by counting, which gives the moments too."""
+) -> tuple[bool, bool]:  # fmt: skip
+    """Find what is kept of a tile.
+
+    Return whether by counting, which gives the moments too, and whether ``room.bounds`` tell it.
+    """
     missing, w, row = tile
     if counts is not None and counts and missing == 0 and select(room, settings, w):
-        return True
+        return True, True
     sort_rows(room.tile, room.sorted, w, settings.plan)
-    find_windows(cal, rule, settings, room, missing, w, row)
-    return False
+    return False, find_windows(cal, rule, settings, room, missing, w, row)

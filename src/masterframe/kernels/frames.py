@@ -145,7 +145,7 @@ def _leave_ties(room: Any, settings: Any, k: int, w: int, frame: Any) -> None:
 
 @part
 def take_bounds(room: Any, w: int) -> None:
-    """Take the bounds for the edges: no value left out, all within them kept, and none beyond."""
+    """Take the bounds of the rule for the edges: all within them is kept, and nothing beyond."""
     even, odd, n = room.ints[EVEN], room.ints[ODD], room.tile.shape[0]
     for i in range(w):
         even[i], odd[i] = (n + 1) // 2, n // 2

@@ -129,6 +129,10 @@ class Given:
         self.words: list[int] = []
         self.key = _flatten(value, self.words)
 
+    def __reduce__(self) -> Any:
+        """Be taken apart again in another process: its memory is elsewhere."""
+        return Given, (self.value,)
+
 
 class _Kernel:
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -135,6 +135,15 @@ def clip(s: Any, w: int, n: int, ints: Any, bounds: Any) -> None:
 
 
 @part
+def fewest_kept(room: Any, w: int) -> Any:
+    """Return how many values the lane keeps that keeps the fewest."""
+    lo, hi, fewest = room.ints[LO], room.ints[HI], np.int32(room.sorted.shape[0])
+    for i in range(w):
+        fewest = smaller(minus(hi[i], lo[i]), fewest)
+    return fewest
+
+
+@part
 def is_sure(s: Any, i: int, ints: Any, floats: Any) -> bool:
     """Whether the rule drops what was clipped from a lane, whatever the rounding."""
     lo, hi = ints[LO, i], ints[HI, i]

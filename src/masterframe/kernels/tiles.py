@@ -32,6 +32,7 @@ from masterframe.kernels.rows import (
     bound_floats,
     bound_integers,
     clip,
+    fewest_kept,
     find_distances,
     is_sure,
     majority,
@@ -268,19 +269,19 @@ def load_frame(
 @inlined
 def find_windows(
     cal: Any, rule: Any, settings: Any, room: Any, missing: int, w: int, row: float
-) -> None:
+) -> bool:
     """Find which sorted values of each lane are kept: all lanes at once, or those left one by one.
 
     At once go those with as many values as most of them, for one pass; it is the last one where it
     changed nothing. `row` is what the rule measured over the whole row. A rule that marks values
-    leaves the others undecided.
+    leaves the others undecided. Return whether just what is within ``room.bounds`` is kept.
     """
     s, ints, floats, column = room.sorted, room.ints, room.floats, room.column
     params, lows, highs, counts = settings.params, ints[LO], ints[HI], ints[VALID]
     for i in range(w):
         lows[i], highs[i] = 0, counts[i]
     if not settings.rejects:
-        return
+        return False
     done, final = s.shape[0], params.max_iters == 1
     if missing:
         done = majority(w, ints)
@@ -288,6 +289,9 @@ def find_windows(
         _clip_rows(cal, settings, room, w, done)
     elif done > 0:
         final = rule.rows(s, w, done, ints, floats, params, row)
+    bounded = bool(settings.rows_at_once and final and not missing)
+    if cal is None and bounded and fewest_kept(room, w) >= params.nkeep:
+        return True
     for start in range(0, w, PARTIALS):
         lanes = slice(start, start + PARTIALS)
         open_ = unlike(highs[lanes], lows[lanes], done) | differ(counts[lanes], done)
@@ -298,12 +302,14 @@ def find_windows(
             valid, left = np.int64(counts[i]), highs[i] - lows[i]
             if valid == done and (left == valid or (final and _is_settled(cal, settings, room, i))):
                 continue
+            bounded = False
             if settings.masks:
                 highs[i] = UNDECIDED
                 continue
             for k in range(valid):
                 column[k] = s[k, i]
             lows[i], highs[i] = rule.window(column, np.int64(0), valid, params, row, room.trace)
+    return bounded
 
 
 @inlined
