@@ -23,6 +23,7 @@ from masterframe.readout import row_parts, strip_of, strips, trim_columns
 
 Raw = NDArray[Any]
 ALL = slice(None)
+_NEUTRAL = Calibration()
 
 
 def fitted(
@@ -137,6 +138,9 @@ def load_terms(
         Columns of the trimmed image that the terms are for; of one strip where there are several
         amplifiers (`strips_of`).
     """
+    if mask is None and masters.calibration == _NEUTRAL:
+        saturation, low, high = _bounds(recipe)
+        return kernels.LoadTerms(saturation=saturation, raw_low=low, raw_high=high)
     shared = columns_of(_shared_terms(masters, recipe), columns)
     terms = _with_offsets(shared, block, masters, columns, np.dtype(recipe.dtype))
     return terms._replace(
@@ -147,7 +151,7 @@ def load_terms(
 def _shared_terms(masters: MasterRows, recipe: Recipe) -> kernels.LoadTerms:
     """Gather what the load step needs for some rows in all columns, but for what frames tell."""
     work, calibration = np.dtype(recipe.dtype), masters.calibration
-    threshold = recipe.rejection if recipe.rejection.rule == "threshold" else None
+    saturation, low, high = _bounds(recipe)
     return kernels.LoadTerms(
         overscan=np.zeros((0, 0), work),
         overscan_columns=np.zeros((0, 0), work),
@@ -159,9 +163,19 @@ def _shared_terms(masters: MasterRows, recipe: Recipe) -> kernels.LoadTerms:
         zero=_per_frame(calibration.zero, work),
         bad=masters.bad(),
         frame_mask=_no_mask(),
-        saturation=_bound(recipe.saturation, np.inf),
-        raw_low=_bound(threshold.low if threshold else None, -np.inf),
-        raw_high=_bound(threshold.high if threshold else None, np.inf),
+        saturation=saturation,
+        raw_low=low,
+        raw_high=high,
+    )
+
+
+def _bounds(recipe: Recipe) -> tuple[float, float, float]:
+    """Return from where raw values are saturated, and the thresholds below and above."""
+    threshold = recipe.rejection if recipe.rejection.rule == "threshold" else None
+    return (
+        _bound(recipe.saturation, np.inf),
+        _bound(threshold.low if threshold else None, -np.inf),
+        _bound(threshold.high if threshold else None, np.inf),
     )
 
 

@@ -36,6 +36,7 @@ from masterframe.model import Recipe, Rejection
 from masterframe.names import unknown
 
 Array = NDArray[Any]
+_NONE: Array = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,6 @@ def _mark_and_run(call: _Call, extras: Extras, recipe: Recipe, shape: tuple[int,
 
 def _result(out: Output, extras: Extras | None, dtype: np.dtype[Any]) -> KernelResult:
     low, high, missing = out.frames.T.copy()
-    none = np.empty((0, 0))
     return KernelResult(
         data=out.data.astype(dtype, copy=False),
         uncert=out.uncert.astype(dtype, copy=False),
@@ -254,8 +254,8 @@ def _result(out: Output, extras: Extras | None, dtype: np.dtype[Any]) -> KernelR
         missing=missing,
         frame_sums=out.frame_sums,
         half_sums=out.half_sums,
-        propagated=(extras.propagated if extras else none).astype(dtype),
-        exposure=(extras.exposure if extras else none).astype(dtype),
+        propagated=extras.propagated.astype(dtype) if extras else _NONE,
+        exposure=extras.exposure.astype(dtype) if extras else _NONE,
     )
 
 

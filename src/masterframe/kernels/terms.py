@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -141,21 +142,26 @@ def source(raw: Array, terms: LoadTerms) -> Source:
         A mask whose shape does not fit.
     """
     n, rows, nx = raw.shape
-    bounds = terms.saturation, terms.raw_low, terms.raw_high
-    least, most = (0, 65535) if raw.dtype.kind == "u" else (-math.inf, math.inf)
     return Source(
         *_flattened(raw),
         _term(terms, "bad", (rows, nx), np.bool_),
         _term(terms, "frame_mask", (n, rows, nx), np.bool_),
-        limits=(
-            _rounded(bounds[0], raw.dtype, up=True),
-            _rounded(bounds[1], raw.dtype, up=True),
-            _rounded(bounds[2], raw.dtype, up=False),
+        *_limits(raw.dtype, terms.saturation, terms.raw_low, terms.raw_high),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _limits(dtype: np.dtype[Any], saturation: float, low: float, high: float) -> tuple[Any, Any]:
+    """Return limits as values of a type, and which of them raw values of it can pass."""
+    least, most = (0, 65535) if dtype.kind == "u" else (-math.inf, math.inf)
+    return (
+        (
+            _rounded(saturation, dtype, up=True),
+            _rounded(low, dtype, up=True),
+            _rounded(high, dtype, up=False),
         ),
-        limited=(
-            bounds[0] <= most and bounds[0] < math.inf, bounds[1] > least, bounds[2] < most
-        ),
-    )  # fmt: skip
+        (saturation <= most and saturation < math.inf, low > least, high < most),
+    )
 
 
 def frame_terms(frames: FrameTerms, shape: tuple[int, ...]) -> FrameTerms:
@@ -216,10 +222,15 @@ def _term(
 ) -> Array:
     array = np.asarray(getattr(terms, name))
     if not array.size:
-        return _locked(np.empty((0,) * len(shape), kind))
+        return _nothing(len(shape), np.dtype(kind))
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; the raw values need {shape}")
     return _locked(np.ascontiguousarray(array, kind))
+
+
+@functools.cache
+def _nothing(axes: int, kind: np.dtype[Any]) -> Array:
+    return _locked(np.empty((0,) * axes, kind))
 
 
 def _locked(array: Array) -> Array:
