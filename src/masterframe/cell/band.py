@@ -14,7 +14,7 @@ from masterframe import calibrate, kernels
 from masterframe.cell.facts import FrameFacts
 from masterframe.cell.noise import noise_floor, noise_terms, shared_rounding
 from masterframe.cell.parts import Cell, Part, joined
-from masterframe.cell.planes import plane_names, plane_type
+from masterframe.cell.planes import plane_names
 from masterframe.cell.spans import BandSpan, whole_rows
 from masterframe.masterrows import MasterRows
 from masterframe.model import BandResult, Calibration, FrameCounts, MaskBit, Noise, Recipe
@@ -195,10 +195,7 @@ def _planes(
         "exposure": lambda: result.exposure,
         "propagated": lambda: with_shared(result.propagated),
     }
-    return {
-        name: planes[name]().astype(plane_type(name, recipe), copy=False)
-        for name in plane_names(recipe)
-    }
+    return {name: planes[name]() for name in plane_names(recipe)}
 
 
 def _shared_variance(
@@ -213,7 +210,7 @@ def _shared_variance(
         return np.empty((0, 0))
     if recipe.estimator != "sum":
         return shared_variance(result.data, columns, masters, empty)
-    kept = np.maximum(result.count, 1)  # a sum has it n times
+    kept = np.maximum(result.count, 1).astype(np.float64)  # a sum has it n times
     return np.asarray(kept**2 * shared_variance(result.data / kept, columns, masters))
 
 

@@ -47,8 +47,8 @@ class KernelResult:
     """Combined values, shape (rows, nx), of the type asked for; NaN where nothing was kept."""
     uncert: Array
     """Their standard deviation from the scatter of the kept values; NaN for fewer than two."""
-    count: NDArray[np.int32]
-    """Values kept."""
+    count: NDArray[np.int16] | NDArray[np.int32]
+    """Values kept; 16 bits hold the number of up to 32767 frames."""
     low: NDArray[np.int32]
     """Values rejected on the low side, shape (rows, nx); of size 0 where the recipe does not ask
     for the plane ``rejlow``."""
@@ -162,7 +162,7 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
         room_for(n, kind),
         Output(
             empty(shape, work), empty(shape, work),
-            _room_for_counts(recipe, terms, shape, empty), np.zeros((n, 3), np.int64),
+            _room_for_counts(recipe, terms, (n, *shape), empty), np.zeros((n, 3), np.int64),
             np.empty((shape[0], parts, n, 2)), np.zeros((shape[0], parts, 3)),
         ),
     )  # fmt: skip
@@ -175,15 +175,16 @@ def combine_block(  # noqa: PLR0913 - what is read, how, and what of it; two by 
 
 
 def _room_for_counts(
-    recipe: Recipe, terms: LoadTerms, shape: tuple[int, int], empty: Empty
+    recipe: Recipe, terms: LoadTerms, shape: tuple[int, int, int], empty: Empty
 ) -> Counts:
-    """Return room for what is to be counted."""
+    """Return room for what is to be counted of values of shape (N, rows, nx)."""
+    few = shape[0] <= np.iinfo(np.int16).max
 
     def room(*, wanted: bool) -> NDArray[np.int32]:
-        return empty(shape, np.dtype(np.int32)) if wanted else np.empty((0, 0), np.int32)
+        return empty(shape[1:], np.dtype(np.int32)) if wanted else np.empty((0, 0), np.int32)
 
     return Counts(
-        kept=room(wanted=True),
+        kept=empty(shape[1:], np.dtype(np.int16 if few else np.int32)),
         low=room(wanted="rejlow" in recipe.planes),
         high=room(wanted="rejhigh" in recipe.planes),
         saturated=room(wanted=bool(terms.saturation < np.inf)),

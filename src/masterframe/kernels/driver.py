@@ -36,7 +36,7 @@ Array = NDArray[Any]
 class Counts(NamedTuple):
     """Numbers of the values of each pixel, shape (rows, nx); of size 0 what nobody wants."""
 
-    kept: NDArray[np.int32]
+    kept: NDArray[np.int16] | NDArray[np.int32]
     low: NDArray[np.int32]
     """Rejected on the low side."""
     high: NDArray[np.int32]

@@ -20,6 +20,7 @@ from masterframe.kernels.load import (
 )
 from masterframe.kernels.native import part
 from masterframe.kernels.ratios import ESTIMATORS
+from masterframe.kernels.vectors import minus
 from masterframe.kernels.windows import average_windows, error_of, sum_windows
 
 MEAN, MEDIAN, LMEDIAN, SUM, WEIGHTED, MIN, MAX, TRIMMED = range(len(ESTIMATORS))
@@ -180,7 +181,7 @@ def write_counts(ints: Any, counts: Any, place: Any) -> None:
     lows, highs, full = ints[LOW], ints[HIGH], ints[SATURATED]
     kept = counts.kept[y, x0 : x0 + w]
     for i in range(w):
-        kept[i] = hi[i] - lo[i]
+        kept[i] = minus(hi[i], lo[i])
     if counts.low.size:
         low = counts.low[y, x0 : x0 + w]
         for i in range(w):

@@ -37,7 +37,8 @@ class BandResult:
     column0: int
     """First column of the cell."""
     planes: Mapping[str, NDArray[Any]]
-    """Arrays of shape (rows, columns) by name: data, uncert, mask, count and the optional ones."""
+    """Arrays of shape (rows, columns) by name: data, uncert, mask, count and the optional ones; the
+    counts of up to 32767 frames have 16 bits, others 32."""
     frames: FrameCounts
     """Counts per frame."""
     frame_sums: NDArray[np.float64]
