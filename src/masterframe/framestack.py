@@ -64,7 +64,7 @@ class FrameStack:
         """Number of axes: 3."""
         return 3
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[Any]:
         """Physical type that holds the values of every frame."""
         return np.result_type(*{frame.dtype for frame in self.frames})

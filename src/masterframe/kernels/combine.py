@@ -36,6 +36,8 @@ from masterframe.model import Recipe, Rejection
 from masterframe.names import unknown
 
 Array = NDArray[Any]
+FEW = 2**15 - 1
+"""Frames up to which counts have 16 bits."""
 _NONE: Array = np.empty((0, 0), np.float32)
 
 
@@ -178,13 +180,12 @@ def _room_for_counts(
     recipe: Recipe, terms: LoadTerms, shape: tuple[int, int, int], empty: Empty
 ) -> Counts:
     """Return room for what is to be counted of values of shape (N, rows, nx)."""
-    few = shape[0] <= np.iinfo(np.int16).max
 
     def room(*, wanted: bool) -> NDArray[np.int32]:
         return empty(shape[1:], np.dtype(np.int32)) if wanted else np.empty((0, 0), np.int32)
 
     return Counts(
-        kept=empty(shape[1:], np.dtype(np.int16 if few else np.int32)),
+        kept=empty(shape[1:], np.dtype(np.int16 if shape[0] <= FEW else np.int32)),
         low=room(wanted="rejlow" in recipe.planes),
         high=room(wanted="rejhigh" in recipe.planes),
         saturated=room(wanted=bool(terms.saturation < np.inf)),
