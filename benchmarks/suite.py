@@ -187,7 +187,10 @@ def main() -> int:
     parser.add_argument("--programs", default=",".join(EVERY), help="which take part")
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    wanted = programs.present(options.programs.split(","))
+    named = options.programs.split(",")
+    if unknown := set(named) - set(EVERY):
+        parser.error(f"no such programs: {', '.join(unknown)}; there are {', '.join(EVERY)}")
+    wanted = programs.present(named)
     options.output.mkdir(parents=True, exist_ok=True)
     lines = [
         f"{machine()}. {versions()}",

@@ -386,6 +386,24 @@ def test_rounding_that_frames_share_is_stated_by_their_read_noise(stack, estimat
     np.testing.assert_allclose(stated**2 - measured**2, expected, rtol=1e-6, atol=1e-7)
 
 
+def test_a_sum_of_hundreds_states_the_error_of_their_bias(tmp_path):
+    count, sigma = 300, 0.5
+    fits.HDUList(
+        [
+            fits.PrimaryHDU(np.full((4, 5), 100, np.float32)),
+            fits.ImageHDU(np.full((4, 5), sigma, np.float32), name="UNCERT"),
+        ]
+    ).writeto(tmp_path / "bias.fits")
+    bias = masters.open_master(tmp_path / "bias.fits")[""]
+    frames = xr.DataArray(np.full((count, 4, 5), 1000, np.uint16), dims=("frame", "y", "x"))
+    recipe = Recipe(Rejection("none"), "sum", NO_FLOOR)
+    found = mf.combine_stack(frames, recipe, Calibration(bias=bias)).dataset.compute()
+    np.testing.assert_array_equal(found["data"], count * 900)
+    np.testing.assert_array_equal(found["count"], count)
+    expected = math.sqrt((count * sigma) ** 2 + count / 12)  # of the bias, and of the step
+    np.testing.assert_allclose(found["uncert"], expected, rtol=1e-6)
+
+
 def test_the_median_has_its_own_efficiency(stack):
     mean, median = (
         stack.mf.combine(Recipe(Rejection("none"), name, NO_FLOOR)).uncert.values

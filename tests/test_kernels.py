@@ -64,6 +64,17 @@ def test_equals_brute_force(
     check(result, twins.combine(raw, terms, recipe, floor, rank, dtype))
 
 
+@pytest.mark.parametrize("n", [32767, 32768, 65535, 65536])
+def test_more_frames_than_16_bits_count(n: int) -> None:
+    rng = np.random.default_rng(n)
+    raw = rng.normal(1000, 3, (n, 1, 2)).round().astype(np.uint16)
+    raw[: n // 100, 0, 0] += 500
+    recipe, rank = Recipe(), rng.permutation(n)
+    result = combine_block(raw, LoadTerms(), recipe, Floor(), rank)
+    check(result, twins.combine(raw, LoadTerms(), recipe, Floor(), rank, np.float32))
+    assert result.count[0, 0] <= n - n // 100 < result.count[0, 1] <= n
+
+
 @pytest.mark.parametrize("kind", ["uint16", "float32"])
 @pytest.mark.parametrize("n", [5, 8, 9, 16, 17])
 def test_tiles_as_wide_as_they_are_made_give_the_bits_of_narrow_ones(n: int, kind: str) -> None:
