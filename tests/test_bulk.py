@@ -1,6 +1,7 @@
 """Rows of many files by one call: the same bits as one by one, and nothing taken on trust."""
 
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,16 @@ def test_runs_of_every_file_become_native(tmp_path_factory, data, size, seed):
     assert np.array_equal(out, part ^ part.dtype.type(flip))
     stored = part.reshape(3, -1)[:, begin : summed.stop].astype(f">u{size}")
     assert sums.tolist() == [words_of(one.tobytes()) for one in stored]
+
+
+def test_files_that_arrive_in_another_process_are_taken_apart_there(tmp_path):
+    images = np.arange(12, dtype=np.uint16).reshape(2, 2, 3)
+    _, source = files_of(tmp_path, images)
+    arrived = pickle.loads(pickle.dumps(source))
+    assert set(arrived.words).isdisjoint(array.ctypes.data for array in source.value)
+    out = np.zeros_like(images)
+    assert kernels.read_runs(arrived, kernels.Runs(first=0, stride=6), out, 0)[0].all()
+    assert np.array_equal(out, images)
 
 
 def words_of(data):

@@ -144,13 +144,13 @@ def _constant(kind: Any, number: float) -> Any:
     return ir.Constant(kind, [number] * lanes if lanes else number)
 
 
-def _called(builder: Any, name: str, *numbers: Any) -> Any:
-    """Return what one of LLVM's functions makes of numbers, or vectors, of float64."""
-    kind = numbers[0].type
+def _root(builder: Any, number: Any) -> Any:
+    """Return the square root of a number, or vector, of float64."""
+    kind = number.type
     lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
-    signature = ir.FunctionType(kind, [kind] * len(numbers))
-    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.{lanes}f64")
-    return builder.call(function, numbers)
+    signature = ir.FunctionType(kind, [kind])
+    root = cgutils.get_or_insert_function(builder.module, signature, f"llvm.sqrt.{lanes}f64")
+    return builder.call(root, [number])
 
 
 def _error(builder: Any, moments: _Moments, mean: Any, least: Any, factor: Any) -> Any:
@@ -167,7 +167,7 @@ def _error(builder: Any, moments: _Moments, mean: Any, least: Any, factor: Any) 
     larger = builder.fcmp_ordered(">", variance, least)
     variance = builder.fmul(builder.select(larger, variance, least), factor)
     more = builder.fcmp_ordered(">", n, several)
-    return builder.select(more, _called(builder, "sqrt", variance), _constant(n.type, math.nan))
+    return builder.select(more, _root(builder, variance), _constant(n.type, math.nan))
 
 
 def _sum_windows(
